@@ -1,0 +1,115 @@
+// Command kidoban is the checkpoint for the Model Context Protocol: it audits
+// the authentication of MCP servers and stands guard before them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/kidoban/kidoban"
+)
+
+// Exit codes of every command.
+const (
+	exitClean      = 0
+	exitFindings   = 1 // findings at or above --fail-on
+	exitUsage      = 2
+	exitIncomplete = 3
+	exitInternal   = 4
+	exitChanged    = 5 // a pinned definition changed
+)
+
+// env is what a command gets from the outside world. Commands read nothing else.
+type env struct {
+	ctx    context.Context
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// cli is the command line. Each command lives in a file of its own.
+type cli struct {
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (versionCmd) Run(e *env) error {
+	_, err := fmt.Fprintln(e.stdout, "kidoban "+kidoban.Version)
+	return err
+}
+
+// exitError ends the program with a code after the command has said all there
+// is to say.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(&env{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))
+}
+
+// run parses args, runs the command and returns the exit code.
+func run(e *env, args []string) int {
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("kidoban"),
+		kong.Description("The checkpoint for MCP: audit any remote server's authentication, and stand guard before your own."),
+		kong.Writers(e.stdout, e.stderr),
+		kong.Exit(func(code int) { panic(exitError(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Bind(e),
+	)
+	if err != nil {
+		fmt.Fprintln(e.stderr, "kidoban: "+err.Error())
+		return exitInternal
+	}
+	code := exitClean
+	func() {
+		defer func() {
+			if r := recover(); r != nil {
+				if x, ok := r.(exitError); ok { // --help asks to leave
+					code = int(x)
+					return
+				}
+				panic(r)
+			}
+		}()
+		kctx, err := parser.Parse(args)
+		if err != nil {
+			fmt.Fprintf(e.stderr, "kidoban: %s\nkidoban --help lists the commands.\n", err)
+			code = exitUsage
+			return
+		}
+		if err := kctx.Run(e); err != nil {
+			code = report(e, err)
+		}
+	}()
+	return code
+}
+
+// report prints err for a person and gives the exit code that belongs to it.
+func report(e *env, err error) int {
+	var x exitError
+	if errors.As(err, &x) {
+		return int(x)
+	}
+	fmt.Fprintln(e.stderr, "kidoban: "+err.Error())
+	switch kidoban.KindOf(err) {
+	case kidoban.KindUsage, kidoban.KindInput:
+		return exitUsage
+	case kidoban.KindUnreachable, kidoban.KindLimit, kidoban.KindRefused:
+		return exitIncomplete
+	}
+	return exitInternal
+}
