@@ -1,11 +1,45 @@
-# make demo and make test are the two commands of the README. Both set up
-# whatever they need.
+# make demo and make test are the two commands of the README; both set up
+# whatever they need. make help lists the rest.
 GO ?= go
 BIN := bin/kidoban
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+TIMEOUT ?= 20m
 
-.PHONY: build demo test bench lint clean
-build: ## one static binary in bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/kidoban
+.PHONY: help build demo test lint unit race bench docs clean
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n",$$1,$$2}' Makefile
 
-clean:
+build: ## one static binary: bin/kidoban
+	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/kidoban
+
+demo: build ## audit a weak server on loopback and show how an attacker gets in
+	@scripts/demo.sh
+
+test: ## everything: set-up, lint, all tests, race detector on the concurrent parts
+	@scripts/setup.sh
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory race
+
+lint: ## gofmt, vet, staticcheck
+	@bad=$$(git ls-files '*.go' 2>/dev/null | grep -v /testdata/ | xargs -r gofmt -l); \
+	  if [ -n "$$bad" ]; then echo "gofmt these: $$bad"; exit 1; fi
+	@$(GO) vet ./...
+	@$(GO) run $(STATICCHECK) ./...
+	@echo "lint: clean"
+
+unit:
+	$(GO) test -timeout $(TIMEOUT) ./...
+
+RACE := ./wire ./oauth ./outbound ./limit ./mcp ./audit ./authserver ./gateway ./vault
+race:
+	$(GO) test -race -short -timeout $(TIMEOUT) $$(for d in $(RACE); do [ -d $$d ] && echo $$d; done)
+
+bench: build ## the numbers in the docs: go benchmarks and whole-process ratios
+	$(GO) test -run '^$$' -bench . -benchtime 0.3s ./...
+
+docs: build ## write the generated pages under docs/
+	@$(BIN) docs docs/flaws
+
+clean: ## remove what make made
 	rm -rf bin demo-out dist
