@@ -1,0 +1,208 @@
+package wire
+
+import (
+	"bytes"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/kidoban/kidoban"
+)
+
+// Event is one server-sent event (HTML Living Standard, "Server-sent events").
+type Event struct {
+	Type  string        // "" means message
+	ID    string        // the last id seen on the stream, this event's included
+	Data  []byte        // data lines joined by LF; nil when the event had none
+	Retry time.Duration // -1 when the event did not set it
+	HasID bool          // this event set ID itself
+}
+
+// DefaultMaxEvent bounds one event when no other bound is given.
+const DefaultMaxEvent = 4 << 20
+
+// EventParser takes a stream apart as its bytes arrive. Not for concurrent
+// use. Comments and events without data are passed over, but their id stays in
+// force. What the stream's end cuts off is dropped, as the standard asks.
+type EventParser struct {
+	max    int
+	lastID string
+	ev     Event
+	data   []byte // data lines of the event so far, each with a LF
+	line   []byte // the unfinished line
+	seen   int    // bytes of the event so far
+	bom    int    // bytes of a byte order mark still possible at the start
+	lastCR bool   // the last byte was a CR: a LF that follows belongs to it
+}
+
+// NewEventParser returns a parser whose events have at most max bytes of
+// lines, comments included (0 means DefaultMaxEvent).
+func NewEventParser(max int) *EventParser {
+	if max <= 0 {
+		max = DefaultMaxEvent
+	}
+	return &EventParser{max: max, ev: Event{Retry: -1}, bom: len(byteOrderMark)}
+}
+
+const byteOrderMark = "\xef\xbb\xbf"
+
+// Feed takes the next bytes and calls emit for each event they complete, until
+// emit returns false. Event.Data is the receiver's to keep. A lone CR ends a
+// line at once: waiting for the LF that may follow would hold back an event.
+// The error is a *kidoban.Error of KindLimit for an event over the bound; the
+// parser is of no use after it.
+func (p *EventParser) Feed(chunk []byte, emit func(Event) (more bool)) error {
+	chunk = p.skipMark(chunk)
+	for len(chunk) > 0 {
+		if p.lastCR && chunk[0] == '\n' {
+			p.lastCR, chunk = false, chunk[1:]
+			continue
+		}
+		p.lastCR = false
+		end := bytes.IndexAny(chunk, "\r\n")
+		part := chunk
+		if end >= 0 {
+			part = chunk[:end]
+		}
+		if p.seen += len(part); p.seen > p.max {
+			return kidoban.Errorf(kidoban.KindLimit, "An event of the stream is longer than %d bytes.", p.max)
+		}
+		p.line = append(p.line, part...)
+		if end < 0 {
+			return nil
+		}
+		p.lastCR = chunk[end] == '\r'
+		chunk = chunk[end+1:]
+		if ev, complete := p.endLine(); complete && !emit(ev) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// skipMark drops a byte order mark at the very start, also when it comes in
+// pieces.
+func (p *EventParser) skipMark(chunk []byte) []byte {
+	for p.bom > 0 && len(chunk) > 0 {
+		at := len(byteOrderMark) - p.bom
+		if chunk[0] != byteOrderMark[at] {
+			p.line = append(p.line, byteOrderMark[:at]...) // it was text after all
+			p.bom = 0
+			break
+		}
+		chunk = chunk[1:]
+		p.bom--
+	}
+	return chunk
+}
+
+// endLine applies the line that is complete; an empty one completes an event.
+func (p *EventParser) endLine() (Event, bool) {
+	line := p.line
+	p.line = p.line[:0]
+	if len(line) > 0 {
+		p.seen++
+		p.data = p.ev.field(line, p.data)
+		return Event{}, false
+	}
+	if p.ev.HasID {
+		p.lastID = p.ev.ID
+	}
+	ev, data := p.ev, p.data
+	p.ev, p.data, p.seen = Event{Retry: -1}, nil, 0
+	if data == nil {
+		return Event{}, false
+	}
+	ev.ID, ev.Data = p.lastID, data[:len(data)-1]
+	return ev, true
+}
+
+// field takes one line into the event and returns the data so far, each data
+// line with a LF after it.
+func (ev *Event) field(line, data []byte) []byte {
+	name, value, _ := bytes.Cut(line, []byte(":"))
+	value = bytes.TrimPrefix(value, []byte(" "))
+	switch string(name) {
+	case "event":
+		ev.Type = string(value)
+	case "data":
+		data = append(append(data, value...), '\n')
+	case "id":
+		if bytes.IndexByte(value, 0) < 0 {
+			ev.ID, ev.HasID = string(value), true
+		}
+	case "retry":
+		if n, err := strconv.ParseUint(string(value), 10, 31); err == nil {
+			ev.Retry = time.Duration(n) * time.Millisecond
+		}
+	}
+	return data
+}
+
+// EventReader reads events from an io.Reader. Not for concurrent use.
+type EventReader struct {
+	in     io.Reader
+	parser *EventParser
+	ready  []Event
+	buf    []byte
+	err    error
+}
+
+// NewEventReader returns a reader with the bound of NewEventParser.
+func NewEventReader(r io.Reader, max int) *EventReader {
+	return &EventReader{in: r, parser: NewEventParser(max), buf: make([]byte, 8<<10)}
+}
+
+// Next returns the next event that has data. The error is io.EOF at the end,
+// that of EventParser.Feed, or the reader's own.
+func (r *EventReader) Next() (Event, error) {
+	for len(r.ready) == 0 {
+		if r.err != nil {
+			return Event{}, r.err
+		}
+		n, err := r.in.Read(r.buf)
+		r.err = err
+		if ferr := r.parser.Feed(r.buf[:n], func(ev Event) bool { r.ready = append(r.ready, ev); return true }); ferr != nil {
+			r.err = ferr
+		}
+	}
+	ev := r.ready[0]
+	r.ready = r.ready[1:]
+	return ev, nil
+}
+
+// AppendEvent writes an event: type and id when set, each line of data in a
+// data field of its own, and the empty line. CR in data is written as a line
+// end, since a stream cannot carry it. Line ends in type and id are dropped.
+func AppendEvent(dst []byte, ev Event) []byte {
+	if ev.Type != "" {
+		dst = appendField(dst, "event: ", ev.Type)
+	}
+	if ev.HasID {
+		dst = appendField(dst, "id: ", ev.ID)
+	}
+	if ev.Retry > 0 {
+		dst = appendField(dst, "retry: ", strconv.FormatInt(ev.Retry.Milliseconds(), 10))
+	}
+	data := bytes.ReplaceAll(ev.Data, []byte("\r\n"), []byte("\n"))
+	data = bytes.ReplaceAll(data, []byte("\r"), []byte("\n"))
+	for line := range bytes.SplitSeq(data, []byte("\n")) {
+		dst = append(append(append(dst, "data: "...), line...), '\n')
+	}
+	return append(dst, '\n')
+}
+
+// AppendComment writes a comment, which keeps the connection alive (TR-19).
+func AppendComment(dst []byte, text string) []byte {
+	return append(appendField(dst, ": ", text), '\n')
+}
+
+func appendField(dst []byte, name, value string) []byte {
+	dst = append(dst, name...)
+	for i := 0; i < len(value); i++ {
+		if c := value[i]; c != '\r' && c != '\n' && c != 0 {
+			dst = append(dst, c)
+		}
+	}
+	return append(dst, '\n')
+}

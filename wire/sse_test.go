@@ -1,0 +1,110 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/kidoban/kidoban"
+	"pgregory.net/rapid"
+)
+
+func readAll(t *testing.T, r io.Reader, max int) []Event {
+	t.Helper()
+	var out []Event
+	er := NewEventReader(r, max)
+	for {
+		ev, err := er.Next()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, ev)
+	}
+}
+
+func TestSSE_Forms(t *testing.T) {
+	in := "\ufeff: hello\n\nevent: endpoint\r\ndata: /messages?x=1\r\n\r\nid: 7\rdata:a\rdata: b\rretry: 250\r\r" +
+		"data\n\nid\ndata: c\n\nid: x\x00y\ndata: d\n\nevent: e\n\nnothing: 1\ndata: last\n\ndata: cut"
+	want := []Event{
+		{Type: "endpoint", Data: []byte("/messages?x=1"), Retry: -1},
+		{ID: "7", HasID: true, Data: []byte("a\nb"), Retry: 250 * time.Millisecond},
+		{ID: "7", Data: []byte(""), Retry: -1},
+		{ID: "", HasID: true, Data: []byte("c"), Retry: -1},
+		{Data: []byte("d"), Retry: -1},
+		{Data: []byte("last"), Retry: -1},
+	}
+	for name, r := range map[string]io.Reader{"whole": strings.NewReader(in), "byte by byte": iotest.OneByteReader(strings.NewReader(in))} {
+		if d := cmp.Diff(want, readAll(t, r, 0)); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
+func TestSSE_Bound(t *testing.T) {
+	for _, in := range []string{"data: " + strings.Repeat("x", 200) + "\n\n", strings.Repeat("data: x\n", 50), ":" + strings.Repeat("c", 200)} {
+		_, err := NewEventReader(strings.NewReader(in), 100).Next()
+		if kidoban.KindOf(err) != kidoban.KindLimit {
+			t.Errorf("%.20q: %v", in, err)
+		}
+	}
+	if got := readAll(t, strings.NewReader(strings.Repeat("data: x\n\n", 100)), 20); len(got) != 100 {
+		t.Errorf("the bound is per event: read %d", len(got))
+	}
+}
+
+// What is written is read again, however the bytes are cut.
+func TestSSE_RoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := Event{
+			Type:  rapid.StringMatching(`[a-z]{0,6}`).Draw(t, "type"),
+			HasID: rapid.Bool().Draw(t, "hasID"),
+			Data:  []byte(rapid.String().Draw(t, "data")),
+			Retry: -1,
+		}
+		if in.HasID {
+			in.ID = rapid.StringMatching(`[ -~]{0,8}`).Draw(t, "id")
+		}
+		stream := AppendEvent(AppendComment(nil, "x\ny"), in)
+		cut := rapid.IntRange(0, len(stream)).Draw(t, "cut")
+		p, got := NewEventParser(0), []Event(nil)
+		for _, part := range [][]byte{stream[:cut], stream[cut:]} {
+			if err := p.Feed(part, func(ev Event) bool { got = append(got, ev); return true }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := in
+		want.Data = bytes.ReplaceAll(bytes.ReplaceAll(in.Data, []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n"))
+		if len(got) != 1 || !cmp.Equal(got[0], want, cmpopts.EquateEmpty()) {
+			t.Fatalf("%q gave %+v, want %+v", stream, got, want)
+		}
+	})
+}
+
+func FuzzSSE(f *testing.F) {
+	f.Add([]byte("data: a\r\n\r\nid: 1\ndata: b\n\n"), 3)
+	f.Fuzz(func(t *testing.T, in []byte, cut int) {
+		whole, parts := []Event(nil), []Event(nil)
+		if err := NewEventParser(1000).Feed(in, func(ev Event) bool { whole = append(whole, ev); return true }); err != nil {
+			return
+		}
+		p := NewEventParser(1000)
+		cut = max(0, min(cut, len(in)))
+		for _, part := range [][]byte{in[:cut], in[cut:]} {
+			if err := p.Feed(part, func(ev Event) bool { parts = append(parts, ev); return true }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !cmp.Equal(whole, parts) {
+			t.Errorf("%q cut at %d: %+v, whole %+v", in, cut, parts, whole)
+		}
+	})
+}
