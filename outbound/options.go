@@ -1,0 +1,87 @@
+package outbound
+
+import (
+	"context"
+	"crypto/x509"
+	"net/netip"
+	"time"
+
+	"github.com/kidoban/kidoban"
+)
+
+// Defaults and the hard caps no option and no request can lift.
+const (
+	DefaultMaxBody   = 1 << 20
+	DefaultMaxHeader = 64 << 10
+	DefaultTimeout   = 10 * time.Second
+
+	HardMaxBody   = 64 << 20
+	HardMaxHeader = 1 << 20
+	HardTimeout   = 10 * time.Minute
+)
+
+// Options of a Client. The zero value is strict and polite to nobody in
+// particular: defaults for sizes and time, no budget.
+type Options struct {
+	Lab       bool           // opens loopback, http allowed there; everything else special-use stays closed
+	RootCAs   *x509.CertPool // trusted instead of the system's roots (start from x509.SystemCertPool to add); nil = the system's
+	UserAgent string         // "" = kidoban/<version> (+project URL)
+	MaxBody   int64          // bytes of a response body after decoding; 0 = DefaultMaxBody
+	MaxHeader int64          // bytes of a response header; 0 = DefaultMaxHeader
+	Timeout   time.Duration  // of a whole exchange, first dial to last byte; 0 = DefaultTimeout
+
+	PerHostInterval time.Duration // least time between the starts of two requests to one host; 0 = off
+	PerHostMax      int           // requests per host over the client's life; 0 = no bound
+	MaxRequests     int           // requests over the client's life; 0 = no bound
+
+	Now     func() time.Time                                             // nil = time.Now
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error) // nil = system resolver
+	Wait    func(ctx context.Context, d time.Duration) error             // how politeness waits; nil = a timer
+
+	Recorder *Recorder // may be nil; not closed by the client
+
+	// InsecureTLSProbe makes a client that looks at broken TLS: it accepts any
+	// certificate and TLS 1.0, and in return sends nothing but GET, HEAD and
+	// OPTIONS without body, cookies and credentials. TLSInfo.Verified tells what
+	// an honest client would have found. ProbeTLSMax, if set, is the highest
+	// version such a client offers.
+	InsecureTLSProbe bool
+	ProbeTLSMax      uint16
+}
+
+func (o Options) withDefaults() Options {
+	if o.UserAgent == "" {
+		o.UserAgent = "kidoban/" + kidoban.Version + " (+https://github.com/kidoban/kidoban)"
+	}
+	if o.MaxBody <= 0 {
+		o.MaxBody = DefaultMaxBody
+	}
+	if o.MaxHeader <= 0 {
+		o.MaxHeader = DefaultMaxHeader
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	o.MaxBody = min(o.MaxBody, HardMaxBody)
+	o.MaxHeader = min(o.MaxHeader, HardMaxHeader)
+	o.Timeout = min(o.Timeout, HardTimeout)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Wait == nil {
+		o.Wait = wait
+	}
+	return o
+}
+
+// wait sleeps d or until ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
