@@ -37,6 +37,7 @@ type env struct {
 // cli is the command line. Each command lives in a file of its own.
 type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
+	Sandbox sandboxCmd `cmd:"" name:"__sandbox" hidden:""`
 }
 
 type versionCmd struct{}
