@@ -1,0 +1,228 @@
+package vault
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/tink-crypto/tink-go/v2/core/registry"
+	"github.com/tink-crypto/tink-go/v2/tink"
+	"github.com/zalando/go-keyring"
+
+	"github.com/kidoban/kidoban"
+)
+
+// maxRing bounds a key file, in bytes.
+const maxRing = 1 << 20
+
+type fileSource struct{ path string }
+
+// File keeps the keys in a file of mode 0600, made with the first key when it
+// does not exist. Changes are atomic: a crash leaves the old or the new file.
+// A file that others can read is refused.
+func File(path string) Source { return fileSource{path} }
+
+func (s fileSource) String() string { return "file " + s.path }
+
+func (s fileSource) Load(ctx context.Context) (Keys, error) {
+	raw, err := s.read()
+	if errors.Is(err, fs.ErrNotExist) {
+		if raw, err = newRing(); err != nil {
+			return Keys{}, err
+		}
+		if err = s.create(raw); errors.Is(err, fs.ErrExist) { // another process was first
+			raw, err = s.read()
+		}
+	}
+	if err != nil {
+		return Keys{}, s.wrap(err)
+	}
+	return ringKeys(raw, s.String())
+}
+
+func (s fileSource) wrap(err error) error {
+	var k *kidoban.Error
+	if errors.As(err, &k) {
+		return err
+	}
+	return kidoban.Wrap(kidoban.KindInternal, err, "vault: the key file %s cannot be used", s.path)
+}
+
+func (s fileSource) read() ([]byte, error) {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	i, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !i.Mode().IsRegular() || runtime.GOOS != "windows" && i.Mode().Perm()&0o077 != 0 {
+		return nil, kidoban.Errorf(kidoban.KindRefused, "vault: the key file %s has mode %#o, others could read it: chmod 600 it", s.path, i.Mode().Perm())
+	}
+	return io.ReadAll(io.LimitReader(f, maxRing))
+}
+
+// stage writes raw into a new file beside the key file and returns its name.
+func (s fileSource) stage(raw []byte) (string, error) {
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp(filepath.Dir(s.path), ".vault-*") // mode 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(raw)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return "", err
+	}
+	return f.Name(), nil
+}
+
+// create puts raw in place unless a file is there.
+func (s fileSource) create(raw []byte) error {
+	name, err := s.stage(raw)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(name)
+	return os.Link(name, s.path)
+}
+
+// change replaces the file by f of its content. Two processes that do so at
+// once are kept apart by a lock file; the second is told so.
+func (s fileSource) change(f func(raw []byte, from string) ([]byte, error)) error {
+	lock, err := os.OpenFile(s.path+".lock", os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return kidoban.Errorf(kidoban.KindConflict, "vault: another process changes the key; if none does, remove %s.lock", s.path)
+	}
+	if err != nil {
+		return s.wrap(err)
+	}
+	lock.Close()
+	defer os.Remove(s.path + ".lock")
+	raw, err := s.read()
+	if err != nil {
+		return s.wrap(err)
+	}
+	if raw, err = f(raw, s.String()); err != nil {
+		return err
+	}
+	name, err := s.stage(raw)
+	if err != nil {
+		return s.wrap(err)
+	}
+	if err := os.Rename(name, s.path); err != nil {
+		os.Remove(name)
+		return s.wrap(err)
+	}
+	return nil
+}
+
+func (s fileSource) Rotate(context.Context) error { return s.change(rotateRing) }
+func (s fileSource) Retire(context.Context) error { return s.change(retireRing) }
+
+// chain is the service name in the operating system's keychain.
+const chain = "kidoban vault"
+
+type keychainSource struct{ account string }
+
+// Keychain keeps the keys in the keychain of the operating system (macOS
+// Keychain, Windows Credential Manager, Secret Service), under the account,
+// which tells several gateways of one user apart.
+func Keychain(account string) Source { return keychainSource{account} }
+
+func (s keychainSource) String() string { return "keychain entry " + s.account }
+
+func (s keychainSource) Load(context.Context) (Keys, error) {
+	raw, err := s.read()
+	if errors.Is(err, keyring.ErrNotFound) {
+		if raw, err = newRing(); err == nil {
+			err = s.write(raw)
+		}
+	}
+	if err != nil {
+		return Keys{}, s.wrap(err)
+	}
+	return ringKeys(raw, s.String())
+}
+
+func (s keychainSource) wrap(err error) error {
+	return kidoban.Wrap(kidoban.KindUnreachable, err, "vault: the keychain of the operating system does not answer: unlock it, or keep the key in a file (vault.key)")
+}
+
+func (s keychainSource) read() ([]byte, error) {
+	text, err := keyring.Get(chain, s.account)
+	if err != nil {
+		return nil, err
+	}
+	return base64.StdEncoding.DecodeString(text)
+}
+
+func (s keychainSource) write(raw []byte) error {
+	return keyring.Set(chain, s.account, base64.StdEncoding.EncodeToString(raw))
+}
+
+func (s keychainSource) change(f func([]byte, string) ([]byte, error)) error {
+	raw, err := s.read()
+	if err != nil {
+		return s.wrap(err)
+	}
+	if raw, err = f(raw, s.String()); err != nil {
+		return err
+	}
+	if err := s.write(raw); err != nil {
+		return s.wrap(err)
+	}
+	return nil
+}
+
+func (s keychainSource) Rotate(context.Context) error { return s.change(rotateRing) }
+func (s keychainSource) Retire(context.Context) error { return s.change(retireRing) }
+
+type kmsSource struct {
+	client registry.KMSClient
+	uri    string
+}
+
+// KMS leaves the key in a key management service: any client of Tink's
+// interface, and the URI of the key there ("aws-kms://…", "gcp-kms://…",
+// "hcvault://…"). Each sealing and opening asks the service once. The service
+// rotates on its own; Rewrap then re-wraps every row it is given.
+func KMS(client registry.KMSClient, uri string) Source { return kmsSource{client, uri} }
+
+func (s kmsSource) String() string { return "key management service " + s.uri }
+
+func (s kmsSource) Load(context.Context) (Keys, error) {
+	if !s.client.Supported(s.uri) {
+		return Keys{}, kidoban.Errorf(kidoban.KindUsage, "vault: the key management client does not serve %s", s.uri)
+	}
+	a, err := s.client.GetAEAD(s.uri)
+	if err != nil {
+		return Keys{}, kidoban.Wrap(kidoban.KindUnreachable, err, "vault: the key %s cannot be used", s.uri)
+	}
+	if c, ok := a.(tink.AEADWithContext); ok {
+		return Keys{KEK: c}, nil
+	}
+	return Keys{KEK: local{a}}, nil
+}
+
+func (s kmsSource) Rotate(context.Context) error {
+	return kidoban.Errorf(kidoban.KindUsage, "vault: rotate the key %s in the service itself, then re-wrap", s.uri)
+}
+
+// Retire has nothing to do: the service decides which versions still open.
+func (s kmsSource) Retire(context.Context) error { return nil }
