@@ -38,6 +38,7 @@ type env struct {
 type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Sandbox sandboxCmd `cmd:"" name:"__sandbox" hidden:""`
+	Lab     labCmd     `cmd:"" help:"The deliberately weak servers, on loopback."`
 }
 
 type versionCmd struct{}

@@ -1,0 +1,131 @@
+package lab
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// deepHops is the number of redirects of the deep-chain profile.
+const deepHops = 8
+
+// sealStep carries the request and the number of the hop through the chain, with a
+// MAC so that nobody shortens it.
+func (l *Lab) sealStep(n int, raw string) string {
+	body, _ := json.Marshal(struct {
+		N int    `json:"n"`
+		Q string `json:"q"`
+	}{n, raw})
+	return base64.RawURLEncoding.EncodeToString(body) + "." + l.mac(body)
+}
+
+func (l *Lab) mac(body []byte) string {
+	m := hmac.New(sha256.New, l.seal)
+	m.Write(body)
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+}
+
+// step is one hop of the deep chain.
+func (l *Lab) step(w http.ResponseWriter, r *http.Request) {
+	if raw, ok := strings.CutPrefix(r.URL.RawQuery, "spa=1&"); ok && l.opt.Profile == profileSPA {
+		l.begin(w, r, raw)
+		return
+	}
+	body64, mac, _ := strings.Cut(r.URL.Query().Get("s"), ".")
+	body, err := base64.RawURLEncoding.DecodeString(body64)
+	var s struct {
+		N int    `json:"n"`
+		Q string `json:"q"`
+	}
+	if r.Method != http.MethodGet || err != nil || !same(mac, l.mac(body)) || json.Unmarshal(body, &s) != nil {
+		l.errorPage(w, http.StatusBadRequest, "invalid_request", "This step does not belong to a login.")
+		return
+	}
+	if s.N < deepHops {
+		l.redirect(w, r, l.asPath+"/step?"+url.Values{"s": {l.sealStep(s.N+1, s.Q)}}.Encode())
+		return
+	}
+	l.begin(w, r, s.Q)
+}
+
+// challengePage is what a content network shows to something it does not take for
+// a browser.
+func (l *Lab) challengePage(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Server", "edge")
+	h.Set("cf-mitigated", "challenge")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(http.StatusForbidden)
+	w.Write([]byte(`<!doctype html><html><head><title>Just a moment...</title><meta name="robots" content="noindex"></head><body><noscript>Enable JavaScript and cookies to continue</noscript><div id="challenge-running">Checking if the site connection is secure</div></body></html>`))
+}
+
+// scriptPage is the page of the spa-consent profile: nothing without its script.
+func (l *Lab) scriptPage(w http.ResponseWriter) {
+	l.pageHeaders(w)
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'")
+	l.pages.render(w, http.StatusOK, "app", l.asPath+"/app.js")
+}
+
+// script is the application of scriptPage: it starts the real flow in the browser.
+func (l *Lab) script(w http.ResponseWriter, r *http.Request) {
+	if l.opt.Profile != profileSPA {
+		http.Error(w, "There is nothing here.", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+	w.Write([]byte(`var r=document.getElementById("root"),b=document.createElement("button");b.textContent="Continue to the lab";` +
+		`b.onclick=function(){location.replace("` + l.asPath + `/step?spa=1&"+location.search.slice(1))};r.appendChild(b);` + "\n"))
+}
+
+// viaNoise sends the browser through the analytics host once, which comes back with
+// a marker. The marker is no secret: whoever sets it only spares himself the noise.
+func (l *Lab) viaNoise(r *http.Request, raw string) (string, bool) {
+	if rest, ok := strings.CutSuffix(raw, "&_seen=1"); ok {
+		r.URL.RawQuery = rest
+		return "", false
+	}
+	back := l.Issuer + "/authorize?" + raw + "&_seen=1"
+	q := url.Values{
+		"response_type": {"code"}, "client_id": {"analytics-" + l.random(6)}, "redirect_uri": {back}, "state": {"1"}, "scope": {"openid email"},
+	}
+	return l.noise + "/o/oauth2/v2/collect?" + q.Encode(), true
+}
+
+// noiseHandler is the analytics host: OAuth-looking traffic that has nothing to do
+// with the login, with everything a hasty reader would call a flaw.
+func (l *Lab) noiseHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		back := r.URL.Query().Get("redirect_uri")
+		if r.URL.Path == "/o/oauth2/v2/collect" && strings.HasPrefix(back, l.Issuer+"/authorize?") {
+			w.Header().Set("Location", back)
+			w.WriteHeader(http.StatusFound)
+			return
+		}
+		w.Header().Set("Content-Type", "image/gif")
+		w.Write([]byte("GIF89a\x01\x00\x01\x00\x00\x00\x00;"))
+	})
+}
+
+// cloudHandler is the callback of a cloud client: it shows that a code came, and
+// keeps none.
+func (l *Lab) cloudHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/oauth/callback" {
+			http.Error(w, "There is nothing here.", http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Referrer-Policy", "no-referrer")
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if r.URL.Query().Get("code") != "" {
+			w.Write([]byte("The cloud client received a code.\n"))
+			return
+		}
+		w.Write([]byte("The cloud client received no code.\n"))
+	})
+}
