@@ -1,0 +1,211 @@
+package report
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/kidoban/kidoban"
+)
+
+// Bounds on target text in one-line places, in runes.
+const (
+	maxURL     = 300
+	maxSummary = 300
+	maxWord    = 80
+)
+
+// headline is the run in one sentence.
+func headline(run kidoban.Run) string {
+	t := run.Target
+	detail := Clean(t.Detail, maxSummary)
+	switch t.Headline {
+	case kidoban.HeadlineOpen:
+		if detail == "" {
+			detail = fmt.Sprintf("%d tools answer to anyone", t.Tools)
+		}
+		return "OPEN: no authorization, " + detail
+	case kidoban.HeadlineMoved:
+		return strings.TrimSuffix("MOVED to "+Clean(t.MovedTo, maxURL)+": "+detail, ": ")
+	case kidoban.HeadlineNotMCP:
+		return strings.TrimSuffix("NOT MCP HERE: "+detail, ": ")
+	case kidoban.HeadlineUnreachable:
+		return strings.TrimSuffix("UNREACHABLE: "+detail, ": ")
+	}
+	c := Count(run.Results)
+	switch {
+	case len(run.Chains) > 0:
+		return "An attacker gets in: " + Clean(run.Chains[0].Title, maxSummary)
+	case c.Fail > 0:
+		return fmt.Sprintf("%s, and no chain of them that reaches the goal", plural(c.Fail, "requirement is", "requirements are")+" violated")
+	case c.Weak > 0:
+		return fmt.Sprintf("No requirement is violated; %s", plural(c.Weak, "weakness", "weaknesses"))
+	case c.Pass > 0:
+		return "Nothing was found in what was tested"
+	}
+	return "Nothing could be decided"
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// letter is the grade as shown: "D", "[B]" below the coverage threshold, "" for none.
+func letter(g kidoban.Grade) string {
+	l := Clean(g.Letter, 4)
+	if l != "" && g.Bracketed {
+		return "[" + l + "]"
+	}
+	return l
+}
+
+// tiers is the range of tiers: "T0–T2".
+func tiers(m kidoban.Meta) string {
+	if len(m.Tiers) == 0 {
+		return ""
+	}
+	first, last := m.Tiers[0], m.Tiers[len(m.Tiers)-1]
+	if first == last {
+		return Clean(string(first), 4)
+	}
+	return Clean(string(first), 4) + "–" + Clean(string(last), 4)
+}
+
+// reasonText says a reason in words.
+func reasonText(r kidoban.Reason) string {
+	switch r {
+	case kidoban.ReasonLogin:
+		return "needs a login with an account of yours"
+	case kidoban.ReasonSecondLogin:
+		return "needs a second account of yours"
+	case kidoban.ReasonTier:
+		return "creates state on the server"
+	case kidoban.ReasonClient:
+		return "needs a registered client"
+	case kidoban.ReasonCanary:
+		return "needs a collector the server can reach"
+	case kidoban.ReasonOwnServer:
+		return "only allowed on your own server"
+	case kidoban.ReasonBudget:
+		return "the request budget was spent"
+	case kidoban.ReasonToolNamed:
+		return "needs a tool you name"
+	case kidoban.ReasonNotApplicable:
+		return "what it is about does not exist here"
+	case kidoban.ReasonDeferred:
+		return "the server shows a login before it checks anything"
+	case kidoban.ReasonRateLimit:
+		return "the server limited the requests; a limit is not a refusal"
+	case kidoban.ReasonChallenge:
+		return "a firewall or content network answered instead"
+	case kidoban.ReasonJSOnly:
+		return "the page needs a script to say what it is"
+	case kidoban.ReasonUpstream:
+		return "the answer is the upstream's, which is not attacked"
+	case kidoban.ReasonUnstable:
+		return "the valid request itself did not work the same way twice"
+	case kidoban.ReasonNeedsUI:
+		return "a person or a browser has to look"
+	case kidoban.ReasonNetwork:
+		return "no answer"
+	case "":
+		return "no reason given"
+	}
+	return Clean(string(r), maxWord)
+}
+
+// remedy is the option that would decide what a reason left open, or "".
+func remedy(r kidoban.Reason) string {
+	switch r {
+	case kidoban.ReasonLogin, kidoban.ReasonDeferred, kidoban.ReasonNeedsUI, kidoban.ReasonJSOnly:
+		return "--login"
+	case kidoban.ReasonSecondLogin:
+		return "--login --second-login"
+	case kidoban.ReasonTier:
+		return `--active --authorized "who allowed it"`
+	case kidoban.ReasonClient:
+		return "--client-id ID, or --active"
+	case kidoban.ReasonCanary:
+		return "--active --canary-domain DOMAIN"
+	case kidoban.ReasonOwnServer:
+		return "--active --own-server"
+	case kidoban.ReasonToolNamed:
+		return "--login --tool NAME"
+	case kidoban.ReasonBudget:
+		return "--budget N"
+	case kidoban.ReasonRateLimit, kidoban.ReasonUnstable, kidoban.ReasonNetwork:
+		return "run it again later"
+	}
+	return ""
+}
+
+// Gap is a group of undecided checks with one reason.
+type Gap struct {
+	Outcome kidoban.Outcome
+	Reason  kidoban.Reason
+	Detail  string // the command that would decide them, from the first that names one
+	Keys    []string
+}
+
+// Gaps groups the undecided checks of a run by outcome and reason, the largest
+// group first.
+func Gaps(results []kidoban.Result) []Gap {
+	var out []Gap
+	at := map[string]int{}
+	for _, r := range Undecided(results) {
+		k := string(r.Outcome) + "\x00" + string(r.Reason)
+		i, ok := at[k]
+		if !ok {
+			i = len(out)
+			at[k] = i
+			out = append(out, Gap{Outcome: r.Outcome, Reason: r.Reason})
+		}
+		out[i].Keys = append(out[i].Keys, r.Key())
+		if out[i].Detail == "" {
+			out[i].Detail = r.Detail
+		}
+	}
+	sort.SliceStable(out, func(i, j int) bool { return len(out[i].Keys) > len(out[j].Keys) })
+	return out
+}
+
+// command is the command line that would decide a gap, or "".
+func (g Gap) command(target string) string {
+	if strings.HasPrefix(g.Detail, "kidoban ") {
+		return Clean(g.Detail, maxURL)
+	}
+	opt := remedy(g.Reason)
+	if !strings.HasPrefix(opt, "--") {
+		return opt
+	}
+	return "kidoban audit " + ShellQuote(Clean(target, maxURL)) + " " + opt
+}
+
+// outcomeText says an outcome for readers.
+func outcomeText(o kidoban.Outcome) string {
+	switch o {
+	case kidoban.NotTested:
+		return "not tested"
+	case kidoban.Inconclusive:
+		return "inconclusive"
+	case kidoban.NotApplicable:
+		return "not applicable"
+	}
+	return Clean(string(o), 20)
+}
+
+// Limits are what no audit from outside can see; every report prints them.
+func Limits() []string {
+	return []string{
+		"the contents of an encrypted or opaque upstream state",
+		"the contents of pushed authorization requests",
+		"whether an OpenID nonce is verified",
+		"how tokens are stored",
+		"how upstream tokens are handled behind the server",
+		"servers hidden behind a content delivery network",
+		"everything that was left to a login that did not take place",
+	}
+}
