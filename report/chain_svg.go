@@ -9,13 +9,13 @@ import (
 // actors are the parties of a chain drawing, from left to right.
 var actors = [...]struct{ key, name string }{
 	{"attacker", "attacker"}, {"victim", "victim"}, {"client", "client"},
-	{"mcp_server", "MCP server"}, {"as", "authorization server"}, {"upstream", "upstream"},
+	{"mcp_server", "MCP server"}, {"as", "auth server"}, {"upstream", "upstream"},
 }
 
 // Geometry of the drawing, in SVG units.
 const (
-	lane, headRow, hopRow = 148, 46, 44
-	boxW, boxH            = 132, 30
+	lane, headRow, hopRow = 152, 46, 44
+	boxW                  = 140
 )
 
 // drawing is a chain as a sequence of arrows between the parties.
@@ -44,10 +44,11 @@ type drawnHop struct {
 	LabelX             int
 }
 
-// draw lays a chain out. Unknown parties are drawn as the client; hops link to
+// draw lays a chain out. The parties of every flow are shown even when the
+// attack passes them by: that, too, says something. Unknown parties are drawn as the client; hops link to
 // the exchanges that are known.
 func draw(c kidoban.Chain, known func(int) bool) drawing {
-	used := map[string]bool{"attacker": true}
+	used := map[string]bool{"attacker": true, "client": true, "mcp_server": true, "as": true}
 	for _, h := range c.Hops {
 		used[party(h.From)], used[party(h.To)] = true, true
 	}

@@ -31,6 +31,7 @@ const (
 func HTML(w io.Writer, in Input) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"t": func(s string) template.HTML { return markup(s, nil) },
+		"p": prose,
 	}).Parse(htmlTemplate)
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "the template of the report is broken")

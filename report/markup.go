@@ -81,8 +81,10 @@ func markup(s string, words []string) template.HTML {
 }
 
 // reveal appends hostile text with hidden characters in spans.
-func reveal(b *strings.Builder, s string) {
-	for _, seg := range Reveal(s, maxLine) {
+func reveal(b *strings.Builder, s string) { revealUpTo(b, s, maxLine) }
+
+func revealUpTo(b *strings.Builder, s string, max int) {
+	for _, seg := range Reveal(s, max) {
 		if seg.Hidden {
 			b.WriteString(`<span class="h">` + template.HTMLEscapeString(seg.Text) + `</span>`)
 			continue
@@ -140,4 +142,25 @@ func block(s string, words []string) template.HTML {
 		b.WriteString("\n" + `<span class="h">` + template.HTMLEscapeString(plural(cut, "byte", "bytes")) + ` more</span>`)
 	}
 	return template.HTML(b.String()) // made of escaped lines only
+}
+
+// prose renders running text with `code` set as code. The text is treated as
+// hostile like any other, since a run file may bring its own.
+func prose(s string) template.HTML {
+	var b strings.Builder
+	parts := strings.Split(strings.Join(strings.Fields(s), " "), "`")
+	for i, part := range parts {
+		code := i%2 == 1 && i < len(parts)-1
+		switch {
+		case code:
+			b.WriteString("<code>")
+		case i%2 == 1:
+			b.WriteString("`") // an opening mark without an end
+		}
+		revealUpTo(&b, part, maxBlock)
+		if code {
+			b.WriteString("</code>")
+		}
+	}
+	return template.HTML(b.String()) // escaped by revealUpTo
 }

@@ -35,6 +35,9 @@ func headline(run kidoban.Run) string {
 	c := Count(run.Results)
 	switch {
 	case len(run.Chains) > 0:
+		if !confirmed(run, run.Chains[0]) {
+			return "An attacker can probably get in: " + Clean(run.Chains[0].Title, maxSummary)
+		}
 		return "An attacker gets in: " + Clean(run.Chains[0].Title, maxSummary)
 	case c.Fail > 0:
 		return fmt.Sprintf("%s, and no chain of them that reaches the goal", plural(c.Fail, "requirement is", "requirements are")+" violated")
@@ -44,6 +47,23 @@ func headline(run kidoban.Run) string {
 		return "Nothing was found in what was tested"
 	}
 	return "Nothing could be decided"
+}
+
+// confirmed reports whether every finding of a chain was seen with its effect:
+// the headline is never louder than the proof.
+func confirmed(run kidoban.Run, c kidoban.Chain) bool {
+	proof := map[string]kidoban.Evidence{}
+	for _, r := range run.Results {
+		if isFinding(r) {
+			proof[r.Key()] = r.Evidence
+		}
+	}
+	for _, k := range c.Checks {
+		if proof[k] != kidoban.Confirmed {
+			return false
+		}
+	}
+	return len(c.Checks) > 0
 }
 
 func plural(n int, one, many string) string {
