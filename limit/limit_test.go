@@ -132,7 +132,7 @@ func TestGRG5Keys(t *testing.T) {
 	if IPKey(netip.Addr{}) != "invalid" {
 		t.Error("an invalid address needs a key")
 	}
-	if Key("a", "bc") == Key("ab", "c") || Key("a") == Key("a", "") || Key("x") != Key("x") {
+	if Key("a", "bc") == Key("ab", "c") || Key("a") == Key("a", "") {
 		t.Error("keys collide")
 	}
 }

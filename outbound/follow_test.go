@@ -39,25 +39,25 @@ func TestE36FollowJudgesEveryHop(t *testing.T) {
 	c, base := serve(t, Options{Recorder: rec}, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/loop":
-			http.Redirect(w, r, "/loop2", 302)
+			http.Redirect(w, r, "/loop2", http.StatusFound)
 		case "/loop2":
-			http.Redirect(w, r, "/loop", 302)
+			http.Redirect(w, r, "/loop", http.StatusFound)
 		case "/long":
-			http.Redirect(w, r, r.URL.Path+"?"+r.URL.RawQuery+"x", 302)
+			http.Redirect(w, r, r.URL.Path+"?"+r.URL.RawQuery+"x", http.StatusFound)
 		case "/metadata":
-			http.Redirect(w, r, "http://169.254.169.254/latest", 307)
+			http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusTemporaryRedirect)
 		case "/nat64":
-			http.Redirect(w, r, "https://[64:ff9b::7f00:1]/", 308)
+			http.Redirect(w, r, "https://[64:ff9b::7f00:1]/", http.StatusPermanentRedirect)
 		case "/file":
 			w.Header().Set("Location", "file:///etc/passwd")
-			w.WriteHeader(302)
+			w.WriteHeader(http.StatusFound)
 		case "/two":
 			w.Header()["Location"] = []string{"/a", "/b"}
-			w.WriteHeader(302)
+			w.WriteHeader(http.StatusFound)
 		case "/away":
-			http.Redirect(w, r, other.URL+"/x#frag", 302)
+			http.Redirect(w, r, other.URL+"/x#frag", http.StatusFound)
 		case "/same":
-			http.Redirect(w, r, "/auth", 302)
+			http.Redirect(w, r, "/auth", http.StatusFound)
 		case "/auth":
 			fmt.Fprint(w, r.Header.Get("Authorization"))
 		case "/cookie":
@@ -66,7 +66,7 @@ func TestE36FollowJudgesEveryHop(t *testing.T) {
 				return
 			}
 			http.SetCookie(w, &http.Cookie{Name: "seen", Value: "1"})
-			http.Redirect(w, r, "/cookie", 302)
+			http.Redirect(w, r, "/cookie", http.StatusFound)
 		}
 	})
 	ctx := context.Background()

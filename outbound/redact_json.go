@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+	"unicode/utf8"
 )
 
 // level is one open object or array while json walks a text.
@@ -122,6 +123,9 @@ func stringEnd(s string, i int) (end int, whole bool) {
 
 // unquote decodes a literal, or what of it can be.
 func unquote(lit string, whole bool) string {
+	if whole && strings.IndexByte(lit, '\\') < 0 && utf8.ValidString(lit) {
+		return lit[1 : len(lit)-1]
+	}
 	closed := lit
 	if !whole {
 		closed = strings.TrimRight(lit, `\`) + `"`

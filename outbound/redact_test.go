@@ -217,3 +217,24 @@ func BenchmarkRedact(b *testing.B) {
 		Redact(x)
 	}
 }
+
+// A body of the largest size, made to be slow, is redacted in bounded work:
+// every stage is linear, and the nesting is capped.
+func TestRedactIsBoundedOnHostileBodies(t *testing.T) {
+	rep := func(s string) string { return strings.Repeat(s, DefaultMaxBody/len(s)) }
+	quoted := "x"
+	for range 6 { // JSON in JSON in JSON …
+		quoted = quote(`{"a":` + quote(quoted) + `}`)
+	}
+	for name, body := range map[string]string{
+		"pairs": rep("a=b&"), "pairs in text": rep("ab=b <"), "quotes": rep(`"a":"`), "arrays": rep("["), "members": rep(`{"a":`), "names": rep(`name="x"` + "\r\n"),
+		"inputs": rep("<input "), "percent": "a=" + rep("%25"), "events": rep("data: {\"a\":1}\n"), "strings": `["` + rep(`\\\"`) + `"]`,
+		"secrets": "[" + rep(`{"token":"0123456789abcdef"},`), "jwt": rep("eyJhbGciOiJub25lIn0."), "bearer": rep("bearer "), "nested": `{"a":` + quoted + `}`,
+		"users": rep("//a:b@"), "base64": `["` + rep("YTpi") + `"]`, "queries": "https://a/?x=" + rep("?x="),
+	} {
+		once := Redact(kidoban.Exchange{Response: &kidoban.Response{Body: []byte(body)}})
+		if len(once.Response.Body) == 0 || len(once.Response.Body) > 8*len(body)+1000 {
+			t.Errorf("%s: %d bytes became %d", name, len(body), len(once.Response.Body))
+		}
+	}
+}

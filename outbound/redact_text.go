@@ -51,7 +51,8 @@ func (r *redactor) text(s string, depth int) string {
 	if looksJSON(s) {
 		return r.shapes(r.json(s, depth))
 	}
-	if formRE.MatchString(s) {
+	hasPair := strings.Contains(s, "=")
+	if hasPair && formRE.MatchString(s) {
 		return r.shapes(r.form(s, depth))
 	}
 	if strings.Contains(s, "data:") {
@@ -67,7 +68,12 @@ func (r *redactor) text(s string, depth int) string {
 		})
 		s = inputRE.ReplaceAllStringFunc(s, r.input)
 	}
-	s = replaceGroups(quotedRE, s, func(g []string) string { return r.quoted(g, depth) })
+	if strings.ContainsAny(s, `"'`) && strings.ContainsAny(s, ":=") {
+		s = replaceGroups(quotedRE, s, func(g []string) string { return r.quoted(g, depth) })
+	}
+	if !hasPair {
+		return s
+	}
 	return replaceGroups(pairRE, s, func(g []string) string {
 		return g[1] + "=" + r.value(g[1], g[2], depth)
 	})
@@ -78,14 +84,23 @@ func (r *redactor) shapes(s string) string {
 	if strings.Contains(s, "eyJ") {
 		s = jwtRE.ReplaceAllStringFunc(s, r.mask)
 	}
-	s = replaceGroups(bearerRE, s, func(g []string) string {
-		// Prose goes on after the word; tokens have digits or capitals.
-		if strings.Trim(g[3], "abcdefghijklmnopqrstuvwxyz-.") == "" {
-			return g[0]
-		}
-		return g[1] + g[2] + r.mask(g[3])
-	})
-	return replaceGroups(userRE, s, func(g []string) string { return g[1] + r.maskNamed("password", g[2]) + "@" })
+	// The expressions are slow and mostly miss: look for their anchors first.
+	if l := strings.ToLower(s); strings.Contains(l, "bearer") || strings.Contains(l, "basic") || strings.Contains(l, "dpop") {
+		s = replaceGroups(bearerRE, s, r.bearer)
+	}
+	if strings.Contains(s, "//") && strings.Contains(s, "@") {
+		s = replaceGroups(userRE, s, func(g []string) string { return g[1] + r.maskNamed("password", g[2]) + "@" })
+	}
+	return s
+}
+
+// bearer handles one match of bearerRE. Prose goes on after the word in small
+// letters; tokens have digits or capitals.
+func (r *redactor) bearer(g []string) string {
+	if strings.Trim(g[3], "abcdefghijklmnopqrstuvwxyz-.") == "" {
+		return g[0]
+	}
+	return g[1] + g[2] + r.mask(g[3])
 }
 
 // events redacts the data lines of an event stream, each on its own.
@@ -203,7 +218,10 @@ func (r *redactor) nested(s string, depth int) string {
 
 // unbase64 decodes s if it is base64, of either alphabet, of readable text.
 func unbase64(s string) (string, bool) {
-	t := strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(s), "=")
+	if strings.ContainsAny(s, " :.?&") {
+		return "", false
+	}
+	t := strings.ReplaceAll(strings.ReplaceAll(strings.TrimRight(s, "="), "-", "+"), "_", "/")
 	b, err := base64.RawStdEncoding.DecodeString(t)
 	return string(b), err == nil && utf8.Valid(b) && strings.ContainsAny(string(b), "=:")
 }
