@@ -13,7 +13,8 @@ import (
 // Guard judges addresses and URLs. The zero value is the strict guard; Lab
 // opens loopback (127.0.0.0/8, ::1), and http to it, and nothing else.
 type Guard struct {
-	Lab bool
+	Lab     bool
+	Private bool // opens private ranges (RFC 1918, RFC 6598, RFC 4193), and http to them
 }
 
 // special is one closed range and the name its refusal gives.
@@ -108,6 +109,11 @@ func find(table []special, a netip.Addr) string {
 	return ""
 }
 
+// privateClass tells the ranges that Private opens.
+func privateClass(class string) bool {
+	return class == "private" || class == "carrier-grade NAT" || class == "unique local"
+}
+
 // CheckAddr refuses (KindRefused) every address that is not public; loopback
 // passes in Lab. IPv4-mapped IPv6 is refused like any transition form: whoever
 // resolves names unmaps the answers first (see Client).
@@ -116,7 +122,7 @@ func find(table []special, a netip.Addr) string {
 // stranger who would like to learn what our resolver says.
 func (g Guard) CheckAddr(a netip.Addr) error {
 	class := Class(a)
-	if class == "" || g.Lab && class == "loopback" {
+	if class == "" || g.Lab && class == "loopback" || g.Private && privateClass(class) {
 		return nil
 	}
 	return &kidoban.Error{Kind: kidoban.KindRefused,
@@ -128,11 +134,21 @@ func (g Guard) CheckAddr(a netip.Addr) error {
 // about to connect to exactly this address, whatever led here. A library's
 // table and our own must both agree.
 func (g Guard) control() func(network, address string, c syscall.RawConn) error {
-	opts := []ssrf.Option{ssrf.WithAnyPort()}
+	var v4, v6 []netip.Prefix // given once: the library's options replace each other
 	if g.Lab {
-		opts = append(opts,
-			ssrf.WithAllowedV4Prefixes(netip.MustParsePrefix("127.0.0.0/8")),
-			ssrf.WithAllowedV6Prefixes(netip.MustParsePrefix("::1/128")))
+		v4, v6 = append(v4, netip.MustParsePrefix("127.0.0.0/8")), append(v6, netip.MustParsePrefix("::1/128"))
+	}
+	if g.Private {
+		for _, s := range closed4 {
+			if privateClass(s.name) {
+				v4 = append(v4, s.prefix)
+			}
+		}
+		v6 = append(v6, netip.MustParsePrefix("fc00::/7"))
+	}
+	opts := []ssrf.Option{ssrf.WithAnyPort()}
+	if len(v4) > 0 {
+		opts = append(opts, ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
 	}
 	guardian := ssrf.New(opts...)
 	return func(network, address string, c syscall.RawConn) error {

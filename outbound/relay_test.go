@@ -1,0 +1,61 @@
+package outbound
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+
+	"github.com/kidoban/kidoban"
+)
+
+func TestRelayDialsWhatIsOpenedAndNothingElse(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	defer s.Close()
+	get := func(o RelayOptions) error {
+		tr := Relay(true, o)
+		defer tr.CloseIdleConnections()
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+		resp, err := tr.RoundTrip(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err
+	}
+	if err := get(RelayOptions{Lab: true}); err != nil {
+		t.Error(err)
+	}
+	for _, o := range []RelayOptions{{}, {Private: true}} {
+		if err := get(o); kidoban.KindOf(err) != kidoban.KindRefused {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+func TestE15PrivateOpensPrivateRangesAlone(t *testing.T) {
+	g := Guard{Private: true}
+	for addr, open := range map[string]bool{"10.1.2.3": true, "172.16.0.1": true, "192.168.1.1": true, "100.64.0.1": true, "fd00::1": true, "8.8.8.8": true,
+		"127.0.0.1": false, "169.254.169.254": false, "::1": false, "fe80::1": false, "64:ff9b::a00:1": false, "0.0.0.0": false} {
+		a := netip.MustParseAddr(addr)
+		if err := g.CheckAddr(a); (err == nil) != open {
+			t.Errorf("%s: %v", addr, err)
+		}
+		var err error
+		if a.Is6() {
+			err = g.control()("tcp6", net.JoinHostPort(addr, "80"), nil)
+		} else {
+			err = g.control()("tcp4", net.JoinHostPort(addr, "80"), nil)
+		}
+		if (err == nil) != open {
+			t.Errorf("control %s: %v", addr, err)
+		}
+		// Plain http never goes to a public address.
+		d := newDialer(g, func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{a}, nil })
+		_, err = d.addresses(t.Context(), "mcp.example", true)
+		if want := open && addr != "8.8.8.8"; (err == nil) != want {
+			t.Errorf("plain %s: %v", addr, err)
+		}
+	}
+}
