@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -50,8 +51,9 @@ func (a answer) json(t *testing.T) map[string]any {
 type agent struct {
 	t       *testing.T
 	l       *Lab
-	hc      *http.Client
+	rt      *http.Transport              // no client: it would refuse the odd Locations that the attacks are about
 	cookies map[string]map[string]string // host:port → name → value
+	skew    *atomic.Int64                // moves the lab's clock
 }
 
 func startLab(t *testing.T, o Options) *Lab {
@@ -69,7 +71,7 @@ func newAgent(t *testing.T, l *Lab) *agent {
 	pool.AppendCertsFromPEM(l.CACert)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &agent{t, l, &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, map[string]map[string]string{}}
+	return &agent{t: t, l: l, rt: tr, cookies: map[string]map[string]string{}}
 }
 
 func (b *agent) send(method, to, contentType, body string, h http.Header) answer {
@@ -90,7 +92,7 @@ func (b *agent) send(method, to, contentType, body string, h http.Header) answer
 	for k, v := range b.cookies[req.URL.Host] {
 		req.AddCookie(&http.Cookie{Name: k, Value: v})
 	}
-	res, err := b.hc.Do(req)
+	res, err := b.rt.RoundTrip(req)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -278,7 +278,7 @@ func (l *Lab) redirect(w http.ResponseWriter, r *http.Request, to string) {
 // afterForm is the status of a redirect: 303 makes the browser drop the form, a
 // 307 would carry a password on (OAuth 2.1 section 7.5.3).
 func (l *Lab) afterForm(r *http.Request) int {
-	if r.Method == http.MethodPost && l.on("E28-f") {
+	if r.Method == http.MethodPost && l.on("E28-f") && r.URL.Path != l.asPath+"/authorize" {
 		return http.StatusTemporaryRedirect
 	}
 	if r.Method == http.MethodPost {

@@ -16,7 +16,7 @@ func (l *Lab) consent(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		l.errorPage(w, http.StatusBadRequest, "invalid_request", "This login has expired.")
-	case r.Method == http.MethodGet:
+	case r.Method == http.MethodGet, l.on("E28-f") && r.FormValue("decision") == "":
 		t := l.txnOf(w, r)
 		if t == nil {
 			return

@@ -77,6 +77,9 @@ func (l *Lab) loggedIn(w http.ResponseWriter, r *http.Request, t *txn, user stri
 // logout ends the session. It goes nowhere else: a parameter that says where would
 // make it a redirector.
 func (l *Lab) logout(w http.ResponseWriter, r *http.Request) {
+	if l.loginNext(w, r) {
+		return
+	}
 	if r.Method != http.MethodPost || !l.sameOrigin(r) {
 		methodNotAllowed(w, "POST")
 		return

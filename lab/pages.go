@@ -31,7 +31,8 @@ label{display:block;margin:.8rem 0}input{font:inherit;padding:.4rem;width:100%;b
 <label>User <input name="username" autocomplete="username" required></label>
 <label>Password <input name="password" type="password" autocomplete="current-password" required></label>
 <label>Code of your authenticator, if you have one <input name="totp" autocomplete="one-time-code" inputmode="numeric"></label>
-<button type="submit">Log in</button></form></main></body></html>{{end}}
+<button type="submit">Log in</button></form></main>
+{{with .Noise}}<img alt="" width="1" height="1" src="{{.}}/g/collect?client_id=GA1&amp;state=1&amp;redirect_uri=https%3A%2F%2Fads.example%2Fcb"><iframe hidden title="analytics" src="{{.}}/o/oauth2/auth?response_type=token&amp;client_id=ads&amp;scope=openid&amp;redirect_uri=https%3A%2F%2Fads.example%2Fcb"></iframe>{{end}}</body></html>{{end}}
 
 {{define "consent"}}{{template "head" "Allow access?"}}<main><h1>Allow access?</h1>
 {{with .Client}}<p>The application <strong>{{if $.RawClient}}{{raw .}}{{else}}{{.}}{{end}}</strong> asks for access over the Model Context Protocol (MCP).</p>{{else}}<p>An application asks for access over the Model Context Protocol (MCP).</p>{{end}}
@@ -79,7 +80,7 @@ func (p *pages) post(w http.ResponseWriter, to string, params url.Values) {
 // referrer, nothing loaded from elsewhere.
 func (l *Lab) pageHeaders(w http.ResponseWriter) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", l.pagePolicy("frame-ancestors 'none'"))
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -88,7 +89,20 @@ func (l *Lab) pageHeaders(w http.ResponseWriter) {
 
 func (l *Lab) loginPage(w http.ResponseWriter, status int, t *txn, fault string) {
 	l.pageHeaders(w)
-	l.pages.render(w, status, "login", map[string]string{"Action": l.asPath + "/login", "Tx": t.id, "CSRF": t.csrf, "Fault": fault})
+	l.pages.render(w, status, "login", map[string]string{"Action": l.asPath + "/login", "Tx": t.id, "CSRF": t.csrf, "Fault": fault, "Noise": l.noise})
+}
+
+// pagePolicy is the content security policy of a page. In the noise profile it lets
+// the analytics host in.
+func (l *Lab) pagePolicy(frames string) string {
+	p := "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"
+	if l.noise != "" {
+		p += "; img-src " + l.noise + "; frame-src " + l.noise
+	}
+	if frames != "" {
+		p += "; " + frames
+	}
+	return p
 }
 
 // errorPage tells a person what went wrong. Its texts are fixed: nothing a

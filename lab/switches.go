@@ -35,6 +35,7 @@ func Switches() []Switch {
 	for _, group := range [][]Switch{
 		registrationSwitches(), clientSwitches(), upstreamSwitches(), pkceSwitches(),
 		consentSwitches(), redirectSwitches(), codeSwitches(), tokenSwitches(), responseSwitches(),
+		endpointSwitches(), metadataSwitches(), manageSwitches(),
 	} {
 		all = append(all, group...)
 	}

@@ -18,10 +18,10 @@ func consentSwitches() []Switch {
 		{Key: "F6-G", Title: "A decision for one client counts for every other in the same session."},
 		{Key: "F6-H", Title: "Deny sends a code all the same."},
 		{Key: "E28-a", Title: "Login and decision page may be framed."},
-		{Key: "E28-b", Title: "The decision form has no token against forgery; the browser's cookie is still needed."},
+		{Key: "E28-b", Title: "The decision form has no token against forgery; the browser's cookie is still needed.", Needs: Needs{Upstream: true}},
 		{Key: "E28-c", Title: "The decision is taken by GET, and from any browser that knows the transaction."},
 		{Key: "E28-d", Title: "Login and decision page may be stored by caches."},
-		{Key: "E28-e", Title: "The client's name is written into the decision page as HTML."},
+		{Key: "E28-e", Title: "The client's name is written into the decision page as HTML.", Needs: Needs{Upstream: true}},
 		{Key: "E28-f", Title: "Forms are answered with 307, which sends the password on."},
 		{Key: "E28-g", Title: "Login and decision page send their address along as Referer."},
 	}
@@ -41,7 +41,7 @@ func (l *Lab) weakConsent(t *txn, v *consentView) {
 	if l.on("F6-F") {
 		v.Scopes = nil
 	}
-	if l.any("E28-b", "E28-c") {
+	if l.on("E28-b") {
 		v.CSRF = ""
 	}
 	if l.on("E28-e") {
@@ -58,7 +58,7 @@ func (l *Lab) weakConsent(t *txn, v *consentView) {
 // weakPageHeaders takes protections off login and decision pages.
 func (l *Lab) weakPageHeaders(h http.Header) {
 	if l.on("E28-a") {
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'")
+		h.Set("Content-Security-Policy", l.pagePolicy(""))
 		h.Del("X-Frame-Options")
 	}
 	if l.on("E28-d") {

@@ -4,6 +4,10 @@ import (
 	"net/http"
 )
 
+// endpointSwitches are the flaws of the MCP endpoint: authentication, tokens,
+// sessions, Origin and Host, scopes, headers, caches and people.
+func endpointSwitches() []Switch { return nil }
+
 // originKnown tells whether the request's Origin may call the server: none, or the
 // server's own.
 func (l *Lab) originKnown(_ http.ResponseWriter, r *http.Request) bool {

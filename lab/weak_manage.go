@@ -2,6 +2,10 @@ package lab
 
 import "net/http"
 
+// manageSwitches are the flaws of registration beyond its redirect URIs, of its
+// management and of client documents.
+func manageSwitches() []Switch { return nil }
+
 // weakScheme lets a redirect URI with a dangerous scheme be registered.
 func (l *Lab) weakScheme(string) bool { return false }
 

@@ -4,6 +4,9 @@ import (
 	"net/http"
 )
 
+// metadataSwitches are the flaws of the metadata and of the transport.
+func metadataSwitches() []Switch { return nil }
+
 // weakPRM changes the protected resource metadata; true means that it has answered.
 func (l *Lab) weakPRM(_ http.ResponseWriter, _ *http.Request, _ string, _ map[string]any) bool {
 	return false

@@ -28,6 +28,8 @@ func (l *Lab) validatePKCE(t *txn, v url.Values) *fault {
 	_, named := v["code_challenge_method"]
 	public := t.client.method == "none"
 	switch {
+	case !strings.Contains(t.response, "code"):
+		return nil // a response type of E26 that has no code to protect
 	case t.challenge == "" && (l.on("F5-a") && public || l.on("F5-j") && !public):
 		t.method = ""
 		return nil

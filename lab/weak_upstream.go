@@ -37,6 +37,7 @@ func upstreamSwitches() []Switch {
 		{Key: "F8-e", Title: "The upstream state has 32 bits.", Needs: open},
 		{Key: "E01-a", Title: "The browser is sent to the upstream before anybody has asked about the client; the decision comes after.", Needs: up},
 		{Key: "E01-b", Title: "Consent is remembered for the browser, not for the client: the second client gets its code without a page.", Needs: up},
+		{Key: "E01-c", Title: "Consent is remembered for a client document, whatever redirect URI of it is asked for.", Needs: Needs{Documents: true}},
 		{Key: "E02-a", Title: "The callback takes an answer from a browser without the cookie.", Needs: open},
 		{Key: "E02-b", Title: "The decision is taken here and the cookie set, but the callback takes a code from any browser; an error still needs the cookie.", Needs: up},
 		{Key: "E02-c", Title: "The transaction cookie has no __Host- prefix, no HttpOnly and no SameSite.", Needs: open},

@@ -1,0 +1,3 @@
+package lab
+
+func metadataAttacks() []attack { return nil }
