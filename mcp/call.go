@@ -53,7 +53,7 @@ func (c *Client) Call(ctx context.Context, call Call) (*Reply, error) {
 		return nil, err
 	}
 	body, params := c.body(call, st, id)
-	reply := &Reply{id: id, notification: call.Notification, reader: c.reader}
+	reply := &Reply{id: id, notification: call.Notification}
 	req := outbound.Req{
 		Method: "POST", URL: target, Body: body, Jar: c.o.Jar, Probe: c.o.Probe, Note: call.Note,
 		MaxBody: c.o.MaxBody, Timeout: c.o.Timeout, Raw: call.Raw, Target: call.Target,
@@ -67,6 +67,9 @@ func (c *Client) Call(ctx context.Context, call Call) (*Reply, error) {
 	}
 	if call.Raw {
 		req.Header = call.Header
+	}
+	if c.o.Bearer != "" && call.Bearer == nil {
+		req.CredentialOrigin = c.o.URL // CL-12: the token goes to its own server only
 	}
 	var waiting <-chan wire.Message
 	if st.stream != nil && !call.Notification {

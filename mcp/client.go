@@ -42,9 +42,8 @@ const (
 // at any time. Its methods are safe for concurrent use after Connect. Close
 // ends the session and the goroutine of the old transport.
 type Client struct {
-	do     Doer
-	o      Options
-	reader *wire.Reader
+	do Doer
+	o  Options
 
 	mu        sync.Mutex
 	nextID    int64
@@ -72,8 +71,7 @@ func New(do Doer, o Options) (*Client, error) {
 	setDefault(&o.MaxItems, 10_000)
 	setDefault(&o.MaxListSize, 16<<20)
 	setDefault(&o.StreamTime, 2*time.Minute)
-	return &Client{do: do, o: o, transport: StreamableHTTP,
-		reader: wire.NewReader(wire.Limits{MaxBytes: int(o.MaxBody)})}, nil
+	return &Client{do: do, o: o, transport: StreamableHTTP}, nil
 }
 
 func setDefault[T int | int64 | time.Duration](v *T, def T) {

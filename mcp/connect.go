@@ -21,6 +21,7 @@ type Hello struct {
 	Result       wire.Raw // the whole result of server/discover or initialize
 	Refusal      *Refusal // the server said no at a step; an answer, not a failure
 	Limited      bool     // a rate limit stopped the detection: nothing can be concluded
+	Location     string   // the endpoint redirects there; not followed, the detection ended
 	Steps        []Step   // every request in order
 
 	bare *Reply // a modern-looking "method not found" to server/discover
@@ -71,7 +72,7 @@ func (c *Client) Connect(ctx context.Context) (*Hello, error) {
 	return h, nil
 }
 
-func (h *Hello) stopped() bool { return h.Refusal != nil || h.Limited }
+func (h *Hello) stopped() bool { return h.Refusal != nil || h.Limited || h.Location != "" }
 
 // step sends one call of the detection and notes it.
 func (c *Client) step(ctx context.Context, h *Hello, name string, call Call) (*Reply, error) {
@@ -86,6 +87,9 @@ func (c *Client) step(ctx context.Context, h *Hello, name string, call Call) (*R
 		h.Refusal = r.Refusal
 	}
 	h.Limited = r.Outcome == RateLimited
+	if r.Outcome == Redirected {
+		h.Location = r.Exchange.Header("Location")
+	}
 	return r, nil
 }
 

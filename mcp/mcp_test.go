@@ -199,6 +199,10 @@ func TestEra_OddServers(t *testing.T) {
 		}, wire.Modern, "", "", "POST server/discover"},
 		"modern without discover": {func(i in) { rpcError(i.w, 404, i.id, wire.CodeMethodNotFound, "null") },
 			wire.Modern, wire.Rev20260728, "", "POST server/discover, POST initialize 2025-11-25, POST initialize 2025-06-18, POST initialize 2025-03-26"},
+		"a redirect": {func(i in) {
+			i.w.Header().Set("Location", "/mcp/")
+			i.w.WriteHeader(307)
+		}, "", "", "", "POST server/discover"},
 		"a web page": {func(i in) {
 			i.w.Header().Set("Content-Type", "text/html")
 			fmt.Fprint(i.w, "<html>data: {\n\ndata: x\n\n</html>")
@@ -360,5 +364,45 @@ func TestCall_RawControl(t *testing.T) {
 	}
 	if !strings.Contains(string(body), `"_meta":{"x":1,"io.modelcontextprotocol/protocolVersion":"2026-07-28"`) {
 		t.Errorf("%s", body)
+	}
+}
+
+func TestCL12_TokenStaysAtItsServer(t *testing.T) {
+	hits := 0
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits++ }))
+	defer other.Close()
+	cl := dial(t, http.NotFoundHandler(), Options{Bearer: "tok"})
+	if _, err := cl.Call(context.Background(), Call{Method: "tools/list", URL: other.URL}); kidoban.KindOf(err) != kidoban.KindRefused || hits != 0 {
+		t.Errorf("%v, %d requests at the other origin", err, hits)
+	}
+	none := ""
+	if _, err := cl.Call(context.Background(), Call{Method: "tools/list", URL: other.URL, Bearer: &none}); err != nil || hits != 1 {
+		t.Errorf("%v, %d requests at the other origin", err, hits)
+	}
+}
+
+// initialize answers strangers, tools/list does not: both answers are kept.
+func TestHandshakeOnly_ListIsAskedWithoutSession(t *testing.T) {
+	o := &odd{f: func(w http.ResponseWriter, _ *http.Request, m string, id json.RawMessage, _ map[string]any) {
+		switch m {
+		case "initialize":
+			result(w, id, `{"protocolVersion":"2025-06-18","capabilities":{}}`)
+		case "tools/list":
+			w.Header().Set("WWW-Authenticate", `Bearer scope="read"`)
+			w.WriteHeader(401)
+		case "server/discover":
+			w.WriteHeader(400)
+		default:
+			w.WriteHeader(202)
+		}
+	}}
+	cl := dial(t, o, Options{})
+	h, err := cl.Connect(context.Background())
+	if err != nil || h.Version != wire.Rev20250618 || h.SessionID != "" {
+		t.Fatalf("%+v %v", h, err)
+	}
+	l, err := cl.List(context.Background(), wire.MethodToolsList)
+	if err != nil || l.Last().Outcome != Refused || l.Last().Refusal.Challenges[0].Get("scope") != "read" || len(l.Items) != 0 {
+		t.Errorf("%+v %v", l, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/oauth"
+	"github.com/kidoban/kidoban/outbound"
 	"github.com/kidoban/kidoban/wire"
 )
 
@@ -37,7 +38,6 @@ type Reply struct {
 
 	id           wire.ID
 	notification bool
-	reader       *wire.Reader
 	events       [][]byte
 	failed       error // of the event parser
 }
@@ -49,6 +49,10 @@ type Refusal struct {
 	Challenges []oauth.Challenge
 	Exchange   *kidoban.Exchange
 }
+
+// readable bounds what is read as one JSON text. The body itself has the
+// Doer's bound, which never exceeds this one.
+var readable = wire.Limits{MaxBytes: outbound.HardMaxBody}
 
 // maxOthers bounds the messages kept beside the reply.
 const maxOthers = 256
@@ -76,7 +80,7 @@ func (r *Reply) feed(max int64) func([]byte) bool {
 
 // isOurs tells whether an event is the reply we wait for.
 func (r *Reply) isOurs(data []byte) bool {
-	l, ok := wire.ReadLenient(data, wire.Limits{})
+	l, ok := wire.ReadLenient(data, readable)
 	if !ok {
 		return false
 	}
@@ -104,7 +108,7 @@ func (r *Reply) read() {
 
 // readBody takes the messages of one JSON text.
 func (r *Reply) readBody(b []byte) {
-	l, ok := wire.ReadLenient(b, wire.Limits{MaxBytes: 64 << 20})
+	l, ok := wire.ReadLenient(b, readable)
 	if !ok {
 		return
 	}

@@ -65,7 +65,7 @@ func (c *Client) endpointTime() time.Duration {
 
 // noStream notes why there is no event stream.
 func (c *Client) noStream(h *Hello, s *sseStream) error {
-	r := &Reply{Exchange: s.exchange, reader: c.reader, notification: true}
+	r := &Reply{Exchange: s.exchange, notification: true}
 	if s.exchange == nil || s.exchange.Response == nil {
 		h.Steps = append(h.Steps, Step{"sse", r, s.err})
 		return nil // the server answered earlier steps: what is known stands
@@ -148,7 +148,7 @@ func (s *sseStream) expect(id wire.ID) (reply <-chan wire.Message, done func()) 
 
 // deliver gives a message to who waits for it; others are dropped.
 func (s *sseStream) deliver(data []byte) {
-	l, ok := wire.ReadLenient(data, wire.Limits{})
+	l, ok := wire.ReadLenient(data, readable)
 	if !ok {
 		return
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strings"
 
@@ -185,12 +186,23 @@ const (
 	WhyHeaderUnreachable = "x_mcp_header_unreachable"
 )
 
+// maxSchema bounds a schema that is searched: the search visits the bytes of
+// each level again.
+const maxSchema = 256 << 10
+
 // HeaderParams finds the x-mcp-header annotations of a tool's inputSchema and
 // checks their rules: a token as name, unique without case, on a string,
 // integer or boolean property that is reached by properties alone. A client
 // must leave out a tool that breaks them (CL-16). The schema must be an
 // accepted value; nothing is dereferenced.
 func HeaderParams(schema Raw) ([]HeaderParam, error) {
+	// Nearly all schemas have none; an escape could hide one.
+	if !bytes.Contains(schema, []byte("x-mcp-header")) && !bytes.Contains(schema, []byte(`\u`)) {
+		return nil, nil
+	}
+	if len(schema) > maxSchema {
+		return nil, malformed(WhyTooLarge, "The schema is longer than %d bytes.", maxSchema)
+	}
 	var out []HeaderParam
 	if err := collectHeaders(schema, nil, &out); err != nil {
 		return nil, err

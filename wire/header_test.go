@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -115,6 +116,8 @@ func TestCL16_HeaderParams(t *testing.T) {
 		`{"properties":{"a":{"items":{"type":"string","x-mcp-header":"A"}}}}`:                                WhyHeaderUnreachable,
 		`{"oneOf":[{"properties":{"a":{"type":"string","x-mcp-header":"A"}}}]}`:                              WhyHeaderUnreachable,
 		`{"$defs":{"a":{"type":"string","x-mcp-header":"A"}}}`:                                               WhyHeaderUnreachable,
+		`{"items":{"x-mcp-h\u0065ader":"A"}}`:                                                                WhyHeaderUnreachable,
+		`{"properties":{"x-mcp-header":{}},"d":"` + strings.Repeat("x", maxSchema) + `"}`:                    WhyTooLarge,
 		`{"x-mcp-header":"A"}`: WhyHeaderUnreachable,
 	} {
 		_, err := HeaderParams(Raw(schema))
