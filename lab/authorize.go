@@ -170,6 +170,9 @@ func (l *Lab) validateRedirect(t *txn, v url.Values) *fault {
 	if t.redirect == "" {
 		return &fault{"invalid_request", "The redirect_uri is missing.", true}
 	}
+	if l.on("E16-g") && t.client.document && strings.Contains(t.redirect, "://") {
+		return nil
+	}
 	if !l.matchRedirect(t.client.redirects, t.redirect) {
 		return &fault{"invalid_request", "The redirect_uri is not one that this client registered.", true}
 	}
@@ -201,6 +204,9 @@ func (l *Lab) validateScope(t *txn, v url.Values) *fault {
 		asked = []string{scopeRead}
 	}
 	known := append(resourceScopes(), scopeOffline)
+	if l.on("E18-a") {
+		known = append(known, strings.Fields(t.client.scope)...)
+	}
 	for _, s := range asked {
 		if !slices.Contains(known, s) {
 			return &fault{"invalid_scope", "A scope is unknown here; known are " + strings.Join(known, " ") + ".", false}

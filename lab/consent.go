@@ -1,6 +1,8 @@
 package lab
 
 import (
+	"cmp"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -81,13 +83,14 @@ type consentView struct {
 	User             string
 	Hidden           map[string]string // extra hidden fields
 	RawClient        bool              // E28-e: write the name as it is
+	Link             template.URL      // E14-a: the client's own address
 }
 
 func (l *Lab) consentPage(w http.ResponseWriter, t *txn) {
 	u, _ := url.Parse(t.redirect)
 	host := t.redirect
 	if u != nil {
-		host = u.Host
+		host = cmp.Or(u.Host, t.redirect)
 	}
 	v := consentView{
 		Action: l.asPath + "/consent", Tx: t.id, CSRF: t.csrf, Client: shown(t.client.name), Unverified: true,
@@ -178,6 +181,9 @@ func (l *Lab) rememberConsent(r *http.Request, t *txn) {
 func (l *Lab) consentRemembered(r *http.Request, t *txn) bool {
 	if l.on("F1-e") && t.client != nil && !slices.ContainsFunc(t.client.redirects, trusted) {
 		return true // a registration with a web address is taken for a known partner
+	}
+	if t.client != nil && t.client.extra["skip_consent"] == true {
+		return true // E18-c
 	}
 	key := l.consentKey(t)
 	if key == "" {

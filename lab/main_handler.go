@@ -65,7 +65,7 @@ func (l *Lab) mainHandler() http.Handler {
 }
 
 // maxBody bounds every request body.
-const maxBody = 64 << 10
+const maxBody = 256 << 10
 
 // hostKnown tells whether the request names the address that this server is
 // reached under: a page that rebinds its name to loopback brings its own.

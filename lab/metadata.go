@@ -78,6 +78,7 @@ func (l *Lab) asMetadata(form string) http.HandlerFunc {
 			"registration_endpoint":                          at + "/register",
 			"revocation_endpoint":                            at + "/revoke",
 			"introspection_endpoint":                         at + "/introspect",
+			"jwks_uri":                                       at + "/jwks",
 			"scopes_supported":                               append(resourceScopes(), scopeOffline),
 			"response_types_supported":                       []string{"code"},
 			"response_modes_supported":                       []string{"query"},
@@ -89,11 +90,7 @@ func (l *Lab) asMetadata(form string) http.HandlerFunc {
 			"client_id_metadata_document_supported":          true,
 			"authorization_response_iss_parameter_supported": true,
 		}
-		if l.opt.JWT {
-			doc["jwks_uri"] = at + "/jwks"
-		}
 		if form == docOIDC {
-			doc["jwks_uri"] = at + "/jwks"
 			doc["subject_types_supported"] = []string{"public"}
 			doc["id_token_signing_alg_values_supported"] = []string{"ES256"}
 		}

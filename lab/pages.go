@@ -36,6 +36,7 @@ label{display:block;margin:.8rem 0}input{font:inherit;padding:.4rem;width:100%;b
 
 {{define "consent"}}{{template "head" "Allow access?"}}<main><h1>Allow access?</h1>
 {{with .Client}}<p>The application <strong>{{if $.RawClient}}{{raw .}}{{else}}{{.}}{{end}}</strong> asks for access over the Model Context Protocol (MCP).</p>{{else}}<p>An application asks for access over the Model Context Protocol (MCP).</p>{{end}}
+{{with .Link}}<p><a href="{{.}}">About the application</a></p>{{end}}
 {{with .ClientHost}}<p>It is described at <strong>{{.}}</strong>.</p>{{end}}
 {{if .Unverified}}<p class="mark">It is <strong>unverified</strong>: it gave itself this name, nobody has checked it.</p>{{end}}
 {{with .Host}}<p>Your access would be sent to</p><p class="host">{{.}}</p>{{end}}

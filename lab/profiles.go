@@ -115,6 +115,10 @@ func (l *Lab) noiseHandler() http.Handler {
 // keeps none.
 func (l *Lab) cloudHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if id, ok := strings.CutPrefix(r.URL.Path, "/register/"); ok && l.on("E20-g") {
+			l.manage(w, r, id)
+			return
+		}
 		if r.URL.Path != "/oauth/callback" {
 			http.Error(w, "There is nothing here.", http.StatusNotFound)
 			return

@@ -59,8 +59,9 @@ type client struct {
 	scope       string
 	manageToken string
 	issued      time.Time
-	expires     time.Time // zero: never
-	extra       map[string]any
+	expires     time.Time         // zero: never
+	extra       map[string]any    // members that only E18-c keeps
+	fetch       map[string]string // addresses by the switch of E15 that fetches them
 }
 
 // txn is one authorization request on its way from /authorize to a code.

@@ -35,7 +35,7 @@ func Switches() []Switch {
 	for _, group := range [][]Switch{
 		registrationSwitches(), clientSwitches(), upstreamSwitches(), pkceSwitches(),
 		consentSwitches(), redirectSwitches(), codeSwitches(), tokenSwitches(), responseSwitches(),
-		endpointSwitches(), metadataSwitches(), manageSwitches(),
+		endpointSwitches(), metadataSwitches(), manageSwitches(), documentSwitches(),
 	} {
 		all = append(all, group...)
 	}

@@ -245,7 +245,7 @@ func (l *Lab) issue(c *client, grantID, user, scope, resource string, withRefres
 	if l.on("E30-c") {
 		scope = strings.Join(resourceScopes(), " ")
 	}
-	ttl := l.accessTTL()
+	ttl := l.lifetimeOf(c)
 	t := &token{clientID: c.id, user: user, scope: scope, resource: resource, grant: grantID}
 	if ttl > 0 {
 		t.expires = l.now().Add(ttl)

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"html/template"
 	"net/http"
 	"net/url"
 )
@@ -43,6 +44,12 @@ func (l *Lab) weakConsent(t *txn, v *consentView) {
 	}
 	if l.on("E28-b") {
 		v.CSRF = ""
+	}
+	if l.any("E14-b", "E14-c") {
+		v.Client = t.client.name
+	}
+	if l.on("E14-a") {
+		v.Link = template.URL(t.client.uri)
 	}
 	if l.on("E28-e") {
 		v.Client, v.RawClient = t.client.name, true

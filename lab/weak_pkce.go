@@ -30,7 +30,7 @@ func (l *Lab) validatePKCE(t *txn, v url.Values) *fault {
 	switch {
 	case !strings.Contains(t.response, "code"):
 		return nil // a response type of E26 that has no code to protect
-	case t.challenge == "" && (l.on("F5-a") && public || l.on("F5-j") && !public):
+	case t.challenge == "" && (t.client.extra["require_pkce"] == false || l.on("F5-a") && public || l.on("F5-j") && !public):
 		t.method = ""
 		return nil
 	case t.challenge == "":
