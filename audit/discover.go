@@ -1,0 +1,387 @@
+package audit
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/oauth"
+	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// NormalizeTarget checks and canonicalises the URL of an MCP server: https, or
+// http on loopback in a lab; a host; no user, fragment or control characters.
+// A missing scheme is read as https. Errors are KindUsage and say what to type.
+func NormalizeTarget(raw string, lab bool) (string, error) {
+	raw = strings.TrimSpace(raw)
+	if raw == "" || len(raw) > 4096 {
+		return "", kidoban.Errorf(kidoban.KindUsage, "give the URL of an MCP server, for example https://mcp.example.com/mcp")
+	}
+	for i := 0; i < len(raw); i++ {
+		if raw[i] <= ' ' || raw[i] == 0x7f || raw[i] == '\\' {
+			return "", kidoban.Errorf(kidoban.KindUsage, "the URL holds a space, a backslash or a control character")
+		}
+	}
+	if !strings.Contains(raw, "://") {
+		raw = "https://" + raw
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		return "", kidoban.Errorf(kidoban.KindUsage, "this is no URL of a server: write it as https://host/path")
+	case u.User != nil:
+		return "", kidoban.Errorf(kidoban.KindUsage, "the URL holds a user name; credentials do not belong into URLs")
+	case u.Scheme != "https" && u.Scheme != "http":
+		return "", kidoban.Errorf(kidoban.KindUsage, "the scheme %q is not http or https", u.Scheme)
+	case u.Scheme == "http" && !isLoopbackURL(raw):
+		return "", kidoban.Errorf(kidoban.KindUsage, "plain http is audited on loopback only (with --lab); write https://%s", u.Host)
+	case !lab && isLoopbackURL(raw):
+		return "", kidoban.Errorf(kidoban.KindUsage, "loopback targets need --lab")
+	}
+	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	u.Fragment, u.RawFragment = "", ""
+	return u.String(), nil
+}
+
+// discover finds out what is there: the era, what answers without credentials,
+// and where authorization lives. It needs about six requests.
+func (s *session) discover(ctx context.Context) {
+	f := s.facts
+	s.handshake(ctx)
+	f.Headline, f.Detail = f.headline()
+	if f.Headline == kidoban.HeadlineMoved || f.Headline == kidoban.HeadlineUnreachable {
+		return
+	}
+	s.metadata(ctx)
+	f.Headline, f.Detail = f.headline()
+}
+
+// handshake asks modern first, then legacy, then the two-endpoint transport
+// (streamable HTTP, Backward Compatibility). 401 and 403 are answers.
+// tools/list is always asked, whether or not a session id came.
+func (s *session) handshake(ctx context.Context) {
+	f := s.facts
+	f.Discover = s.rpc(ctx, "discover", "server/discover", call{Method: "server/discover", Version: wire.LatestModern})
+	if f.Discover.Response == nil {
+		return
+	}
+	if loc := f.Discover.Header("Location"); loc != "" && f.Discover.Status() >= 300 && f.Discover.Status() < 400 {
+		f.MovedTo = resolve(f.URL, loc)
+		return
+	}
+	s.modernAnswer(ReplyOf(f.Discover))
+	if !f.Modern || f.refusal() {
+		f.Init = s.rpc(ctx, "discover", "initialize", call{Method: "initialize", Version: wire.LatestLegacy, Params: map[string]any{
+			"protocolVersion": wire.LatestLegacy, "capabilities": map[string]any{}, "clientInfo": clientInfo()}})
+		s.legacyAnswer(ctx, ReplyOf(f.Init))
+	}
+	f.List = s.rpc(ctx, "discover", "tools/list", call{Method: "tools/list"})
+	f.Tools, f.Open = ReplyOf(f.List).tools()
+	if f.Open && !f.Modern && !f.Legacy { // it speaks, though it takes no handshake
+		f.Modern, f.Versions = true, []string{wire.LatestModern}
+	}
+	s.refusals()
+	if !f.Modern && !f.Legacy && f.Refused == nil {
+		s.oldTransport(ctx)
+	}
+	if f.Tools > 0 {
+		s.morePages(ctx)
+	}
+}
+
+// refusal tells whether server/discover was refused for lack of credentials:
+// then the era is unknown and the other one is asked too.
+func (f *Facts) refusal() bool {
+	st := f.Discover.Status()
+	return st == 401 || st == 403
+}
+
+func (s *session) modernAnswer(r Reply) {
+	f := s.facts
+	switch {
+	case r.ok():
+		f.Modern, f.Greets = true, true
+		f.Versions = stringsOf(r.Result, "supportedVersions", "protocolVersions", "versions")
+		f.Software = software(r.Result)
+	case r.IsError && wire.IsModernCode(r.Code):
+		f.Modern = true
+		f.Versions = stringsOf(r.Data, "supported")
+	}
+	if f.Modern && len(f.Versions) == 0 {
+		f.Versions = []string{wire.LatestModern}
+	}
+}
+
+func (s *session) legacyAnswer(ctx context.Context, r Reply) {
+	f := s.facts
+	if !r.ok() {
+		return
+	}
+	v := wire.LookupString(r.Result, "protocolVersion")
+	if v == "" || len(v) > 32 {
+		return
+	}
+	f.Legacy, f.Greets = true, true
+	if !slices.Contains(f.Versions, v) {
+		f.Versions = append(f.Versions, v)
+	}
+	if f.Software == "" {
+		f.Software = software(r.Result)
+	}
+	if id := f.Init.Header("Mcp-Session-Id"); id != "" && len(id) <= 1024 {
+		f.Session = id
+		s.opened[id] = true
+	}
+	s.rpc(ctx, "discover", "initialized", call{Method: "notifications/initialized", Version: v})
+}
+
+// refusals notes the first refusal for lack of credentials and its challenges.
+func (s *session) refusals() {
+	f := s.facts
+	for _, x := range []*kidoban.Exchange{f.List, f.Discover, f.Init} {
+		if st := x.Status(); st == 401 || st == 403 && !challenged(x) || ReplyOf(x).authWording() {
+			if f.Refused == nil || f.Refused.Status() != 401 && st == 401 {
+				f.Refused = x
+			}
+		}
+	}
+	if f.Refused != nil {
+		f.Asks = oauth.ParseChallenges(f.Refused.Response.Header.Values("WWW-Authenticate"))
+	}
+}
+
+// oldTransport looks for the event stream of 2024-11-05, which announces its
+// message endpoint in its first event.
+func (s *session) oldTransport(ctx context.Context) {
+	f := s.facts
+	found := ""
+	p := wire.NewEventParser(64 << 10)
+	x := s.do(ctx, outbound.Req{Method: http.MethodGet, URL: f.URL, Probe: "discover", Note: "event stream",
+		Header: kidoban.Fields{{Name: "Accept", Value: "text/event-stream"}},
+		Stream: func(chunk []byte) bool {
+			err := p.Feed(chunk, func(e wire.Event) bool {
+				if e.Type == "endpoint" {
+					found = strings.TrimSpace(string(e.Data))
+				}
+				return found == ""
+			})
+			return err == nil && found == ""
+		}})
+	if st := x.Status(); st == 401 || st == 403 && !challenged(x) {
+		f.SSE, f.Refused = true, x
+		f.Asks = oauth.ParseChallenges(x.Response.Header.Values("WWW-Authenticate"))
+		return
+	}
+	if found == "" || mediaType(x) != "text/event-stream" {
+		return
+	}
+	f.SSE, f.Legacy, f.Greets = true, true, true
+	f.Versions = []string{wire.Rev20241105}
+}
+
+// morePages follows the cursors of tools/list, at most eight, no cursor twice.
+func (s *session) morePages(ctx context.Context) {
+	f := s.facts
+	seen := map[string]bool{}
+	for x := f.List; len(seen) < 8; {
+		cursor := wire.LookupString(ReplyOf(x).Result, "nextCursor")
+		if cursor == "" || seen[cursor] {
+			return
+		}
+		seen[cursor] = true
+		x = s.rpc(ctx, "discover", "tools/list, next page", call{Method: "tools/list", Params: map[string]any{"cursor": cursor}})
+		n, listed := ReplyOf(x).tools()
+		if !listed {
+			return
+		}
+		f.Tools += n
+	}
+}
+
+// metadata finds the authorization servers: resource metadata first, and for
+// servers of 2025-03-26 without it the server's own origin.
+func (s *session) metadata(ctx context.Context) {
+	f := s.facts
+	s.resourceMetadata(ctx)
+	f.Resource = f.URL
+	if r, err := oauth.CanonicalResource(f.URL); err == nil {
+		f.Resource = r
+	}
+	if f.PRM != nil {
+		f.Issuers = f.PRM.PRM.AuthorizationServers
+		if f.PRM.PRM.Resource != "" && oauth.CompareResource(f.URL, f.PRM.PRM.Resource).Equivalent() {
+			f.Resource = f.PRM.PRM.Resource
+		}
+		f.Scopes = f.PRM.PRM.ScopesSupported
+	}
+	if len(f.Issuers) == 0 && f.Refused != nil {
+		if iss, err := oauth.LegacyIssuer(f.URL); err == nil {
+			f.Issuers, f.Fallback = []string{iss}, true
+		}
+	}
+	for i, iss := range f.Issuers {
+		if i == 3 {
+			break // more authorization servers than any client would try
+		}
+		as := s.serverMetadata(ctx, iss)
+		f.Servers = append(f.Servers, as)
+		if f.AS == nil && as.Err == "" {
+			f.AS = as
+		}
+	}
+	for _, c := range f.Asks {
+		if sc := c.Scopes(); len(sc) > 0 {
+			f.Scopes = sc
+		}
+	}
+	if len(f.Scopes) == 0 && f.AS != nil {
+		f.Scopes = f.AS.Meta.ScopesSupported
+	}
+	f.SmallestScope = smallest(f.Scopes)
+}
+
+// resourceMetadata asks the place in the challenge, then the path-inserted and
+// the root well-known place, until one gives a document (RFC 9728 §3, §5.1).
+func (s *session) resourceMetadata(ctx context.Context) {
+	f := s.facts
+	type place struct{ url, from string }
+	var places []place
+	for _, c := range f.Asks {
+		if u, _ := c.ResourceMetadata(); u != "" {
+			places = append(places, place{resolve(f.URL, u), "challenge"})
+		}
+	}
+	if urls, err := oauth.PRMURLs(f.URL); err == nil {
+		for i, u := range urls {
+			from := "path"
+			if i > 0 {
+				from = "root"
+			}
+			places = append(places, place{u, from})
+		}
+	}
+	asked := map[string]bool{}
+	for _, p := range places {
+		if asked[p.url] {
+			continue
+		}
+		asked[p.url] = true
+		d := Document{Kind: "prm", URL: p.url, From: p.from, X: s.get(ctx, "discover", "resource metadata ("+p.from+")", p.url)}
+		d.Err = usable(d.X)
+		if d.Err == "" {
+			prm, err := oauth.ParsePRM(d.X.Response.Body)
+			if err != nil {
+				d.Err = "it is no JSON object"
+			}
+			d.PRM = prm
+		}
+		f.PRMs = append(f.PRMs, d)
+		if d.Err == "" && (d.PRM.Resource != "" || len(d.PRM.AuthorizationServers) > 0) {
+			f.PRM = &f.PRMs[len(f.PRMs)-1]
+			return
+		}
+	}
+}
+
+// serverMetadata asks the well-known places of an issuer in the order of the
+// specification and stops at the first document.
+func (s *session) serverMetadata(ctx context.Context, issuer string) *AS {
+	as := &AS{Issuer: issuer, Err: "no metadata at any well-known place"}
+	urls, err := oauth.MetadataURLs(issuer)
+	if err != nil {
+		as.Err = "the issuer is no usable URL"
+		return as
+	}
+	for _, u := range urls {
+		kind := "as"
+		if strings.Contains(u, "openid-configuration") {
+			kind = "oidc"
+		}
+		d := Document{Kind: kind, URL: u, X: s.get(ctx, "discover", "authorization server metadata", u)}
+		if d.Err = usable(d.X); d.Err == "" {
+			m, err := oauth.ParseMetadata(d.X.Response.Body)
+			switch {
+			case err != nil:
+				d.Err = "it is no JSON object"
+			case m.Issuer == "" && m.AuthorizationEndpoint == "":
+				d.Err = "it is no authorization server metadata"
+			default:
+				as.URL, as.X, as.Meta, as.Err = u, d.X, m, ""
+			}
+		}
+		as.Tried = append(as.Tried, d)
+		if as.Err == "" {
+			return as
+		}
+	}
+	return as
+}
+
+func usable(x *kidoban.Exchange) string {
+	switch {
+	case x.Response == nil:
+		return "no answer: " + firstLine(x.Err)
+	case x.Status() != 200:
+		return "status " + itoa(x.Status())
+	}
+	return ""
+}
+
+// headline is the run's first word: whether a grade makes sense.
+func (f *Facts) headline() (string, string) {
+	switch {
+	case f.Discover == nil || f.Discover.Response == nil:
+		why := "no answer"
+		if f.Discover != nil && f.Discover.Err != "" {
+			why = firstLine(f.Discover.Err)
+		}
+		return kidoban.HeadlineUnreachable, why
+	case f.MovedTo != "":
+		return kidoban.HeadlineMoved, "the server answers with a redirect to another address"
+	case f.AS != nil || f.Refused != nil:
+		return kidoban.HeadlineGraded, ""
+	case f.Open:
+		return kidoban.HeadlineOpen, "no authorization, " + itoa(f.Tools) + " tools answer to anyone"
+	case f.Greets:
+		return kidoban.HeadlineGraded, ""
+	}
+	return kidoban.HeadlineNotMCP, "the address answers, but not as an MCP server (status " + itoa(f.Discover.Status()) + ")"
+}
+
+func stringsOf(raw wire.Raw, names ...string) []string {
+	var out []string
+	for _, n := range names {
+		v, ok := wire.Lookup(raw, n)
+		if !ok {
+			continue
+		}
+		wire.Elements(v, func(e wire.Raw) bool {
+			if s, ok := wire.String(e); ok && len(s) <= 32 {
+				out = append(out, s)
+			}
+			return len(out) < 16
+		})
+		if len(out) > 0 {
+			return out
+		}
+	}
+	return nil
+}
+
+func software(result wire.Raw) string {
+	info, ok := wire.Lookup(result, "serverInfo")
+	if !ok {
+		meta, _ := wire.Lookup(result, "_meta")
+		info, _ = wire.Lookup(meta, "io.modelcontextprotocol/serverInfo")
+	}
+	name, version := wire.LookupString(info, "name"), wire.LookupString(info, "version")
+	s := strings.TrimSpace(name + " " + version)
+	if len(s) > 200 {
+		s = s[:200]
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

@@ -1,0 +1,58 @@
+package audit
+
+import (
+	"context"
+	"slices"
+
+	"github.com/kidoban/kidoban"
+)
+
+// E26: do the implicit and hybrid response types, and the password grant, still
+// work?
+func probeE26() probe {
+	return define(spec{name: "legacy response types", keys: []string{"E26-a", "E26-b"}, tier: kidoban.T1, cost: 2},
+		func(ctx context.Context, s *session) []mutation {
+			var out []mutation
+			for _, m := range []struct{ key, value string }{{"E26-a", "token"}, {"E26-b", "code token"}} {
+				r := s.baseline(s.facts.Client)
+				r.Params = r.Params.with("response_type", m.value).and("nonce", s.nonce(16))
+				one := mutation{key: m.key, what: "response_type=" + m.value}
+				if s.wants(m.key) && s.left() > 0 {
+					one.asked, one.t = true, s.mutate(ctx, m.key, one.what, r, s.trials())
+				}
+				out = append(out, one)
+			}
+			return out
+		}, func(f *Facts, ms []mutation) []kidoban.Result { return verdicts(ms) })
+}
+
+// probeE26Password sends one password grant with made-up data, to servers of the
+// tester or to those that advertise the grant.
+func probeE26Password() probe {
+	return define(spec{name: "password grant", keys: []string{"E26-c"}, tier: kidoban.T2, cost: 1},
+		func(ctx context.Context, s *session) *kidoban.Exchange {
+			as := s.facts.AS
+			if as.Meta.TokenEndpoint == "" || !s.o.Lab && !s.o.OwnServer && !slices.Contains(as.Meta.GrantTypesSupported, "password") {
+				return nil
+			}
+			p := params{{"grant_type", "password"}, {"username", "kidoban-" + s.nonce(8)}, {"password", s.secret(12)}, {"client_id", s.facts.Client.ID}}
+			return s.form(ctx, "E26-c", "password grant with made-up data", as.Meta.TokenEndpoint, p)
+		}, func(f *Facts, x *kidoban.Exchange) []kidoban.Result {
+			const key = "E26-c"
+			if x == nil {
+				return []kidoban.Result{untested(key, kidoban.ReasonOwnServer, detailFor(kidoban.ReasonOwnServer))}
+			}
+			if r, bad := unanswered(key, x); bad {
+				return []kidoban.Result{r}
+			}
+			switch e := oauthError(x); {
+			case e == "invalid_grant":
+				return []kidoban.Result{positive(key, kidoban.Likely, "the password grant is served: made-up credentials get invalid_grant", x)}
+			case x.Status() == 200 && jsonObject(x.Response.Body)["access_token"] != nil:
+				return []kidoban.Result{positive(key, kidoban.Likely, "the password grant gives a token for made-up credentials", x)}
+			case e != "" || x.Status() >= 400:
+				return []kidoban.Result{passed(key, "the password grant is refused"+errorText(x), x)}
+			}
+			return []kidoban.Result{unclear(key, kidoban.ReasonUnstable, "the token endpoint answers with status "+itoa(x.Status()), x)}
+		})
+}

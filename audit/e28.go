@@ -1,0 +1,160 @@
+package audit
+
+import (
+	"context"
+	"strings"
+
+	"github.com/kidoban/kidoban"
+)
+
+// judgeE28 reads the headers and forms of the first page that a person sees.
+func judgeE28(f *Facts) []kidoban.Result {
+	keys := []string{"E28-a", "E28-b", "E28-d", "E28-g"}
+	var out []kidoban.Result
+	t := f.Base
+	if t.Kind != Login && t.Kind != Consent {
+		for _, k := range keys {
+			r, ok := blocked(k, t)
+			switch {
+			case !ok:
+			case t.Kind == CallbackCode:
+				r = absent(k, "no page is shown", t.Last())
+			case t.Kind == Upstream:
+				r = untested(k, kidoban.ReasonLogin, detailFor(kidoban.ReasonLogin))
+			default:
+				r = unclear(k, kidoban.ReasonUnstable, "a valid request ends with "+trailText(t), t.Last())
+			}
+			out = append(out, r)
+		}
+		return out
+	}
+	x := t.Last()
+	page := "the " + strings.ToLower(string(t.Kind)) + " page"
+	if frameable(x) {
+		out = append(out, positive("E28-a", kidoban.Confirmed, page+" may be framed: neither frame-ancestors nor X-Frame-Options", x))
+	} else {
+		out = append(out, passed("E28-a", page+" may not be framed", x))
+	}
+	out = append(out, judgeCSRF(t))
+	cc := strings.ToLower(x.Header("Cache-Control"))
+	if strings.Contains(cc, "no-store") {
+		out = append(out, passed("E28-d", page+" is not stored by caches", x))
+	} else {
+		out = append(out, positive("E28-d", kidoban.Confirmed, page+" may be stored by caches: Cache-Control lacks no-store", x))
+	}
+	if x.Header("Referrer-Policy") != "" {
+		out = append(out, passed("E28-g", page+" sets a referrer policy", x))
+	} else {
+		out = append(out, positive("E28-g", kidoban.Confirmed, page+" sets no Referrer-Policy", x))
+	}
+	return out
+}
+
+// frameable tells whether a page may be framed by strangers. frame-ancestors in
+// a meta element is ignored by browsers and so by us.
+func frameable(x *kidoban.Exchange) bool {
+	for _, csp := range x.Response.Header.Values("Content-Security-Policy") {
+		for _, d := range strings.Split(csp, ";") {
+			name, value, _ := strings.Cut(strings.TrimSpace(d), " ")
+			if strings.EqualFold(name, "frame-ancestors") {
+				return strings.Contains(" "+value+" ", " * ")
+			}
+		}
+	}
+	switch strings.ToUpper(strings.TrimSpace(x.Header("X-Frame-Options"))) {
+	case "DENY", "SAMEORIGIN":
+		return false
+	}
+	return true
+}
+
+// judgeCSRF looks for an unguessable hidden field in the form that approves.
+func judgeCSRF(t *Trail) kidoban.Result {
+	const key = "E28-b"
+	if t.Kind != Consent {
+		return untested(key, kidoban.ReasonLogin, detailFor(kidoban.ReasonLogin))
+	}
+	x := t.Last()
+	posts := 0
+	for _, form := range t.Page.Forms {
+		if form.Method != "POST" {
+			continue
+		}
+		posts++
+		for _, in := range form.Inputs {
+			low := strings.ToLower(in.Name)
+			tokenName := containsWord(low, []string{"csrf", "xsrf", "token", "nonce", "authenticity", "_t"})
+			if in.Type == "hidden" && len(in.Value) >= 16 && tokenName && entropy(in.Value) > 2.5 {
+				return passed(key, "the approving form carries an unguessable token", x)
+			}
+		}
+	}
+	if posts == 0 {
+		return unclear(key, kidoban.ReasonNeedsUI, "the consent page has no form that posts; a script may send the decision", x)
+	}
+	return positive(key, kidoban.Likely, "the approving form carries no token against forgery", x)
+}
+
+// probeE28Markup registers a client whose name is markup and looks at the
+// consent page that is shown before a login.
+func probeE28Markup() probe {
+	return define(spec{name: "markup in client_name", keys: []string{"E28-e"}, tier: kidoban.T2, cost: 4}, func(ctx context.Context, s *session) (ev markupEvidence) {
+		f := s.facts
+		if f.Base == nil || f.Client == nil || f.Client.Pre && f.AS.Meta.RegistrationEndpoint == "" {
+			return ev
+		}
+		if f.Base.Kind == Login || f.Base.Kind == Upstream && !f.Base.Consents {
+			ev.login = true
+			return ev
+		}
+		ev.mark = s.nonce(8)
+		meta := s.template(s.loopbackRedirect())
+		meta["client_name"] = `"><b data-kidoban=` + ev.mark + `>x`
+		r, ok := s.register(ctx, "E28-e", "a name that is markup", meta)
+		if !ok {
+			return ev
+		}
+		ev.reg = &r
+		if r.accepted() {
+			ev.trail = s.follow(ctx, "E28-e", "the consent page of that client", s.baseline(r.Client))
+		}
+		return ev
+	}, judgeMarkup)
+}
+
+type markupEvidence struct {
+	login bool
+	mark  string
+	reg   *Registration
+	trail *Trail
+}
+
+func judgeMarkup(f *Facts, ev markupEvidence) []kidoban.Result {
+	const key = "E28-e"
+	one := func(r kidoban.Result) []kidoban.Result { return []kidoban.Result{r} }
+	switch {
+	case ev.login:
+		return one(untested(key, kidoban.ReasonLogin, detailFor(kidoban.ReasonLogin)))
+	case ev.reg == nil:
+		if f.Client == nil {
+			return one(untested(key, kidoban.ReasonClient, detailFor(kidoban.ReasonClient)))
+		}
+		return one(untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget)))
+	}
+	if !ev.reg.accepted() {
+		if r, bad := unanswered(key, ev.reg.X); bad {
+			return one(r)
+		}
+		return one(passed(key, "a client name that is markup is refused", ev.reg.X))
+	}
+	if r, ok := blocked(key, ev.trail); !ok {
+		return one(r)
+	}
+	switch {
+	case ev.trail.Page.Marks[ev.mark]:
+		return one(positive(key, kidoban.Confirmed, "the client's name is written into the page as markup", ev.reg.X, ev.trail.Last()))
+	case ev.trail.Kind != Consent:
+		return one(untested(key, kidoban.ReasonLogin, detailFor(kidoban.ReasonLogin)))
+	}
+	return one(passed(key, "the client's name is shown as text", ev.reg.X, ev.trail.Last()))
+}

@@ -1,0 +1,148 @@
+package audit
+
+import (
+	"strings"
+
+	"github.com/kidoban/kidoban"
+)
+
+// judgeF6A decides whether a code comes without anybody being asked.
+func judgeF6A(b *Trail) kidoban.Result {
+	const key = "F6-A"
+	if r, ok := blocked(key, b); !ok {
+		return r
+	}
+	switch b.Kind {
+	case CallbackCode:
+		return positive(key, kidoban.Confirmed, "a first-time client got a code without any page being shown", b.Last())
+	case Login, Consent, Upstream:
+		return passed(key, "a person is asked first: "+trailText(b), b.Last())
+	case CallbackError:
+		if strings.HasSuffix(b.Error, "_required") {
+			return passed(key, "the server wants a person: "+b.Error, b.Last())
+		}
+	}
+	return unclear(key, kidoban.ReasonUnstable, "a valid request ends with "+trailText(b), b.Last())
+}
+
+// judgeF6Static reads a consent page that is shown before any login. Behind a
+// login the questions need one.
+func judgeF6Static(f *Facts) []kidoban.Result {
+	keys := []string{"F6-B", "F6-C", "F6-D", "F6-F"}
+	var out []kidoban.Result
+	if f.Base.Kind != Consent {
+		for _, k := range keys {
+			out = append(out, untested(k, kidoban.ReasonLogin, detailFor(kidoban.ReasonLogin)))
+		}
+		return out
+	}
+	p, x := &f.Base.Page, f.Base.Last()
+	// A page with scripts may show more than its HTML; then the proof is weaker.
+	ev := kidoban.Confirmed
+	if p.Scripts > 0 {
+		ev = kidoban.Likely
+	}
+	text := strings.ToLower(p.Text)
+	say := func(key string, good bool, bad, fine string) {
+		if good {
+			out = append(out, passed(key, fine, x))
+		} else {
+			out = append(out, positive(key, ev, bad, x))
+		}
+	}
+	say("F6-B", strings.Contains(text, strings.ToLower(hostOnly(f.Client.RedirectURI))), "the consent page does not show the host that gets the code", "the consent page shows the redirect host")
+	named := f.Client.Name == "" || strings.Contains(p.Text, f.Client.Name)
+	marked := containsWord(text, []string{"unverified", "not verified", "unknown application", "dynamic", "not been reviewed", "nicht geprüft"})
+	say("F6-C", named && (marked || f.Client.Pre), "the consent page does not name the client or does not say that it is unverified", "the consent page names the client and says that it is unverified")
+	if isLoopbackURL(f.Client.RedirectURI) {
+		say("F6-D", containsWord(text, []string{"this computer", "your computer", "this device", "your device", "local program", "local application", "localhost redirect", "running locally", "on this machine"}),
+			"the consent page gives no warning that any program on this computer may listen", "the consent page warns of a local redirect")
+	} else {
+		out = append(out, absent("F6-D", "the client's redirect URI is not loopback"))
+	}
+	scope := f.SmallestScope
+	say("F6-F", scope == "" || strings.Contains(p.Text, scope) || containsWord(text, append(scopeWords(scope), "permission", "will be able to", "wants to", "access to")),
+		"the consent page does not say what is allowed", "the consent page says what is allowed")
+	return out
+}
+
+// scopeWords are the words of a scope name that a page may use instead.
+func scopeWords(scope string) []string {
+	var out []string
+	for _, w := range strings.FieldsFunc(strings.ToLower(scope), func(r rune) bool { return strings.ContainsRune(":._-/", r) }) {
+		if len(w) > 3 {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+func hostOnly(raw string) string { return bareHost(hostOf(raw)) }
+
+// judgeF8d compares the state that came back with the one that was sent.
+func judgeF8d(f *Facts, answer *Trail, sent string) kidoban.Result {
+	const key = "F8-d"
+	if r, ok := blocked(key, f.Base); !ok {
+		return r
+	}
+	switch {
+	case answer == nil:
+		return untested(key, kidoban.ReasonLogin, detailFor(kidoban.ReasonLogin))
+	case sent == "" || answer.Params.Get("state") == sent:
+		return passed(key, "the client's state comes back unchanged", answer.Last())
+	case !answer.Params.Has("state"):
+		return positive(key, kidoban.Confirmed, "the client's state does not come back", answer.Last())
+	}
+	return positive(key, kidoban.Confirmed, "the client's state comes back altered", answer.Last())
+}
+
+// judgeE12 compares iss of an authorization response with the issuer, byte for
+// byte (RFC 9207; MCP AS-06, AS-07).
+func judgeE12(f *Facts, answer *Trail) []kidoban.Result {
+	keys := []string{"E12-a", "E12-b", "E12-c"}
+	var out []kidoban.Result
+	if r, ok := blocked(keys[0], f.Base); !ok {
+		for _, k := range keys {
+			r, _ = blocked(k, f.Base)
+			out = append(out, r)
+		}
+		return out
+	}
+	if answer == nil {
+		reason := kidoban.ReasonLogin
+		if f.Base.Signature() == sigOf(f.N2) {
+			for _, k := range keys {
+				out = append(out, unclear(k, kidoban.ReasonDeferred, "no authorization response before a login", f.Base.Last()))
+			}
+			return out
+		}
+		for _, k := range keys {
+			out = append(out, untested(k, reason, detailFor(reason)))
+		}
+		return out
+	}
+	x := answer.Last()
+	iss, has := answer.Params.Get("iss"), answer.Params.Has("iss")
+	advertised := f.AS.Meta.IssParameterSupported
+	a, b, c := passed("E12-a", "authorization responses carry iss", x), passed("E12-b", "iss is sent as advertised", x), passed("E12-c", "iss is the issuer, byte for byte", x)
+	switch {
+	case !has && advertised:
+		a = passed("E12-a", "counted as E12-b: advertised and not sent", x)
+		b = positive("E12-b", kidoban.Confirmed, "the metadata promise iss in authorization responses, the response has none", x)
+		c = absent("E12-c", "no iss to compare", x)
+	case !has:
+		a = positive("E12-a", kidoban.Confirmed, "authorization responses carry no iss, so a client of several servers cannot tell them apart", x)
+		b = passed("E12-b", "iss is neither advertised nor sent", x)
+		c = absent("E12-c", "no iss to compare", x)
+	case iss != f.AS.Meta.Issuer:
+		c = positive("E12-c", kidoban.Confirmed, "iss in the authorization response is not the issuer", x)
+	}
+	return append(out, a, b, c)
+}
+
+func sigOf(t *Trail) string {
+	if t == nil {
+		return ""
+	}
+	return t.Signature()
+}

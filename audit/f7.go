@@ -1,0 +1,310 @@
+package audit
+
+import (
+	"context"
+	"net/url"
+	"strings"
+
+	"github.com/kidoban/kidoban"
+)
+
+// F7: is the redirect URI compared byte for byte?
+//
+// Where the server sends errors to the registered redirect URI (N2 shows it), a
+// provoked error confirms an open redirect without any account: the Location
+// leads to the changed URI. Where it does not, the mutation goes out as a valid
+// request and the oracle's table decides.
+
+// redirectForm is one way of writing a redirect URI that is not the registered
+// one.
+type redirectForm struct {
+	key    string
+	what   string
+	target string // the URI that is supplied; "" when the parameter list says it
+	change func(params) params
+	header kidoban.Fields
+	host   string // Host header
+	only   bool   // acceptance says nothing: the server may have ignored the change
+	mode   bool   // about the response mode, not about the URI
+	extra  bool   // only when the budget is large
+}
+
+func probeF7() probe {
+	keys := []string{"F7-1", "F7-2", "F7-3", "F7-4", "F7-5", "F7-6", "F7-7", "F7-8", "F7-9", "F7-11", "F7-12", "F7-13", "F7-15", "F7-17"}
+	return define(spec{name: "redirect URI matching", keys: keys, tier: kidoban.T1, cost: len(keys)}, collectF7, judgeF7)
+}
+
+// f7Evidence is what was seen for one form.
+type f7Evidence struct {
+	form  redirectForm
+	probe *Trail // the provoked error, nil when it was not asked
+	again *Trail
+	t     Trials
+	asked bool
+	moot  bool // F7-1 holds: there is no comparison to be fooled
+}
+
+func collectF7(ctx context.Context, s *session) []f7Evidence {
+	var out []f7Evidence
+	open := false
+	for _, form := range redirectForms(s.facts.Client.RedirectURI, s.nonce(10)+probeDomain) {
+		if form.extra && !s.thorough() {
+			continue
+		}
+		ev := f7Evidence{form: form, moot: open && !form.only && !form.mode && form.key != "F7-1"}
+		if !ev.moot && s.wants(form.key) && s.left() > 0 {
+			s.tryForm(ctx, &ev)
+			open = open || form.key == "F7-1" && judgeForm(s.facts, ev).Outcome == kidoban.Fail
+		}
+		out = append(out, ev)
+	}
+	return out
+}
+
+// tryForm sends one form: as a provoked error where that is telling, else as a
+// valid request.
+func (s *session) tryForm(ctx context.Context, ev *f7Evidence) {
+	ev.asked = true
+	form := ev.form
+	req := s.baseline(s.facts.Client)
+	req.Header, req.Host = form.header, form.host
+	if form.target != "" {
+		req.Params = req.Params.with("redirect_uri", form.target)
+		req.Targets = []string{form.target}
+	}
+	if form.change != nil {
+		req.Params = form.change(req.Params)
+	}
+	if !form.mode && form.header == nil && form.host == "" && errorsReturn(s.facts) {
+		bad := req
+		bad.Params = req.Params.with("response_type", "kidoban_invalid").with("state", s.secret(24))
+		ev.probe = s.follow(ctx, form.key, form.what+", in an invalid request", bad)
+		switch {
+		case ev.probe.Kind == CallbackError && ev.probe.Foreign || ev.probe.Kind == CallbackBare && ev.probe.Foreign:
+			bad.Params = bad.Params.with("state", s.secret(24))
+			ev.again = s.follow(ctx, form.key, form.what+", in an invalid request, again", bad)
+			return
+		case ev.probe.Kind == CallbackError, ev.probe.Kind == ErrorPage && ev.probe.Error != s.facts.N2.Error:
+			return // the registered URI was used, or the refusal is about the redirect URI
+		}
+	}
+	t := s.trials()
+	t.Redirect = !form.mode
+	if u, err := url.Parse(form.target); err == nil && strings.HasSuffix(u.Hostname(), probeDomain) {
+		t.Shown = u.Hostname()
+	}
+	ev.t = s.mutate(ctx, form.key, form.what, req, t)
+}
+
+// errorsReturn tells whether the server sends errors to the registered redirect
+// URI.
+func errorsReturn(f *Facts) bool {
+	return f.N2 != nil && f.N2.Kind == CallbackError && !f.N2.Foreign
+}
+
+func judgeF7(f *Facts, evs []f7Evidence) []kidoban.Result {
+	best := map[string]kidoban.Result{}
+	var order []string
+	for _, ev := range evs {
+		r := judgeForm(f, ev)
+		old, have := best[r.Key()]
+		if !have {
+			order = append(order, r.Key())
+		}
+		if !have || worse(r, old) {
+			best[r.Key()] = r
+		}
+	}
+	var out []kidoban.Result
+	for _, k := range order {
+		out = append(out, best[k])
+	}
+	return out
+}
+
+// worse orders the results of several forms of one mutation: the finding counts,
+// then what is unclear, then the rest.
+func worse(a, b kidoban.Result) bool { return badness(a) > badness(b) }
+
+func badness(r kidoban.Result) int {
+	switch r.Outcome {
+	case kidoban.Fail, kidoban.Weak:
+		return 10 + r.Evidence.Rank()
+	case kidoban.Inconclusive:
+		return 5
+	case kidoban.Pass:
+		return 3
+	}
+	return 0
+}
+
+func judgeForm(f *Facts, ev f7Evidence) kidoban.Result {
+	key, what := ev.form.key, ev.form.what
+	if ev.moot {
+		return absent(key, "counted as F7-1: the redirect URI is not compared at all")
+	}
+	if !ev.asked {
+		return untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
+	}
+	if p := ev.probe; p != nil && ev.t.M1 == nil {
+		switch {
+		case p.Foreign && (p.Kind == CallbackError || p.Kind == CallbackBare):
+			if ev.again == nil || ev.again.Kind != p.Kind || !ev.again.Foreign {
+				return unclear(key, kidoban.ReasonUnstable, "two runs of the same request ended differently", p.Last())
+			}
+			return positive(key, kidoban.Confirmed, what+" is accepted: an error is sent to it", f.N2.Last(), ev.again.Last(), p.Last())
+		case p.Kind == CallbackError:
+			return passed(key, what+" is ignored: the registered redirect URI is used", p.Last())
+		case p.Kind == ErrorPage:
+			return passed(key, what+" is refused: "+trailText(p), p.Last())
+		}
+	}
+	r := verdict(key, what, ev.t)
+	if ev.form.only && r.Outcome != kidoban.Pass {
+		d := Decide(ev.t)
+		if d.Row == RowAccepted && (ev.form.header != nil || ev.form.host != "") {
+			return passed(key, "redirects and pages do not take their address from the header", ev.t.M1.Last())
+		}
+		if d.Row == RowAccepted {
+			return unclear(key, kidoban.ReasonDeferred, what+": which of the two is used shows after a login", ev.t.M1.Last())
+		}
+	}
+	if key == "F7-17" && r.Outcome == kidoban.Fail {
+		r.Summary = "a redirect is built from the request's " + what
+	}
+	if key == "F7-17" && r.Outcome == kidoban.Inconclusive && Decide(ev.t).Row == RowUnlike {
+		return passed(key, "the server does not answer under another Host", ev.t.M1.Last())
+	}
+	return r
+}
+
+// redirectForms lists the mutations of registered, most telling first. evil is a
+// host that belongs to nobody.
+func redirectForms(registered, evil string) []redirectForm {
+	u, err := url.Parse(registered)
+	if err != nil {
+		return nil
+	}
+	at := func(host string) string { // registered with another authority
+		v := *u
+		v.User, v.Host = nil, host
+		return v.String()
+	}
+	port := ""
+	if p := u.Port(); p != "" {
+		port = ":" + p
+	}
+	foreign := "https://" + evil + "/cb"
+	swapped := "https"
+	if u.Scheme == "https" {
+		swapped = "http"
+	}
+	forms := []redirectForm{
+		{key: "F7-1", what: "a foreign redirect URI", target: foreign},
+		{key: "F7-7", what: "a host that begins with the registered one", target: at(u.Hostname() + "." + evil + port)},
+		{key: "F7-8", what: "the registered host as user name of a foreign one", target: u.Scheme + "://" + u.Host + "@" + evil + u.Path},
+		{key: "F7-12", what: "a second, foreign redirect_uri", change: func(p params) params { return p.and("redirect_uri", foreign) }, only: true},
+		{key: "F7-13", what: "a foreign redirect_uri[]", change: func(p params) params { return p.and("redirect_uri[]", foreign) }, only: true},
+		{key: "F7-17", what: "X-Forwarded-Host header", header: kidoban.Fields{{Name: "X-Forwarded-Host", Value: evil}}, only: true},
+		{key: "F7-2", what: "a path below the registered one", target: registered + "/x"},
+		{key: "F7-3", what: "a path that climbs out of the registered one", target: registered + "/../x"},
+		{key: "F7-4", what: "a query added to the registered URI", target: registered + "?kidoban=1"},
+		{key: "F7-5", what: "a fragment added to the registered URI", target: registered + "#x"},
+		{key: "F7-6", what: "a trailing slash", target: registered + "/"},
+		{key: "F7-9", what: "another scheme", target: swapped + strings.TrimPrefix(registered, u.Scheme)},
+		{key: "F7-15", what: "response_mode=fragment", change: func(p params) params { return p.and("response_mode", "fragment") }, mode: true},
+	}
+	if isLoopbackURL(registered) {
+		forms = append(forms, redirectForm{key: "F7-11", what: "another spelling of loopback", target: at("localhost" + port)},
+			redirectForm{key: "F7-11", what: "loopback as a decimal number", target: at("2130706433" + port), extra: true},
+			redirectForm{key: "F7-11", what: "loopback in IPv6", target: at("[::1]" + port), extra: true})
+	}
+	return append(forms,
+		redirectForm{key: "F7-12", what: "a first, foreign redirect_uri", change: func(p params) params { return append(params{{"redirect_uri", foreign}}, p...) }, only: true, extra: true},
+		redirectForm{key: "F7-17", what: "Host header", host: evil, only: true, extra: true},
+		redirectForm{key: "F7-3", what: "an encoded path that climbs out", target: registered + "/%2e%2e%2fx", extra: true},
+		redirectForm{key: "F7-3", what: "a path with ..;", target: registered + "/..;/x", extra: true},
+		redirectForm{key: "F7-6", what: "the path in another case", target: at2(u, strings.ToUpper(u.Path)), extra: true},
+		redirectForm{key: "F7-6", what: "no path", target: at2(u, ""), extra: true},
+		redirectForm{key: "F7-7", what: "a host that ends with the registered one", target: at("evil-" + u.Hostname() + port), extra: true},
+		redirectForm{key: "F7-8", what: "a backslash before the registered host", target: u.Scheme + "://" + evil + `\@` + u.Host + u.Path, extra: true},
+		redirectForm{key: "F7-15", what: "response_mode=web_message", change: func(p params) params { return p.and("response_mode", "web_message") }, mode: true, extra: true},
+	)
+}
+
+func at2(u *url.URL, path string) string {
+	v := *u
+	v.Path, v.RawPath = path, ""
+	return v.String()
+}
+
+// probeF7Https changes the port of an https redirect URI: only loopback is
+// allowed to differ there (RFC 8252 §7.3).
+func probeF7Https() probe {
+	return define(spec{name: "https redirect with another port", keys: []string{"F7-10"}, tier: kidoban.T2, cost: 2},
+		func(ctx context.Context, s *session) (m mutation) {
+			c, base := s.facts.Foreign, s.facts.foreignBase
+			m = mutation{key: "F7-10", what: "another port of the registered https redirect URI"}
+			if strings.HasPrefix(s.facts.Client.RedirectURI, "https://") {
+				c, base = s.facts.Client, s.facts.Base
+			}
+			if c == nil {
+				return m
+			}
+			r := s.baseline(c)
+			target := withPort(c.RedirectURI, "8443")
+			r.Params, r.Targets = r.Params.with("redirect_uri", target), []string{target}
+			t := s.trials()
+			t.B, t.Redirect = base, true
+			m.asked, m.t = true, s.mutate(ctx, m.key, m.what, r, t)
+			return m
+		}, func(f *Facts, m mutation) []kidoban.Result {
+			if !m.asked {
+				if f.ForeignReg == nil {
+					return []kidoban.Result{untested(m.key, postReason(f), detailFor(postReason(f)))}
+				}
+				return []kidoban.Result{absent(m.key, "no client with an https redirect URI could be registered", f.ForeignReg.X)}
+			}
+			return verdicts([]mutation{m})
+		})
+}
+
+// probeF7Omitted leaves redirect_uri out although the client registered two.
+func probeF7Omitted() probe {
+	type evidence struct {
+		reg *Registration
+		m   mutation
+	}
+	return define(spec{name: "several redirect URIs, none named", keys: []string{"F7-16"}, tier: kidoban.T2, cost: 4},
+		func(ctx context.Context, s *session) (ev evidence) {
+			meta := s.template("")
+			meta["redirect_uris"] = []string{s.loopbackRedirect(), s.loopbackRedirect()}
+			r, ok := s.register(ctx, "F7-16", "two redirect URIs", meta)
+			if !ok {
+				return ev
+			}
+			ev.reg = &r
+			if !r.accepted() || len(r.Client.Redirects) < 2 {
+				return ev
+			}
+			req := s.baseline(r.Client)
+			req.Params = req.Params.without("redirect_uri")
+			ev.m = mutation{key: "F7-16", what: "a request without redirect_uri by a client with two", asked: true}
+			ev.m.t = s.mutate(ctx, "F7-16", ev.m.what, req, s.trials())
+			return ev
+		}, func(f *Facts, ev evidence) []kidoban.Result {
+			const key = "F7-16"
+			switch {
+			case ev.reg == nil:
+				return []kidoban.Result{untested(key, postReason(f), detailFor(postReason(f)))}
+			case !ev.reg.accepted():
+				if r, bad := unanswered(key, ev.reg.X); bad {
+					return []kidoban.Result{r}
+				}
+				return []kidoban.Result{absent(key, "the server registers no client with two redirect URIs", ev.reg.X)}
+			case !ev.m.asked:
+				return []kidoban.Result{absent(key, "the server keeps one redirect URI", ev.reg.X)}
+			}
+			return verdicts([]mutation{ev.m})
+		})
+}

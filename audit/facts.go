@@ -1,0 +1,142 @@
+package audit
+
+import (
+	"net/url"
+	"strings"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/oauth"
+	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// Facts are what a run knows about its target. Discovery fills the upper part,
+// the session's shared requests the lower; judges only read.
+type Facts struct {
+	URL    string // canonical form of what was given
+	Origin string
+	Local  bool // the host is loopback
+	Lab    bool
+	TLS    bool
+
+	// The MCP endpoint.
+	Headline string
+	Detail   string
+	MovedTo  string
+	Modern   bool // answered like the stateless era
+	Legacy   bool // answered initialize
+	SSE      bool // the two-endpoint transport of 2024-11-05
+	Versions []string
+	Session  string // Mcp-Session-Id of the discovery's own session
+	Software string
+	Discover *kidoban.Exchange // server/discover without credentials
+	Init     *kidoban.Exchange // initialize without credentials
+	List     *kidoban.Exchange // tools/list without credentials
+	Tools    int
+	Open     bool              // tools/list answered without credentials
+	Greets   bool              // the handshake answered without credentials
+	Refused  *kidoban.Exchange // the first 401 or 403, or in-band refusal
+	Asks     []oauth.Challenge // its challenges
+
+	// Authorization metadata.
+	PRMs     []Document // every place that was asked, in order
+	PRM      *Document  // the one that counts
+	Issuers  []string
+	Servers  []*AS
+	AS       *AS  // the first with usable metadata
+	Fallback bool // found by the 2025-03-26 rule, without resource metadata
+	Resource string
+	Scopes   []string
+	// SmallestScope is one scope to ask for: one that reads, else the first.
+	SmallestScope string
+
+	// Shared requests of the authorization-endpoint probes.
+	C0          []Registration
+	Client      *Client
+	NoClient    kidoban.Reason // why Client is nil
+	Foreign     *Client        // registered with a foreign https redirect URI (F1-a accepted it)
+	ForeignReg  *Registration
+	foreignBase *Trail // the baseline of Foreign
+	Base        *Trail // B
+	N1, N2      *Trail
+	L2          *Upstreams // nil when no upstream was reached
+	registered  []*Client
+	baseJar     *outbound.Jar
+	n2State     string // states sent with N2 and with the provoked scope error
+	scopeState  string
+}
+
+// Document is one metadata document and how it was found.
+type Document struct {
+	Kind string // prm, as, oidc
+	URL  string
+	From string // challenge, path, root, metadata order number
+	X    *kidoban.Exchange
+	PRM  oauth.PRM
+	Err  string // why it is not usable; "" when it is
+}
+
+// AS is one authorization server that the resource names.
+type AS struct {
+	Issuer string     // as named
+	Tried  []Document // every place, in order
+	URL    string     // of the document in use
+	X      *kidoban.Exchange
+	Meta   oauth.Metadata
+	Err    string
+}
+
+// Version is the revision to speak: the newest that the target answered to, and
+// the newest of all while that is unknown.
+func (f *Facts) Version() string {
+	if !f.Modern && f.Legacy && len(f.Versions) > 0 {
+		return f.Versions[0]
+	}
+	return wire.LatestModern
+}
+
+// owns tells whether host belongs to the server under test: its own site, or
+// that of its authorization server.
+func (f *Facts) owns(host string) bool {
+	if host == "" {
+		return false
+	}
+	if site(host) == site(hostOf(f.URL)) {
+		return true
+	}
+	if f.AS != nil {
+		return site(host) == site(hostOf(f.AS.Issuer)) || site(host) == site(hostOf(f.AS.Meta.AuthorizationEndpoint))
+	}
+	return false
+}
+
+// smallest picks one scope that a test may ask for: one that reads, else the
+// first that is no wildcard and not offline_access.
+func smallest(scopes []string) string {
+	first := ""
+	for _, s := range scopes {
+		low := strings.ToLower(s)
+		switch {
+		case s == "offline_access" || s == "openid" || strings.ContainsAny(s, "*"):
+			continue
+		case strings.Contains(low, "read") || strings.Contains(low, "list"):
+			return s
+		case first == "" && !strings.Contains(low, "admin") && !strings.Contains(low, "write"):
+			first = s
+		}
+	}
+	if first == "" && len(scopes) > 0 {
+		return scopes[0]
+	}
+	return first
+}
+
+// isLoopbackURL tells whether raw names this machine.
+func isLoopbackURL(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return false
+	}
+	h := u.Hostname()
+	return h == "localhost" || strings.HasSuffix(h, ".localhost") || h == "::1" || strings.HasPrefix(h, "127.")
+}

@@ -1,0 +1,111 @@
+package audit
+
+import (
+	"context"
+
+	"github.com/kidoban/kidoban"
+)
+
+// trials returns the shared requests of the run as the frame of a mutation.
+func (s *session) trials() Trials { return Trials{B: s.facts.Base, N1: s.facts.N1, N2: s.facts.N2} }
+
+// mutate sends a mutation: once, and a second time when the first run is a
+// finding.
+func (s *session) mutate(ctx context.Context, key, note string, r authRequest, t Trials) Trials {
+	r.Params = r.Params.with("state", s.secret(24))
+	t.M1 = s.follow(ctx, key, note, r)
+	if !settles(t) {
+		r.Params = r.Params.with("state", s.secret(24))
+		t.M2 = s.follow(ctx, key, note+", again", r)
+		if t.M2.Budget {
+			t.M2 = nil // one run is what the budget gave; the evidence says likely at most
+		}
+	}
+	return t
+}
+
+// verdict turns a decision about key into its result. what names the mutation:
+// "a request without code_challenge".
+func verdict(key, what string, t Trials) kidoban.Result {
+	d := Decide(t)
+	m := t.M1
+	if m == nil || m.Budget {
+		return untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
+	}
+	xs := []*kidoban.Exchange{t.B.Last(), m.Last()}
+	if t.M2 != nil {
+		xs = []*kidoban.Exchange{t.B.Last(), t.M2.Last(), m.Last()}
+	}
+	switch d.Row {
+	case RowDelivered:
+		where := "the redirect URI"
+		if m.Foreign {
+			where = "the changed redirect URI"
+		}
+		got := "an error"
+		if m.Kind == CallbackCode {
+			got = "a code"
+		} else if m.Kind == CallbackBare {
+			got = "the browser"
+		}
+		ev := d.Evidence
+		if t.M2 == nil {
+			ev = kidoban.Likely
+		}
+		return positive(key, ev, what+" is accepted: "+got+" is sent to "+where, xs...)
+	case RowAccepted:
+		return positive(key, d.Evidence, what+" gets as far as a valid one ("+trailText(m)+"), where the control is refused", append(controlX(t), xs...)...)
+	case RowShown:
+		return positive(key, d.Evidence, what+" is shown to the person as if it were valid", xs...)
+	case RowRefused:
+		return passed(key, what+" is refused: "+trailText(m), m.Last())
+	case RowIgnored:
+		return passed(key, what+" is ignored: the registered redirect URI is used", m.Last())
+	case RowDeferred:
+		return unclear(key, d.Reason, "the server shows the same page to everything: what it checks shows after a login", append(controlX(t), xs...)...)
+	case RowBaseline:
+		return unclear(key, d.Reason, "the valid request itself ends with "+trailText(orTrail(t.B)), xs...)
+	case RowUnstable:
+		return unclear(key, d.Reason, "two runs of the same request ended differently", xs...)
+	case RowUnlike:
+		return unclear(key, d.Reason, what+" ends with "+trailText(m)+", unlike the valid request", xs...)
+	}
+	if r, bad := unclearKind(m); bad {
+		return unclear(key, r, what+": "+trailText(m), xs...)
+	}
+	return unclear(key, d.Reason, "the authorization endpoint cannot be judged: "+trailText(orTrail(t.B)), xs...)
+}
+
+func controlX(t Trials) []*kidoban.Exchange {
+	if t.B == nil {
+		return nil
+	}
+	return []*kidoban.Exchange{t.control().Last()}
+}
+
+func orTrail(t *Trail) *Trail {
+	if t == nil {
+		return &Trail{Kind: Unanswered}
+	}
+	return t
+}
+
+// mutation is one mutation of the authorization request and what came of it.
+type mutation struct {
+	key   string
+	what  string // for the summary
+	t     Trials
+	asked bool
+}
+
+func verdicts(ms []mutation) []kidoban.Result {
+	var out []kidoban.Result
+	for _, m := range ms {
+		if !m.asked {
+			out = append(out, untested(m.key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget)))
+			continue
+		}
+		out = append(out, verdict(m.key, m.what, m.t))
+	}
+	return out
+}

@@ -1,0 +1,118 @@
+package audit
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"io"
+	"net/netip"
+	"time"
+
+	"context"
+
+	"github.com/kidoban/kidoban"
+)
+
+// Options of one run. The zero value is a read-only run (T0 and T1) against a
+// public server.
+type Options struct {
+	Tiers      []kidoban.Tier // nil: T0 and T1
+	Lab        bool           // loopback targets over http are allowed, no politeness pauses
+	Authorized string         // who allowed the state-creating tiers; recorded in the report
+	OwnServer  bool           // the target is the tester's own: rate tests and more registrations
+	Clients    []PreRegistered
+	Canary     *Canary
+	Only       []string // keys of checks; nil means all. Others end as not_tested(tier)
+
+	MaxRequests int    // whole run, clean-up included; 0 is DefaultRequests of the highest tier
+	StateDir    string // where the residue ledger lives; "" refuses T2
+
+	RootCAs  *x509.CertPool // extra trust, for servers with a private authority
+	Resolve  func(ctx context.Context, host string) ([]netip.Addr, error)
+	TXT      func(ctx context.Context, host string) ([]string, error) // nil: the system resolver
+	Spacing  time.Duration                                            // between two requests; 0 is one second off loopback, none in a lab
+	Progress func(Event)                                              // called from the run's goroutine; may be nil
+
+	Now  func() time.Time // nil: time.Now
+	Rand io.Reader        // nil: crypto/rand
+}
+
+// PreRegistered is a client that the operator brought along, for servers whose
+// registration is closed.
+type PreRegistered struct {
+	ID          string
+	Secret      string // "" for a public client
+	RedirectURI string // registered with the server, byte for byte
+}
+
+// Canary is a collector of the tester's own that the target's servers can
+// reach. Probes that make the target fetch something need it.
+type Canary struct {
+	Domain string // names below it resolve to the collector
+	// Serve publishes a document at a fresh URL below path and returns the URL.
+	Serve func(path string, status int, header map[string]string, body []byte) (string, error)
+	// Seen returns the requests for url that have come in so far.
+	Seen func(url string) []CanaryHit
+}
+
+// CanaryHit is one request that the collector saw.
+type CanaryHit struct {
+	Time      time.Time
+	Remote    string
+	UserAgent string
+}
+
+// Event is one step of a run, for a status line.
+type Event struct {
+	Stage    string // "discover", "probe", "clean-up", "done"
+	Probe    string // name of the probe that starts, "" otherwise
+	Requests int    // sent so far
+	Budget   int
+	Done     int // probes finished
+	Of       int // probes planned
+}
+
+// Budgets of a whole run. T2 includes its clean-up.
+const (
+	DefaultRequestsT1 = 40
+	DefaultRequestsT2 = 60
+)
+
+func (o *Options) fill() {
+	if len(o.Tiers) == 0 {
+		o.Tiers = []kidoban.Tier{kidoban.T0, kidoban.T1}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.MaxRequests <= 0 {
+		o.MaxRequests = DefaultRequestsT1
+		if o.has(kidoban.T2) {
+			o.MaxRequests = DefaultRequestsT2
+		}
+	}
+	if o.Spacing == 0 && !o.Lab {
+		o.Spacing = time.Second
+	}
+	if o.Progress == nil {
+		o.Progress = func(Event) {}
+	}
+}
+
+// has tells whether tier t was asked for.
+func (o *Options) has(t kidoban.Tier) bool {
+	for _, x := range o.Tiers {
+		if x == t {
+			return true
+		}
+	}
+	return false
+}
+
+// Report is a finished run with its evidence. The exchanges are redacted.
+type Report struct {
+	kidoban.Run
+	Exchanges []kidoban.Exchange
+}

@@ -1,0 +1,256 @@
+package audit
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
+)
+
+// Run audits one target. It returns a report whenever the target could be
+// judged at all, unreachable included; the error is for what the caller must
+// change (KindUsage, KindRefused) and for our own failures.
+func Run(ctx context.Context, o Options, target string) (*Report, error) {
+	o.fill()
+	target, err := NormalizeTarget(target, o.Lab)
+	if err != nil {
+		return nil, err
+	}
+	started := o.Now()
+	rec := outbound.NewRecorder()
+	out := outbound.New(outbound.Options{Lab: o.Lab, RootCAs: o.RootCAs, Resolve: o.Resolve, Now: o.Now, Recorder: rec})
+	defer out.Close()
+	s := newSession(&o, out, target)
+	if o.has(kidoban.T2) || o.has(kidoban.T3) || o.has(kidoban.T4) {
+		if err := s.permitted(ctx); err != nil {
+			return nil, err
+		}
+	}
+	old, err := Recover(ctx, o, out)
+	if err != nil {
+		return nil, err
+	}
+	if o.has(kidoban.T2) {
+		if s.ledger, err = OpenLedger(o.StateDir, s.runID); err != nil {
+			return nil, err
+		}
+	}
+	results := s.collect(ctx)
+	s.emit("clean-up", "", 0, 0)
+	// What was made is removed even when the caller has given up.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+	defer cancel()
+	residue := s.clean(last)
+	s.endSessions(last)
+	if s.ledger != nil {
+		if err := s.ledger.Close(); err != nil {
+			return nil, err
+		}
+	}
+	residue.Registered += old.Registered
+	residue.Deleted += old.Deleted
+	residue.LeftBehind = append(residue.LeftBehind, old.LeftBehind...)
+	rep := s.report(results, residue, out)
+	rep.Meta.Started = started.UTC().Format(time.RFC3339)
+	rep.DurationMS = o.Now().Sub(started).Milliseconds()
+	rep.Exchanges = rec.Exchanges()
+	s.emit("done", "", 0, 0)
+	return rep, ctx.Err()
+}
+
+func newSession(o *Options, out *outbound.Client, target string) *session {
+	s := &session{o: o, out: out, posts: map[string]int{}, opened: map[string]bool{}}
+	s.facts = &Facts{URL: target, Origin: originOf(target), Local: isLoopbackURL(target), Lab: o.Lab, TLS: strings.HasPrefix(target, "https://")}
+	s.runID = s.nonce(12)
+	return s
+}
+
+// collect runs discovery and every probe of the plan and returns one result for
+// each check of the catalogue, in catalogue order.
+func (s *session) collect(ctx context.Context) []kidoban.Result {
+	s.emit("discover", "", 0, 0)
+	s.discover(ctx)
+	var only map[string]bool
+	if s.o.Only != nil {
+		only = map[string]bool{}
+		for _, k := range s.o.Only {
+			if c, ok := kidoban.CheckByKey(k); ok {
+				only[c.Key()] = true
+			}
+		}
+	}
+	done := map[string]kidoban.Result{}
+	all := probes()
+	for i, p := range all {
+		s.emit("probe", p.name, i, len(all))
+		for _, r := range s.probe(ctx, p, only) {
+			done[r.Key()] = r
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	var out []kidoban.Result
+	for _, c := range kidoban.Checks() {
+		r, ok := done[c.Key()]
+		if !ok {
+			r = s.unasked(c, only)
+		}
+		out = append(out, s.complete(r))
+	}
+	return out
+}
+
+// probe runs one probe for the keys that may be asked.
+func (s *session) probe(ctx context.Context, p probe, only map[string]bool) []kidoban.Result {
+	var out []kidoban.Result
+	keys := map[string]bool{}
+	for _, k := range p.keys {
+		c := check(k)
+		r, ok := gate(c, s.facts, s.o, only)
+		if ok && p.name != baselineProbe {
+			r, ok = gateClient(c, s.facts)
+		}
+		if !ok {
+			out = append(out, r)
+			continue
+		}
+		keys[k] = true
+	}
+	if len(keys) == 0 || !s.o.has(p.tier) {
+		return out
+	}
+	if p.cost > 0 && s.left() < min(p.cost, 2) {
+		for k := range keys {
+			out = append(out, untested(k, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget)))
+		}
+		return out
+	}
+	s.keys = keys
+	judge := p.run(ctx, s)
+	s.keys = nil
+	for _, r := range judge(s.facts) {
+		if keys[r.Key()] {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// unasked is the result of a check that no probe answered.
+func (s *session) unasked(c kidoban.Check, only map[string]bool) kidoban.Result {
+	if r, ok := gate(c, s.facts, s.o, only); !ok {
+		return r
+	}
+	if r, ok := gateClient(c, s.facts); !ok {
+		return r
+	}
+	if !s.o.has(c.Tier) {
+		return untested(c.Key(), kidoban.ReasonTier, detailFor(kidoban.ReasonTier))
+	}
+	return untested(c.Key(), kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
+}
+
+// complete adds what is the same for every result of a check.
+func (s *session) complete(r kidoban.Result) kidoban.Result {
+	if r.Exchanges == nil {
+		r.Exchanges = []int{}
+	}
+	r.Norms, r.Fix = norms(r.ID)
+	r.Summary = clean(r.Summary)
+	if r.Fingerprint == "" {
+		r.Fingerprint = kidoban.Fingerprint(r.Key(), s.facts.URL, r.Slug)
+	}
+	return r
+}
+
+// clean makes a summary fit for one line of any output: what servers wrote into
+// it is hostile.
+func clean(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r >= 0x200b && r <= 0x200f || r >= 0x2028 && r <= 0x202e || r >= 0x2060 && r <= 0x206f || r == 0xfeff {
+			return '\uFFFD'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	if len([]rune(s)) > 300 {
+		s = string([]rune(s)[:300]) + "…"
+	}
+	return s
+}
+
+// endSessions closes the legacy sessions that the run opened.
+func (s *session) endSessions(ctx context.Context) {
+	if s.facts.Session == "" {
+		return
+	}
+	s.final(ctx, outbound.Req{Method: http.MethodDelete, URL: s.facts.URL, Probe: "clean-up", Note: "end the session",
+		Header: kidoban.Fields{{Name: "Mcp-Session-Id", Value: s.facts.Session}}})
+}
+
+// report puts the run together.
+func (s *session) report(results []kidoban.Result, residue kidoban.Residue, out *outbound.Client) *Report {
+	f := s.facts
+	r := &Report{}
+	r.Schema = kidoban.RunSchema
+	r.Target = kidoban.Target{URL: f.URL, Headline: f.Headline, Detail: clean(f.Detail), Versions: orEmpty(f.Versions), Software: clean(f.Software),
+		MovedTo: clean(f.MovedTo), Tools: f.Tools, Upstreams: []string{}, Class: string(Classify(f).Class)}
+	if f.AS != nil {
+		r.Target.Issuer = f.AS.Issuer
+	}
+	if f.L2 != nil {
+		r.Target.Upstreams = f.L2.names()
+	}
+	r.Results = results
+	r.Chains = Chains(results)
+	r.Grade, r.Coverage.Tested, r.Coverage.Applicable = grade(f.Headline, results, r.Chains)
+	r.Residue = residue
+	s.mu.Lock()
+	r.Requests = s.sent
+	s.mu.Unlock()
+	hosts := out.Hosts()
+	slices.Sort(hosts)
+	tiers := slices.Clone(s.o.Tiers)
+	slices.Sort(tiers)
+	r.Meta = kidoban.Meta{RunID: s.runID, Tool: "kidoban " + kidoban.Version, Tiers: tiers, Authorized: clean(s.o.Authorized),
+		Hosts: orEmpty(hosts), GradeV: GradeVersion, Metadata: documents(f)}
+	return r
+}
+
+func documents(f *Facts) []kidoban.Document {
+	out := []kidoban.Document{}
+	add := func(d Document) {
+		if d.Err == "" && d.X != nil && d.X.Response != nil {
+			body := strings.ToValidUTF8(string(head(d.X.Response.Body, 64<<10)), "\uFFFD")
+			out = append(out, kidoban.Document{Kind: d.Kind, URL: d.URL, XID: d.X.ID, Body: body})
+		}
+	}
+	for _, d := range f.PRMs {
+		add(d)
+	}
+	for _, as := range f.Servers {
+		for _, d := range as.Tried {
+			add(d)
+		}
+	}
+	return out
+}
+
+func orEmpty(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+func originOf(raw string) string {
+	o, err := outbound.Origin(raw)
+	if err != nil {
+		return ""
+	}
+	return o
+}

@@ -1,0 +1,170 @@
+package audit
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
+)
+
+// session is one run against one target while it sends requests. Probes get it
+// to collect; judges never see it. It is used from one goroutine; do is safe for
+// concurrent use by a probe that must race requests.
+type session struct {
+	o     *Options
+	out   *outbound.Client
+	facts *Facts // what discovery and earlier probes learned
+	runID string
+	live  bool // the target is in a lab or on loopback: no pauses
+
+	mu      sync.Mutex
+	sent    int
+	reserve int // requests kept for clean-up
+	last    time.Time
+
+	ledger *Ledger
+	posts  map[string]int // registrations sent, by issuer
+	opened map[string]bool
+	keys   map[string]bool // checks that the running probe may decide; nil means all
+}
+
+// do sends one request within the budget. It never returns nil: a request that
+// could not be sent gives an exchange without response.
+func (s *session) do(ctx context.Context, r outbound.Req) *kidoban.Exchange {
+	if !s.take(s.reserve) {
+		return &kidoban.Exchange{Probe: r.Probe, Note: r.Note, Request: kidoban.Request{Method: r.Method, URL: r.URL}, Err: errBudget, ErrKind: kidoban.KindLimit}
+	}
+	s.pause(ctx)
+	x, err := s.out.Do(ctx, r)
+	if x == nil { // the client is closed; say so instead of failing later
+		x = &kidoban.Exchange{Probe: r.Probe, Note: r.Note, Err: "no exchange", ErrKind: kidoban.KindInternal}
+		if err != nil {
+			x.Err, x.ErrKind = err.Error(), kidoban.KindOf(err)
+		}
+	}
+	return x
+}
+
+// take books one request, leaving keep requests for others.
+func (s *session) take(keep int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sent+keep >= s.o.MaxRequests {
+		return false
+	}
+	s.sent++
+	return true
+}
+
+// left returns how many requests probes may still send.
+func (s *session) left() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(0, s.o.MaxRequests-s.reserve-s.sent)
+}
+
+// pause keeps the politeness distance between two requests.
+func (s *session) pause(ctx context.Context) {
+	if s.o.Spacing <= 0 {
+		return
+	}
+	s.mu.Lock()
+	now := time.Now()
+	next := s.last.Add(s.o.Spacing)
+	if next.Before(now) {
+		next = now
+	}
+	s.last = next
+	s.mu.Unlock()
+	t := time.NewTimer(time.Until(next))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// get sends a GET without cookies.
+func (s *session) get(ctx context.Context, probe, note, url string) *kidoban.Exchange {
+	return s.do(ctx, outbound.Req{Method: http.MethodGet, URL: url, Probe: probe, Note: note,
+		Header: kidoban.Fields{{Name: "Accept", Value: "application/json"}}})
+}
+
+// form posts a form, as to a token endpoint.
+func (s *session) form(ctx context.Context, probe, note, url string, p params, header ...kidoban.Field) *kidoban.Exchange {
+	h := append(kidoban.Fields{{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}, {Name: "Accept", Value: "application/json"}}, header...)
+	return s.do(ctx, outbound.Req{Method: http.MethodPost, URL: url, Probe: probe, Note: note, Header: h, Body: []byte(p.encode())})
+}
+
+// wants tells whether the running probe may decide key; probes skip requests
+// whose only use is a check that the plan has ruled out.
+func (s *session) wants(keys ...string) bool {
+	if s.keys == nil {
+		return true
+	}
+	for _, k := range keys {
+		if s.keys[k] {
+			return true
+		}
+	}
+	return false
+}
+
+// thorough tells whether the budget allows the less telling forms of a mutation
+// beside the most telling one.
+func (s *session) thorough() bool { return s.o.MaxRequests >= 2*DefaultRequestsT2 }
+
+// nonce returns a fresh word of n lower-case hex digits, usable in a host name.
+func (s *session) nonce(n int) string {
+	b := make([]byte, (n+1)/2)
+	s.read(b)
+	return hex.EncodeToString(b)[:n]
+}
+
+// secret returns n random bytes in base64url: states, verifiers.
+func (s *session) secret(n int) string {
+	b := make([]byte, n)
+	s.read(b)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// word returns n random base62 characters: a client id that no server knows.
+func (s *session) word(n int) string {
+	b := make([]byte, n)
+	s.read(b)
+	for i := range b {
+		b[i] = base62[int(b[i])%len(base62)]
+	}
+	return string(b)
+}
+
+func (s *session) read(b []byte) {
+	if _, err := io.ReadFull(s.o.Rand, b); err != nil {
+		panic("audit: the source of randomness is broken: " + err.Error())
+	}
+}
+
+// probeDomain is where foreign URIs of a run point: RFC 6761 promises that
+// names under .invalid never resolve, so nothing can leak to anybody.
+const probeDomain = ".kidoban-probe.invalid"
+
+// foreign returns a fresh https URI that belongs to nobody.
+func (s *session) foreign() string { return "https://" + s.nonce(10) + probeDomain + "/cb" }
+
+func (s *session) emit(stage, probe string, done, of int) {
+	s.mu.Lock()
+	sent := s.sent
+	s.mu.Unlock()
+	s.o.Progress(Event{Stage: stage, Probe: probe, Requests: sent, Budget: s.o.MaxRequests, Done: done, Of: of})
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
