@@ -2,12 +2,23 @@ package audit
 
 import "github.com/kidoban/kidoban/audit/flaws"
 
-// norms returns what a result carries of its flaw's page: the clauses in short
-// form, and the first sentence of the fix.
-func norms(id string) (refs []string, fix string) {
-	d, err := flaws.Text(id)
-	if err != nil {
-		return []string{}, ""
+// texts holds what results carry of their flaws' pages: the clauses in short
+// form, and the first sentence of the fix. Each page is read once a run.
+type texts map[string]flawText
+
+type flawText struct {
+	refs []string
+	fix  string
+}
+
+func (t texts) of(id string) flawText {
+	if have, ok := t[id]; ok {
+		return have
 	}
-	return orEmpty(d.Refs()), d.FirstFix()
+	f := flawText{refs: []string{}}
+	if d, err := flaws.Text(id); err == nil {
+		f = flawText{orEmpty(d.Refs()), d.FirstFix()}
+	}
+	t[id] = f
+	return f
 }

@@ -152,7 +152,7 @@ var static3 = map[string]bool{"F6-B": true, "F6-C": true, "F6-D": true, "F6-F": 
 // whether the baseline reached an upstream.
 func gateClient(c kidoban.Check, f *Facts) (kidoban.Result, bool) {
 	key := c.Key()
-	if c.Needs&kidoban.NeedsClient == 0 {
+	if c.Needs&(kidoban.NeedsClient|kidoban.NeedsUpstream) == 0 {
 		return kidoban.Result{}, true
 	}
 	if f.Client == nil {

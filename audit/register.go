@@ -143,6 +143,12 @@ func (s *session) settle(r *Registration, n int) {
 }
 
 func expiry(m *oauth.ClientMetadata) string {
+	if raw, ok := m.Raw("client_id_expires_at"); ok { // not in the RFC; several servers say it of public clients
+		var n int64
+		if json.Unmarshal(raw, &n) == nil && n > 0 {
+			return time.Unix(n, 0).UTC().Format(time.RFC3339)
+		}
+	}
 	if m.ClientSecretExpiresAt != nil && *m.ClientSecretExpiresAt > 0 {
 		return time.Unix(*m.ClientSecretExpiresAt, 0).UTC().Format(time.RFC3339)
 	}

@@ -94,13 +94,14 @@ func (s *session) collect(ctx context.Context) []kidoban.Result {
 			break
 		}
 	}
+	pages := texts{}
 	var out []kidoban.Result
 	for _, c := range kidoban.Checks() {
 		r, ok := done[c.Key()]
 		if !ok {
 			r = s.unasked(c, only)
 		}
-		out = append(out, s.complete(r))
+		out = append(out, s.complete(r, pages))
 	}
 	return out
 }
@@ -156,11 +157,12 @@ func (s *session) unasked(c kidoban.Check, only map[string]bool) kidoban.Result 
 }
 
 // complete adds what is the same for every result of a check.
-func (s *session) complete(r kidoban.Result) kidoban.Result {
+func (s *session) complete(r kidoban.Result, pages texts) kidoban.Result {
 	if r.Exchanges == nil {
 		r.Exchanges = []int{}
 	}
-	r.Norms, r.Fix = norms(r.ID)
+	page := pages.of(r.ID)
+	r.Norms, r.Fix = page.refs, page.fix
 	r.Summary = clean(r.Summary)
 	if r.Fingerprint == "" {
 		r.Fingerprint = kidoban.Fingerprint(r.Key(), s.facts.URL, r.Slug)
