@@ -2,8 +2,10 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,11 +13,12 @@ import (
 	"github.com/kidoban/kidoban"
 )
 
-// maxCurlBody bounds the body that is put on a command line.
-const maxCurlBody = 8 << 10
+// maxCurl bounds what is put on a command line.
+const maxCurl = 16 << 10
 
-// redacted is the mark that outbound leaves where a secret was.
-var redacted = regexp.MustCompile(`[^\s"'&=;,{}:<>]{0,16}…sha256:[0-9a-f]{8}`)
+// redacted is the mark that outbound leaves where a secret was, as it is or
+// percent-encoded, with the characters it keeps before it.
+var redacted = regexp.MustCompile(`[^\s"'&=;,{}:<>]{0,16}(?:…|%E2%80%A6)(?:sha256(?::|%3A)[0-9a-f]{8}|redacted)`)
 
 // secretParams are parameters whose value is a secret whatever it looks like,
 // and the shell variable that stands for it.
@@ -39,15 +42,23 @@ var skipHeaders = map[string]bool{"content-length": true, "accept-encoding": tru
 // Curl returns one command line that repeats the exchange's request. It is safe
 // to paste into a POSIX shell whatever the target wrote: every argument is in
 // single quotes, and only variables of ours stand outside of them. Secrets are
-// replaced by variables such as "$CODE". Redirects are not followed.
+// replaced by variables such as "$CODE". Redirects are not followed. A request
+// that is too long gives a comment instead.
 func Curl(x kidoban.Exchange) string {
+	size := len(x.Request.URL) + len(x.Request.Target) + len(x.Request.Body)
+	for _, h := range x.Request.Header {
+		size += len(h.Name) + len(h.Value)
+	}
+	if size > maxCurl {
+		return "# request #" + itoa(x.ID) + " is too long for a command line; the evidence file has it"
+	}
 	var b strings.Builder
 	b.WriteString("curl -sS -i --globoff --path-as-is")
 	if m := x.Request.Method; m != "" && m != "GET" {
 		b.WriteString(" -X " + ShellQuote(Clean(m, 40)))
 	}
 	if x.Request.Target != "" {
-		b.WriteString(" --request-target " + quoteSecrets(noNUL(x.Request.Target)))
+		b.WriteString(" --request-target " + quoteSecrets(hideParams(noNUL(x.Request.Target))))
 	}
 	for _, h := range x.Request.Header {
 		name := strings.ToLower(h.Name)
@@ -57,13 +68,9 @@ func Curl(x kidoban.Exchange) string {
 		b.WriteString(" -H " + headerArg(h))
 	}
 	if len(x.Request.Body) > 0 {
-		body := string(x.Request.Body)
-		if len(body) > maxCurlBody {
-			body = body[:maxCurlBody]
-		}
-		b.WriteString(" --data-raw " + quoteSecrets(secretForm(noNUL(body))))
+		b.WriteString(" --data-raw " + quoteSecrets(hideParams(noNUL(string(x.Request.Body)))))
 	}
-	b.WriteString(" " + quoteSecrets(secretQuery(noNUL(x.Request.URL))))
+	b.WriteString(" " + quoteSecrets(hideParams(noNUL(x.Request.URL))))
 	return b.String()
 }
 
@@ -93,34 +100,23 @@ func noNUL(s string) string { return strings.ReplaceAll(s, "\x00", "%00") }
 // before, so that every mark in them is ours.
 func secret(variable string) string { return "\x00" + variable + "\x00" }
 
-// secretQuery replaces secret parameters of a URL without touching the rest of
-// its bytes: parsing and writing it again would repair what the probe broke.
-func secretQuery(raw string) string {
-	head, query, ok := strings.Cut(raw, "?")
-	if !ok {
-		return raw
-	}
-	query, frag, hasFrag := strings.Cut(query, "#")
-	query = secretForm(query)
-	if hasFrag {
-		query += "#" + frag
-	}
-	return head + "?" + query
-}
+// secretParam finds parameters of secretParams in queries, fragments and forms,
+// without parsing: parsing and writing again would repair what a probe broke.
+var secretParam = regexp.MustCompile(`(?i)(^|[?&;#\s])(` + strings.Join(slices.Sorted(maps.Keys(secretParams)), "|") + `)=([^&;#\s?]+)`)
 
-// secretForm replaces secret values in a=b&c=d, and leaves other texts alone.
-func secretForm(s string) string {
+// hideParams replaces the values of secret parameters, and leaves JSON alone.
+func hideParams(s string) string {
 	if strings.HasPrefix(strings.TrimSpace(s), "{") {
 		return s
 	}
-	parts := strings.Split(s, "&")
-	for i, p := range parts {
-		name, value, ok := strings.Cut(p, "=")
-		if v, hit := secretParams[strings.ToLower(name)]; ok && hit && value != "" {
-			parts[i] = name + "=" + secret(v)
+	return secretParam.ReplaceAllStringFunc(s, func(m string) string {
+		head, _, _ := strings.Cut(m, "=")
+		name := strings.TrimLeft(head, "?&;# \t\r\n\f\v")
+		if v, ok := secretParams[strings.ToLower(name)]; ok {
+			return head + "=" + secret(v)
 		}
-	}
-	return strings.Join(parts, "&")
+		return m
+	})
 }
 
 // quoteSecrets quotes s for a shell, leaving variables outside the quotes. Bytes

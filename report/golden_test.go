@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/kidoban/kidoban"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -54,9 +56,13 @@ func write(t *testing.T, f func(io.Writer) error) []byte {
 func TestGolden(t *testing.T) {
 	in := sample()
 	for name, f := range map[string]func(io.Writer) error{
-		"sample.txt":  func(w io.Writer) error { return Terminal{}.Write(w, in) },
-		"sample.html": func(w io.Writer) error { return HTML(w, in) },
-		"sample.json": func(w io.Writer) error { return JSON(w, in.Run) },
+		"sample.txt":   func(w io.Writer) error { return Terminal{}.Write(w, in) },
+		"sample.html":  func(w io.Writer) error { return HTML(w, in) },
+		"sample.json":  func(w io.Writer) error { return JSON(w, in.Run) },
+		"sample.sarif": func(w io.Writer) error { return SARIF(w, in) },
+		"sample.xml":   func(w io.Writer) error { return JUnit(w, in, kidoban.High) },
+		"sample.md":    func(w io.Writer) error { return Markdown(w, in) },
+		"sample.svg":   func(w io.Writer) error { return Badge(w, in.Run) },
 	} {
 		out := write(t, f)
 		golden(t, name, out)

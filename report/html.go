@@ -51,6 +51,7 @@ func anchor(id int) string { return "#x" + itoa(id) }
 type htmlView struct {
 	Style      template.CSS
 	Run        kidoban.Run
+	Title      string
 	Headline   string
 	Letter     string // as shown
 	GradeClass string // good, mid, bad, none
@@ -152,7 +153,7 @@ func (in Input) view() htmlView {
 	run := in.Run
 	v := htmlView{
 		Style: template.CSS(htmlStyle), // our own file
-		Run:   run, Headline: headline(run), Tiers: tiers(run.Meta), Coverage: coverageText(run),
+		Run:   run, Title: "Kidoban audit of " + Clean(run.Target.URL, maxURL), Headline: headline(run), Tiers: tiers(run.Meta), Coverage: coverageText(run),
 		Date: Clean(run.Meta.Started, 40), Counts: Count(run.Results), Limits: Limits(), Gains: in.Gains(),
 	}
 	if len(v.Date) > 10 {
@@ -266,7 +267,10 @@ func (in Input) chainView(c kidoban.Chain) chainView {
 func (in Input) findingView(r kidoban.Result) findingView {
 	f, _ := kidoban.FlawByID(r.ID)
 	p := in.page(r.ID)
-	v := findingView{Result: r, Key: r.Key(), Name: f.Name, CWE: f.CWE, Question: p.Questions[r.Key()], Why: p.Summary, FixText: p.Fix, Snippets: p.Snippets}
+	v := findingView{Result: r, Key: r.Key(), Name: f.Name, CWE: f.CWE, Question: p.Questions[r.Key()], Why: p.Summary, FixText: p.Fix}
+	for _, s := range p.Snippets {
+		v.Snippets = append(v.Snippets, Snippet{s.Lang, strings.ReplaceAll(s.Code, "\t", "    ")})
+	}
 	if r.Fix != "" {
 		v.FixText = r.Fix
 		if p.Fix != "" && !strings.Contains(p.Fix, r.Fix) {

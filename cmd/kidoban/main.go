@@ -32,6 +32,15 @@ type env struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	getenv func(string) string // the environment; nil means an empty one
+}
+
+// env returns a variable of the environment, or "".
+func (e *env) env(name string) string {
+	if e.getenv == nil {
+		return ""
+	}
+	return e.getenv(name)
 }
 
 // cli is the command line. Each command lives in a file of its own.
@@ -39,6 +48,11 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Sandbox sandboxCmd `cmd:"" name:"__sandbox" hidden:""`
 	Lab     labCmd     `cmd:"" help:"The deliberately weak servers, on loopback."`
+	Explain explainCmd `cmd:"" help:"What a flaw or check is, how it is tested and how to fix it."`
+	Checks  checksCmd  `cmd:"" help:"List every check."`
+	Report  reportCmd  `cmd:"" help:"Show a stored run again, or write it as HTML, SARIF, JUnit, Markdown or badge."`
+	Diff    diffCmd    `cmd:"" help:"Compare two runs: new, fixed, changed."`
+	Docs    docsCmd    `cmd:"" hidden:"" help:"Write the generated pages of docs/flaws."`
 }
 
 type versionCmd struct{}
@@ -58,7 +72,7 @@ func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(&env{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))
+	os.Exit(run(&env{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}, os.Args[1:]))
 }
 
 // run parses args, runs the command and returns the exit code.
@@ -94,14 +108,14 @@ func run(e *env, args []string) int {
 			return
 		}
 		if err := kctx.Run(e); err != nil {
-			code = report(e, err)
+			code = fail(e, err)
 		}
 	}()
 	return code
 }
 
-// report prints err for a person and gives the exit code that belongs to it.
-func report(e *env, err error) int {
+// fail prints err for a person and gives the exit code that belongs to it.
+func fail(e *env, err error) int {
 	var x exitError
 	if errors.As(err, &x) {
 		return int(x)

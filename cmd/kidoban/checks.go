@@ -1,0 +1,74 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit/flaws"
+)
+
+// checksCmd lists the catalogue.
+type checksCmd struct {
+	JSON bool `name:"json" help:"Print one JSON document."`
+}
+
+// listedCheck is a check in the JSON of kidoban checks.
+type listedCheck struct {
+	Key      string           `json:"key"`
+	Flaw     string           `json:"flaw"`
+	Name     string           `json:"name"`
+	Category string           `json:"category"`
+	Slug     string           `json:"slug"`
+	Question string           `json:"question"`
+	Tier     kidoban.Tier     `json:"tier"`
+	Passive  bool             `json:"passive"`
+	Severity kidoban.Severity `json:"severity"`
+	Outcome  kidoban.Outcome  `json:"outcome"`
+	Evidence kidoban.Evidence `json:"max_evidence"`
+	CWE      []int            `json:"cwe"`
+	Norms    []string         `json:"norms"`
+}
+
+// Run prints the list.
+func (c checksCmd) Run(e *env) error {
+	docs, err := flaws.All()
+	if err != nil {
+		return err
+	}
+	page := map[string]flaws.Doc{}
+	for _, d := range docs {
+		page[d.ID] = d
+	}
+	if !c.JSON {
+		return printChecks(e, page)
+	}
+	var list []listedCheck
+	for _, k := range kidoban.Checks() {
+		f, _ := kidoban.FlawByID(k.ID)
+		d := page[k.ID]
+		list = append(list, listedCheck{k.Key(), k.ID, f.Name, f.Category, k.Slug, d.Questions[k.Key()], k.Tier, k.Passive, k.Severity, k.Outcome, k.Max, append([]int{}, f.CWE...), d.Refs()})
+	}
+	enc := json.NewEncoder(e.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(map[string]any{"schema": "kidoban.checks/1", "checks": list})
+}
+
+func printChecks(e *env, page map[string]flaws.Doc) error {
+	last := ""
+	for _, k := range kidoban.Checks() {
+		if k.ID != last {
+			f, _ := kidoban.FlawByID(k.ID)
+			if _, err := fmt.Fprintf(e.stdout, "\n%s %s (%s)\n", f.ID, f.Name, f.Category); err != nil {
+				return err
+			}
+			last = k.ID
+		}
+		if _, err := fmt.Fprintf(e.stdout, "  %-6s %-3s %-8s %-4s  %s\n", k.Key(), k.Tier, k.Severity, k.Outcome, page[k.ID].Questions[k.Key()]); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(e.stdout, "\n%d checks. kidoban explain CHECK says more about one.\n", len(kidoban.Checks()))
+	return err
+}
