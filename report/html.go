@@ -105,6 +105,7 @@ type findingView struct {
 	Control   *exchangeView
 	Deciding  *exchangeView
 	Others    []int
+	SameAs    string // key of the finding above that tells norm and fix of this flaw
 	NormTexts []Norm
 	FixText   string
 	Snippets  []Snippet
@@ -145,6 +146,7 @@ type exchangeView struct {
 	Status           template.HTML
 	Response         template.HTML
 	Location         template.HTML
+	Excerpt          []template.HTML // lines of the bodies that hold a marked or hidden part
 	Err              string
 	Curl             string
 }
@@ -176,8 +178,13 @@ func (in Input) view() htmlView {
 	for _, c := range run.Chains {
 		v.Chains = append(v.Chains, in.chainView(c))
 	}
+	told := map[string]string{}
 	for _, r := range Findings(run.Results) {
-		v.Findings = append(v.Findings, in.findingView(r))
+		f := in.findingView(r)
+		if f.SameAs = told[r.ID]; f.SameAs == "" {
+			told[r.ID] = f.Key
+		}
+		v.Findings = append(v.Findings, f)
 	}
 	for _, r := range Suppressed(run.Results) {
 		v.Suppressed = append(v.Suppressed, in.findingView(r))
@@ -323,8 +330,8 @@ func isControl(x kidoban.Exchange) bool {
 // viewExchange renders one exchange. words nil marks nothing.
 func viewExchange(x kidoban.Exchange, words []string) exchangeView {
 	v := exchangeView{ID: x.ID, Probe: Clean(x.Probe, 40), Note: Clean(x.Note, maxWord), Jar: Clean(x.Jar, 40), Err: Clean(x.Err, maxSummary), Curl: Curl(x)}
-	target := x.Request.URL
-	v.Line = markup(x.Request.Method+" "+target, words)
+	v.Line = markup(x.Request.Method+" "+x.Request.URL, words)
+	v.Excerpt = excerpt(x, words)
 	v.Request = message(x.Request.Header, x.Request.Body, words)
 	if x.Response == nil {
 		v.Status = markup("no answer", nil)
@@ -337,6 +344,44 @@ func viewExchange(x kidoban.Exchange, words []string) exchangeView {
 	}
 	return v
 }
+
+// maxExcerpt bounds the lines that the short view shows of a body.
+const maxExcerpt = 6
+
+// excerpt returns the telling lines of an exchange: header fields and body lines
+// with a marked or hidden part, of the request first.
+func excerpt(x kidoban.Exchange, words []string) []template.HTML {
+	var out []template.HTML
+	add := func(prefix, line string) {
+		if len(out) == maxExcerpt || len(line) > maxLine {
+			return
+		}
+		m := markup(strings.TrimRight(line, " \r"), words)
+		if strings.Contains(string(m), "<mark>") || strings.Contains(string(m), `<span class="h">`) {
+			out = append(out, markup(prefix, nil)+m)
+		}
+	}
+	if words == nil {
+		return nil
+	}
+	for _, line := range strings.Split(clip(pretty(x.Request.Header, x.Request.Body)), "\n") {
+		add("> ", line)
+	}
+	if x.Response == nil {
+		return out
+	}
+	for _, f := range x.Response.Header {
+		if !strings.EqualFold(f.Name, "Location") {
+			add("< ", f.Name+": "+f.Value)
+		}
+	}
+	for _, line := range strings.Split(clip(pretty(x.Response.Header, x.Response.Body)), "\n") {
+		add("< ", strings.ReplaceAll(line, "\t", "    "))
+	}
+	return out
+}
+
+func clip(s string) string { return s[:min(len(s), maxBlock)] }
 
 // message renders header and body. Bodies that are no text are summed up.
 func message(h kidoban.Fields, body []byte, words []string) template.HTML {

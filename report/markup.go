@@ -109,8 +109,11 @@ func ranges(s string, words []string) [][2]int {
 			if i < 0 {
 				break
 			}
-			out = append(out, [2]int{at + i, at + i + len(w)})
-			at += i + len(w)
+			from, to := at+i, at+i+len(w)
+			if !(from > 0 && joins(s[from-1], w[0])) && !(to < len(s) && joins(w[len(w)-1], s[to])) {
+				out = append(out, [2]int{from, to})
+			}
+			at = to
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i][0] < out[j][0] })
@@ -123,6 +126,13 @@ func ranges(s string, words []string) [][2]int {
 		joined = append(joined, r)
 	}
 	return joined
+}
+
+// joins reports whether two bytes belong to one word: client_uri is not marked in
+// registration_client_uri.
+func joins(a, b byte) bool {
+	word := func(c byte) bool { return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+	return word(a) && word(b)
 }
 
 // block renders text of many lines, at most maxBlock bytes of it.

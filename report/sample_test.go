@@ -168,8 +168,8 @@ func sampleExchanges() []kidoban.Exchange {
 	s256 := "&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
 	github := "https://github.com/login/oauth/authorize?client_id=Iv1.8a61f9b3a7aba766&response_type=code&scope=repo&redirect_uri=https%3A%2F%2Fauth.example.com%2Fgithub%2Fcallback&state=eyJyIjoiaHR0cDovLzEyNy4wLjAuMTo0MzExNy9jYWxsYmFjay9rN2YzcSJ9"
 	register := func(redirect, name string) (string, string) {
-		return fmt.Sprintf(`{"client_name":%q,"redirect_uris":[%q],"token_endpoint_auth_method":"none"}`, name, redirect),
-			fmt.Sprintf(`{"client_id":"c_81ef","client_name":%q,"redirect_uris":[%q],"client_id_issued_at":1795253400,"registration_client_uri":"https://auth.example.com/register/c_81ef","registration_access_token":"rat_9f…sha256:1a2b3c4d"}`, name, redirect)
+		return fmt.Sprintf(`{"client_name":"%s","redirect_uris":["%s"],"token_endpoint_auth_method":"none"}`, name, redirect),
+			fmt.Sprintf(`{"client_id":"c_81ef","client_name":"%s","redirect_uris":["%s"],"client_id_issued_at":1795253400,"registration_client_uri":"https://auth.example.com/register/c_81ef","registration_access_token":"rat_9f…sha256:1a2b3c4d"}`, name, redirect)
 	}
 	c0, c0r := register("http://127.0.0.1:43117/callback/k7f3q", "kidoban security probe")
 	ev, evr := register(sampleCanary, "kidoban security probe")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit"
 	"github.com/kidoban/kidoban/audit/flaws"
 )
 
@@ -26,6 +27,7 @@ type listedCheck struct {
 	Severity kidoban.Severity `json:"severity"`
 	Outcome  kidoban.Outcome  `json:"outcome"`
 	Evidence kidoban.Evidence `json:"max_evidence"`
+	Cap      string           `json:"grade_cap"` // best grade left when it is positive with its strongest proof; "" for no effect
 	CWE      []int            `json:"cwe"`
 	Norms    []string         `json:"norms"`
 }
@@ -47,12 +49,12 @@ func (c checksCmd) Run(e *env) error {
 	for _, k := range kidoban.Checks() {
 		f, _ := kidoban.FlawByID(k.ID)
 		d := page[k.ID]
-		list = append(list, listedCheck{k.Key(), k.ID, f.Name, f.Category, k.Slug, d.Questions[k.Key()], k.Tier, k.Passive, k.Severity, k.Outcome, k.Max, append([]int{}, f.CWE...), d.Refs()})
+		list = append(list, listedCheck{k.Key(), k.ID, f.Name, f.Category, k.Slug, d.Questions[k.Key()], k.Tier, k.Passive, k.Severity, k.Outcome, k.Max, capOf(k), append([]int{}, f.CWE...), d.Refs()})
 	}
 	enc := json.NewEncoder(e.stdout)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return enc.Encode(map[string]any{"schema": "kidoban.checks/1", "checks": list})
+	return enc.Encode(map[string]any{"schema": "kidoban.checks/1", "grade_version": audit.GradeVersion, "checks": list})
 }
 
 func printChecks(e *env, page map[string]flaws.Doc) error {
@@ -65,10 +67,29 @@ func printChecks(e *env, page map[string]flaws.Doc) error {
 			}
 			last = k.ID
 		}
-		if _, err := fmt.Fprintf(e.stdout, "  %-6s %-3s %-8s %-4s  %s\n", k.Key(), k.Tier, k.Severity, k.Outcome, page[k.ID].Questions[k.Key()]); err != nil {
+		if _, err := fmt.Fprintf(e.stdout, "  %-6s %-3s %-8s %-4s %-3s %s\n", k.Key(), k.Tier, k.Severity, k.Outcome, capOf(k), page[k.ID].Questions[k.Key()]); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(e.stdout, "\n%d checks. kidoban explain CHECK says more about one.\n", len(kidoban.Checks()))
+	_, err := fmt.Fprintf(e.stdout, capTable, len(kidoban.Checks()), audit.GradeVersion)
 	return err
+}
+
+// capTable explains the letters behind the checks.
+const capTable = `
+%d checks. kidoban explain CHECK says more about one.
+
+The letter is the best grade left when the check is positive with its strongest
+proof (grade version %d):
+  F   code, token or data obtained by the attacker
+  D   a link of an attack chain is proven: any chain, or a fail from high up
+  C   a requirement is violated without proven impact
+  B   only a recommendation is violated
+  A   none of these; A+ with nothing weak at all, 90 %% coverage and the login done
+Signals and infos never cap. Below 60 %% coverage the letter stands in brackets.
+`
+
+// capOf is the letter that a check caps the grade at with its strongest proof.
+func capOf(c kidoban.Check) string {
+	return audit.CapOf(kidoban.Result{ID: c.ID, Variant: c.Variant, Outcome: c.Outcome, Severity: c.Severity, Evidence: c.Max})
 }

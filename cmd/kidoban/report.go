@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit"
 	"github.com/kidoban/kidoban/audit/flaws"
 	"github.com/kidoban/kidoban/report"
 )
@@ -102,7 +103,7 @@ func loadRun(e *env, name string) (report.Input, error) {
 	if err != nil {
 		return report.Input{}, err
 	}
-	in.Pages = flawPage
+	in.Pages, in.Regrade = flawPage, audit.Grade
 	return in, nil
 }
 
