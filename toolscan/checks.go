@@ -1,0 +1,266 @@
+package toolscan
+
+import (
+	"regexp"
+	"strings"
+)
+
+// itemContext is what a rule's check may ask about the item it reads.
+type itemContext struct {
+	name     string              // of the item, as given
+	siblings map[string]struct{} // folded names of the same server's tools, and of the item's parameters
+	foreign  map[string]string   // folded names of other servers' tools → server
+	hosts    []string            // the server's own
+	content  bool
+	s        *scratch
+	seg      segment
+	line     line
+	lexer    *lexer
+}
+
+// Expressions that several checks share. They are written over normalised text.
+var (
+	orderWords = regexp.MustCompile(`\b(?:use|call|invoke|choose|select|run|always|must|say|suggest|recommend|respond|reply|include|follow|obey|apply)\b`)
+
+	effectWords = regexp.MustCompile(`\b(?:modify|change|changed|replace|override|overwrite|redirect|alter|rewrite|substitute|inject|append|prepend|insert|divert|intercept|forward|copy|copies|multiplied|rewritten|replaced|log|report|send|add|bcc|cc|duplicate|mirror|first (?:use|call|run|execute|invoke|read)|(?:use|call|run|execute|invoke) this (?:tool|function)|route|backup|exfiltrate|record|pass|wrong|fake|corrected?)\b`)
+
+	modelWords = regexp.MustCompile(`\b(?:agent|assistant|llm|chat ?bot|chat|completion|prompt|persona|openai|anthropic|gpt|gemini|claude|voice|conversation|message thread|memory|thread|model)s?\b`)
+)
+
+// exampleWords near a literal say that it illustrates.
+const exampleWords = `\b(?:e\.g\.|example|for instance|such as|sample|format|placeholder|contact (?:us|support)|questions\?|feedback|docs?\b|documentation|see )`
+
+// foreignTool says whether name (lower case) is a tool of somebody else: known
+// on another server of the user, or shaped like a tool name and unknown here.
+func (c *itemContext) foreignTool(name string) bool {
+	f := foldName(name)
+	if f == "" || f == foldName(c.name) {
+		return false
+	}
+	if _, ok := c.siblings[f]; ok {
+		return false
+	}
+	if _, ok := c.foreign[f]; ok {
+		return true
+	}
+	if _, ok := wellKnownTools[f]; ok {
+		return true
+	}
+	return strings.ContainsAny(strings.Trim(name, "_.-"), "_") && len(name) > 4
+}
+
+// ownParameter says whether name is one of the item's parameters or members.
+func (c *itemContext) ownParameter(name string) bool {
+	f := foldName(name)
+	for i := range c.s.params {
+		if foldName(c.s.params[i].name) == f {
+			return true
+		}
+	}
+	return false
+}
+
+// foreignToolChanged accepts "when calling X …" where X is not of this server
+// and something happens to it. "X" may be a plain word only when the word
+// "tool", "function" or "operation" follows it.
+func foreignToolChanged(c *itemContext, l []byte, m []int) bool {
+	if len(m) < 4 || m[2] < 0 {
+		return false
+	}
+	name := strings.Trim(string(l[m[2]:m[3]]), "._-")
+	rest := strings.TrimLeft(string(l[m[3]:]), "'\"`")
+	if !effectWords.MatchString(rest) && !effectWords.Match(l[:m[0]]) {
+		return false
+	}
+	if c.ownParameter(name) || pointingWords[name] {
+		return false
+	}
+	if _, known := c.foreign[foldName(name)]; known && foldName(name) != foldName(c.name) {
+		if _, sibling := c.siblings[foldName(name)]; !sibling {
+			return true
+		}
+	}
+	if hasToolNoun(rest) {
+		_, sibling := c.siblings[foldName(name)]
+		return !sibling && foldName(name) != foldName(c.name)
+	}
+	return strings.Contains(name, "_") && c.foreignTool(name)
+}
+
+// foreignNamed accepts an argument of a named tool that is not of this server.
+func foreignNamed(c *itemContext, l []byte, m []int) bool {
+	if len(m) < 4 || m[2] < 0 {
+		return false
+	}
+	name := strings.Trim(string(l[m[2]:m[3]]), "._-")
+	if c.ownParameter(name) || pointingWords[name] || codeExtension[name] {
+		return false
+	}
+	f := foldName(name)
+	_, known := c.foreign[f]
+	_, famous := wellKnownTools[f]
+	_, sibling := c.siblings[f]
+	return !sibling && f != foldName(c.name) && (known || strings.Contains(name, "_") && (famous || hasToolNoun(string(l[m[3]:])) || effectWords.Match(l)))
+}
+
+// pointingWords are not names.
+var pointingWords = map[string]bool{"this": true, "the": true, "a": true, "an": true, "these": true, "any": true, "other": true, "it": true, "that": true,
+	"your": true, "our": true, "all": true, "each": true, "every": true, "another": true, "such": true, "mcp": true, "which": true, "external": true, "search": true,
+	"one": true, "multiple": true, "specific": true, "appropriate": true, "bulk": true, "write": true, "read": true, "different": true, "my": true, "its": true, "both": true}
+
+func hasToolNoun(rest string) bool {
+	for _, n := range [...]string{" tool", " function", " operation", " command", " endpoint"} {
+		if strings.HasPrefix(rest, n) {
+			return !strings.HasPrefix(rest, n+"s")
+		}
+	}
+	return false
+}
+
+// foreignCall accepts a call of a qualified name ("server.tool()") that is not
+// of this server.
+func foreignCall(c *itemContext, l []byte, m []int) bool {
+	if len(m) < 4 || m[2] < 0 {
+		return false
+	}
+	name := string(l[m[2]:m[3]])
+	if c.ownParameter(name) || !c.foreignTool(name) {
+		return false
+	}
+	_, known := c.foreign[foldName(name)]
+	_, famous := wellKnownTools[foldName(name)]
+	parts := strings.Split(name, ".")
+	last := parts[len(parts)-1]
+	if _, sibling := c.siblings[foldName(last)]; sibling || codeExtension[last] {
+		return false
+	}
+	return known || famous && c.name != "" || len(parts) == 2 && strings.Contains(name, "_") && strings.Contains(string(l[m[2]:m[1]]), "(")
+}
+
+var codeExtension = map[string]bool{"py": true, "js": true, "ts": true, "json": true, "md": true, "com": true, "org": true, "net": true, "io": true, "sh": true, "yaml": true, "yml": true, "txt": true, "html": true, "dev": true, "exe": true}
+
+// behaviourElsewhere drops "modifies the behaviour of this tool".
+func behaviourElsewhere(_ *itemContext, l []byte, m []int) bool {
+	return !regexpThis.Match(l[m[0]:m[1]])
+}
+
+var regexpThis = regexp.MustCompile(`\bof (?:this|the) (?:tool|function|server|serverless|edge|lambda|cloud)`)
+
+// notAboutModels drops requests for prompts and conversations on tools whose
+// business they are.
+func notAboutModels(c *itemContext, _ []byte, _ []int) bool { return !c.aboutModels() }
+
+// aboutModels says whether the item deals with language models, agents or
+// chats: there a system prompt is an ordinary argument.
+func (c *itemContext) aboutModels() bool {
+	name := strings.ToLower(c.name)
+	if modelWords.MatchString(strings.NewReplacer("_", " ", "-", " ", ".", " ").Replace(name)) {
+		return true
+	}
+	for _, seg := range c.s.segs {
+		if seg.pos == posDescription || seg.pos == posTitle {
+			text := strings.ToLower(string(c.s.text[seg.start:min(seg.end, seg.start+160)]))
+			if cut := strings.IndexAny(text, ".\n:"); cut > 0 {
+				text = text[:cut] // what the tool does stands in its first sentence
+			}
+			return modelWords.MatchString(text)
+		}
+	}
+	return false
+}
+
+// realSink drops addresses that illustrate and addresses of the server itself.
+func realSink(c *itemContext, l []byte, m []int) bool {
+	hit := string(l[m[0]:m[1]])
+	if c.seg.pos == posParamText || c.seg.pos == posValue {
+		// "to: e-mail address (a@b.com)" explains a field; an order says more.
+		return orderedSink.MatchString(hit) || orderedSink.Match(l)
+	}
+	if c.content {
+		return orderedSink.Match(l)
+	}
+	at := strings.LastIndexByte(hit, '@')
+	if at > 0 && c.ownHost(hit[at+1:]) {
+		return false
+	}
+	return true
+}
+
+var orderedSink = regexp.MustCompile(`\b(?:always|must|also|all|every|copy|bcc|cc|silently|automatically|contents?|data|instead|never|before|immediately|then|ignore|exfiltrate|leak|keys?|credentials|creds|passwords?|secrets?|tokens?|history|messages)\b`)
+
+// foreignHost drops the server's own hosts, loopback and documentation hosts in
+// plain descriptions.
+func foreignHost(c *itemContext, l []byte, m []int) bool {
+	hit := string(l[m[0]:m[1]])
+	for _, own := range [...]string{"localhost", "127.0.0.1", "api.example", "docs.", "github.com/"} {
+		if strings.Contains(hit, own) {
+			return false
+		}
+	}
+	for _, h := range c.hosts {
+		if h != "" && strings.Contains(hit, strings.ToLower(h)) {
+			return false
+		}
+	}
+	if c.content {
+		return orderedSink.MatchString(hit)
+	}
+	return orderedSink.Match(l) || strings.Contains(hit, "our ") || suspectHost.MatchString(hit)
+}
+
+var suspectHost = regexp.MustCompile(`attacker|evil|exfil|malicious|pwn|hack|webhook\.site|ngrok|pastebin|requestbin|burpcollaborator|interact\.sh|oast\.|c2\b|steal|proxy|collect|\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}`)
+
+func (c *itemContext) ownHost(host string) bool {
+	host = strings.ToLower(strings.Trim(host, ".,;:'\")>"))
+	for _, h := range c.hosts {
+		h = strings.ToLower(h)
+		if h != "" && (host == h || strings.HasSuffix(host, "."+h) || strings.HasSuffix(h, "."+host)) {
+			return true
+		}
+	}
+	return false
+}
+
+// outsideOrder asks that something of the user's goes out.
+func outsideOrder(c *itemContext, l []byte, _ []int) bool {
+	return orderedSink.Match(l)
+}
+
+// recipientDefault accepts a literal address in the default, const or single
+// enum value of a recipient field. Reserved example domains are documentation.
+func recipientDefault(c *itemContext, l []byte, _ []int) bool {
+	p := strings.ToLower(c.s.pointer(c.seg.node))
+	if !strings.Contains(p, "/default") && !strings.Contains(p, "/const") {
+		return false
+	}
+	v := string(l)
+	if strings.HasSuffix(v, "@example.com") || strings.HasSuffix(v, "@example.org") || strings.Contains(v, "user@") || strings.Contains(v, "@domain.") {
+		return false
+	}
+	if strings.HasPrefix(v, "0x000000000000000000000000000000000000") || strings.HasPrefix(v, "0xeeeeeeeeeeee") {
+		return false
+	}
+	return recipientField.MatchString(p)
+}
+
+var recipientField = regexp.MustCompile(`/(?:to|cc|bcc|[a-z_]*recipient[a-z_]*|[a-z_]*email[a-z_]*|phone[a-z_]*|webhook[a-z_]*|callback[a-z_]*|destination|payee|wallet[a-z_]*|forward[a-z_]*|receiver|send_to|notify[a-z_]*|copy_to)/`)
+
+// wantsSecrets asks that the secrets are the user's or the machine's: "all keys"
+// of an object are no secrets.
+func wantsSecrets(_ *itemContext, l []byte, m []int) bool {
+	hit := string(l[m[0]:m[1]])
+	return strings.Contains(hit, "you know") || strings.Contains(hit, "you have") || strings.Contains(hit, "of the ") || strings.Contains(hit, "environment var") ||
+		strings.Contains(hit, "env var") || strings.Contains(hit, "user's") || strings.Contains(hit, "found") || strings.Contains(hit, "ssh")
+}
+
+// orderLine asks for an imperative at the start of the sentence.
+func orderLine(c *itemContext, l []byte, m []int) bool {
+	return startsAsOrder(l)
+}
+
+// insertOrder asks for an imperative that takes code into the answer.
+func insertOrder(c *itemContext, l []byte, m []int) bool {
+	return startsAsOrder(l) || insertWords.Match(l[:m[0]])
+}
+
+var insertWords = regexp.MustCompile(`\b(?:embed|embedding|integrat(?:e|ing|ion)|incorporat(?:e|ing|ion)|inject|insert|merge|blend|fuse|weav(?:e|ing)|meld|infuse|append|includ(?:e|ing)|inclusion|addition|adopt|absorb|utilize|employ|leverage|deploy|engage|featuring|introduce|interweave|harmoni\w+|assimilate|manifestation|presence)\b`)

@@ -1,0 +1,149 @@
+package toolscan
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"html"
+	"net/url"
+	"strings"
+)
+
+// payload is a text that was wrapped in an encoding.
+type payload struct {
+	text       string
+	how        string
+	start, end int // span of the wrapping in the segment
+}
+
+// payloads unwraps encodings that a text of ordinary words has no need for:
+// base64, hexadecimal, percent, HTML entities, \u escapes. Only what decodes to
+// readable text counts. Work and output are bounded by budget, in bytes.
+func payloads(t []byte, budget int) []payload {
+	var out []payload
+	add := func(s, how string, start, end int) {
+		if s != "" && len(s) <= budget && readable(s) {
+			budget -= len(s)
+			out = append(out, payload{s, how, start, end})
+		}
+	}
+	for i := 0; i < len(t) && budget > 0 && len(out) < 16; {
+		if !base64Char(t[i]) {
+			i++
+			continue
+		}
+		j := i
+		hexOnly := true
+		for j < len(t) && base64Char(t[j]) {
+			hexOnly = hexOnly && hexChar(t[j])
+			j++
+		}
+		if n := j - i; n >= 20 && n <= budget*2 {
+			tok := string(t[i:j])
+			if hexOnly && n >= 24 {
+				if b, err := hex.DecodeString(tok[:n&^1]); err == nil {
+					add(printable(b), "hexadecimal", i, j)
+				}
+			} else {
+				add(decode64(tok), "base64", i, j)
+			}
+		}
+		i = j
+	}
+	s := string(t[:min(len(t), budget)])
+	if strings.Count(s, "&#") >= 6 {
+		add(html.UnescapeString(s), "html-entities", 0, len(s))
+	}
+	if strings.Count(s, "%") >= 8 {
+		if u, err := url.PathUnescape(s); err == nil && u != s {
+			add(u, "percent", 0, len(s))
+		}
+	}
+	if strings.Count(s, `\x`)+strings.Count(s, `\u00`) >= 6 {
+		add(unescapeBackslash(s), "backslash", 0, len(s))
+	}
+	return out
+}
+
+func base64Char(c byte) bool {
+	return isLetter(c) || c >= '0' && c <= '9' || c == '+' || c == '/' || c == '=' || c == '-' || c == '_'
+}
+
+func hexChar(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+// decode64 tries the standard and the URL alphabet, padded or not.
+func decode64(tok string) string {
+	tok = strings.TrimRight(tok, "=")
+	tok = strings.NewReplacer("-", "+", "_", "/").Replace(tok)
+	if len(tok)%4 == 1 {
+		tok = tok[:len(tok)-1]
+	}
+	b, err := base64.RawStdEncoding.DecodeString(tok)
+	if err != nil {
+		return ""
+	}
+	return printable(b)
+}
+
+// readable says whether s is words: letters and spaces, not an identifier that
+// happens to decode.
+func readable(s string) bool {
+	if len(s) < 10 {
+		return false
+	}
+	letters, spaces := 0, 0
+	for i := 0; i < len(s); i++ {
+		switch {
+		case isLetter(s[i]) || s[i] >= 0x80:
+			letters++
+		case s[i] == ' ' || s[i] == '\n':
+			spaces++
+		}
+	}
+	return letters*10 >= len(s)*6 && spaces >= 1
+}
+
+func unescapeBackslash(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) && s[i+1] == 'x' && hexChar(s[i+2]) && hexChar(s[i+3]) {
+			v, _ := hex.DecodeString(s[i+2 : i+4])
+			b.WriteByte(v[0])
+			i += 3
+			continue
+		}
+		if s[i] == '\\' && i+5 < len(s) && s[i+1] == 'u' && s[i+2] == '0' && s[i+3] == '0' && hexChar(s[i+4]) && hexChar(s[i+5]) {
+			v, _ := hex.DecodeString(s[i+4 : i+6])
+			b.WriteByte(v[0])
+			i += 5
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return strings.ToValidUTF8(b.String(), "\uFFFD")
+}
+
+// rot13 turns letters by thirteen.
+func rot13(b []byte) string {
+	out := make([]byte, len(b))
+	for i, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z':
+			c = 'a' + (c-'a'+13)%26
+		case c >= 'A' && c <= 'Z':
+			c = 'A' + (c-'A'+13)%26
+		}
+		out[i] = c
+	}
+	return string(out)
+}
+
+// backwards turns text round.
+func backwards(b []byte) string {
+	r := []rune(string(b))
+	for i, j := 0, len(r)-1; i < j; i, j = i+1, j-1 {
+		r[i], r[j] = r[j], r[i]
+	}
+	return string(r)
+}

@@ -1,0 +1,109 @@
+package toolscan
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/kidoban/kidoban"
+)
+
+// rule is one reason why a sentence is an attack.
+//
+// weight is in units of the default threshold: 1 flags an item alone (hard),
+// less must be joined by a hit of another group (soft). group is what counts as
+// independent: hits of one group count once, by their strongest.
+type rule struct {
+	id       string
+	family   Family
+	group    string
+	weight   float64
+	severity kidoban.Severity
+	need     string // concepts that must all be in the sentence
+	re       string // {concept} stands for the concept's alternatives
+	unless   string // counter-evidence in the same sentence; "" for none
+	where    places
+	why, fix string
+
+	// check looks at the match and the item; false drops the hit.
+	check func(c *itemContext, l []byte, m []int) bool
+}
+
+// places limits a rule to roles of text.
+type places uint8
+
+const (
+	anywhere    places = 0
+	definitions places = 1 // not in returned contents
+	contents    places = 2 // only in returned contents
+	values      places = 4 // only in enum, default and example values
+	parameters  places = 8 // only in descriptions of parameters
+)
+
+type compiled struct {
+	rule
+	need   conceptSet
+	re     *regexp.Regexp
+	unless *regexp.Regexp
+}
+
+func (r *rule) tier() Tier {
+	if r.weight >= 1 {
+		return Hard
+	}
+	return Soft
+}
+
+// Fixes, said once.
+const (
+	fixRemoveInstruction = "Remove the sentence: a definition describes its own tool and gives the model no orders."
+	fixDoNotConnect      = "Do not connect this server; ask its publisher why the text is there."
+	fixHold              = "Keep the item out of the model's context until a person has read it."
+	fixParameter         = "Remove the parameter, or say in its description what the tool does with the value."
+	fixNeutral           = "Describe what the tool does; leave the choice between tools to the user and the model."
+)
+
+func compileRules(l *lexer) []compiled {
+	var out []compiled
+	for _, set := range [][]rule{instructionRules, secrecyRules, secretRules, shadowRules, sinkRules, preferenceRules, contentRules} {
+		for _, r := range set {
+			c := compiled{rule: r, re: l.compile(r.re)}
+			if c.group == "" {
+				c.group = string(r.family)
+			}
+			for _, n := range strings.Fields(r.need) {
+				bit, ok := l.bit[n]
+				if !ok {
+					panic("toolscan: rule " + r.id + " needs an unknown concept " + n)
+				}
+				c.need |= bit
+			}
+			if r.unless != "" {
+				c.unless = l.compile(r.unless)
+			}
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// Rules lists every rule by id with its family, tier and reason: sentence
+// rules, and those that look at characters, parameters, schemas and servers.
+func Rules() []RuleInfo {
+	var out []RuleInfo
+	for _, set := range [][]rule{instructionRules, secrecyRules, secretRules, shadowRules, sinkRules, preferenceRules, contentRules} {
+		for _, r := range set {
+			out = append(out, RuleInfo{r.id, r.family, r.tier(), r.severity, r.why, r.fix})
+		}
+	}
+	return append(out, structuralRules...)
+}
+
+// RuleInfo describes a rule for reports and documentation.
+type RuleInfo struct {
+	ID       string           `json:"id"`
+	Family   Family           `json:"family"`
+	Tier     Tier             `json:"tier"`
+	Severity kidoban.Severity `json:"severity"`
+	Reason   string           `json:"reason"`
+	Fix      string           `json:"fix"`
+}
