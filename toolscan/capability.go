@@ -41,7 +41,7 @@ const (
 	wAttack
 )
 
-var capabilityWords = bits(map[wordBits]string{
+var capabilityWords = wordLists(map[wordBits]string{
 	wDelete:  `delete remove drop destroy purge wipe erase truncate terminate uninstall revoke kill overwrite deletes removes drops`,
 	wRun:     `execute run eval evaluate executes runs`,
 	wCode:    `command commands code script scripts shell bash python javascript terminal powershell sql`,
@@ -57,7 +57,7 @@ var capabilityWords = bits(map[wordBits]string{
 	wAttack:  `exfiltrate exfiltrates exfil exploit exploits backdoor keylogger keylog malware ransomware phishing privesc bruteforce rootkit botnet steal steals crack cracks spoof hijack impersonate poison injection payload persistence c2 cmdi recon evade dumper malicious`,
 })
 
-func bits(lists map[wordBits]string) map[string]wordBits {
+func wordLists(lists map[wordBits]string) map[string]wordBits {
 	out := map[string]wordBits{}
 	for b, words := range lists {
 		for w := range set(words) {

@@ -87,6 +87,21 @@ func foreignToolChanged(c *itemContext, l []byte, m []int) bool {
 	return strings.Contains(name, "_") && c.foreignTool(name)
 }
 
+// foreignMust accepts an obligation on a tool that is known elsewhere or famous.
+func foreignMust(c *itemContext, l []byte, m []int) bool {
+	if len(m) < 4 || m[2] < 0 {
+		return false
+	}
+	name := string(l[m[2]:m[3]])
+	f := foldName(name)
+	if _, sibling := c.siblings[f]; sibling || c.ownParameter(name) || f == foldName(c.name) {
+		return false
+	}
+	_, known := c.foreign[f]
+	_, famous := wellKnownTools[f]
+	return known || famous || hasToolNoun(string(l[m[3]:]))
+}
+
 // foreignNamed accepts an argument of a named tool that is not of this server.
 func foreignNamed(c *itemContext, l []byte, m []int) bool {
 	if len(m) < 4 || m[2] < 0 {
@@ -138,6 +153,17 @@ func foreignCall(c *itemContext, l []byte, m []int) bool {
 }
 
 var codeExtension = map[string]bool{"py": true, "js": true, "ts": true, "json": true, "md": true, "com": true, "org": true, "net": true, "io": true, "sh": true, "yaml": true, "yml": true, "txt": true, "html": true, "dev": true, "exe": true}
+
+// wholeDescription says whether the sentence is all the text there is.
+func wholeDescription(c *itemContext, l []byte, _ []int) bool {
+	n := 0
+	for _, ln := range c.s.lines {
+		if p := c.s.segs[ln.seg].pos; p == posDescription || p == posParamText {
+			n += int(ln.end - ln.start)
+		}
+	}
+	return n <= len(l)+40
+}
 
 // behaviourElsewhere drops "modifies the behaviour of this tool".
 func behaviourElsewhere(_ *itemContext, l []byte, m []int) bool {

@@ -97,7 +97,7 @@ type Verdict struct {
 	Flagged      bool         `json:"flagged"`    // at the default threshold
 	Strict       bool         `json:"strict"`     // a hard rule alone
 	Confidence   float64      `json:"confidence"` // that the item is an attack; calibrated on the development corpus
-	Score        float64      `json:"score"`      // 1 is the default threshold
+	Score        float64      `json:"score"`      // flagged from Threshold on
 	Findings     []Finding    `json:"findings"`
 	Capabilities []Capability `json:"capabilities,omitempty"`
 }

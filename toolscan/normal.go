@@ -76,7 +76,7 @@ func (n *normaliser) ascii(t []byte, i int, base int32) int {
 	case c >= 'A' && c <= 'Z':
 		n.put(c+'a'-'A', at)
 	case c == '\n':
-		if newlineEnds(t, i) {
+		if n.s.hardLines || newlineEnds(t, i) {
 			n.cut()
 		}
 		n.space = true

@@ -9,8 +9,8 @@ import (
 
 // rule is one reason why a sentence is an attack.
 //
-// weight is in units of the default threshold: 1 flags an item alone (hard),
-// less must be joined by a hit of another group (soft). group is what counts as
+// weight is the score the hit adds: from 1 on it is hard, enough alone and
+// counted by --strict-only; a soft hit below Threshold needs company. group is what counts as
 // independent: hits of one group count once, by their strongest.
 type rule struct {
 	id       string

@@ -60,9 +60,12 @@ type scratch struct {
 	overflow bool // a bound was hit
 	broken   bool // not JSON to the end
 
-	norm  []byte  // normalised text of the item, lines separated by \n
-	off   []int32 // offset in text of every byte of norm
-	lines []line
+	norm      []byte  // normalised text of the item, lines separated by \n
+	off       []int32 // offset in text of every byte of norm
+	lines     []line
+	hardLines bool // every line break ends a sentence
+
+	feat features
 
 	readOnly, destructive, openWorld int8 // annotation hints: -1 absent, 0 false, 1 true
 }
@@ -87,6 +90,7 @@ func (s *scratch) reset() {
 	s.text, s.keys, s.segs, s.nodes = s.text[:0], s.keys[:0], s.segs[:0], s.nodes[:0]
 	s.params, s.refs = s.params[:0], s.refs[:0]
 	s.norm, s.off, s.lines = s.norm[:0], s.off[:0], s.lines[:0]
+	s.hardLines = false
 	s.depth, s.overflow, s.broken = 0, false, false
 	s.readOnly, s.destructive, s.openWorld = -1, -1, -1
 }

@@ -25,6 +25,7 @@ var structuralRules = []RuleInfo{
 	{"param-vague", FamilyParameter, Soft, kidoban.Medium, "Several free-text parameters have no description and no part in what the tool does.", fixParameter},
 	{"model", FamilyModel, Soft, kidoban.Medium, "Its wording resembles known attacks (statistical signal; never enough alone in a definition).", fixHold},
 	{"secret-in-result", FamilySecrets, Hard, kidoban.High, "The text holds a credential, recognisable by its form.", "Redact it before the model sees it, and rotate it."},
+	{"odd-sentence", FamilyModel, Soft, kidoban.Medium, "One sentence does not belong to the text around it: it orders or asks the reader for something (statistical signal).", fixHold},
 	{"annotation-lie", FamilyCapability, Label, kidoban.Medium, "An annotation contradicts the tool's name.", "Correct the annotation."},
 	{"schema-network-ref", FamilySchema, Label, kidoban.High, "The schema refers to a document on the network.", "Inline the definition."},
 	{"schema-recursion", FamilySchema, Label, kidoban.Low, "The schema refers to itself.", "Bound the recursion."},
