@@ -277,7 +277,7 @@ func (l *Lab) redirect(w http.ResponseWriter, r *http.Request, to string) {
 	if l.on("F7-17") && strings.HasPrefix(to, "/") {
 		to = l.hostFromHeader(r) + to
 	}
-	w.Header().Set("Location", to)
+	w.Header().Set("Location", l.overPlain(to))
 	w.WriteHeader(l.afterForm(r))
 }
 

@@ -35,6 +35,7 @@ type call struct {
 	r        *http.Request
 	tok      *token // nil where a switch let the request in without one
 	resource string
+	batch    bool // came as a batch of one; only E03-e reads those
 	msg      message
 	modern   bool
 }
@@ -42,7 +43,7 @@ type call struct {
 // user is whom the call acts for.
 func (c *call) user() string {
 	if c.tok == nil {
-		return "anonymous"
+		return anonymous
 	}
 	return c.tok.user
 }
@@ -55,6 +56,9 @@ func (c *call) has(scope string) bool {
 	// * and admin are scopes that only E18-a gives out.
 	return slices.Contains(have, scope) || slices.Contains(have, "*") || slices.Contains(have, "admin")
 }
+
+// anonymous is whom a call without a token acts for.
+const anonymous = "anonymous"
 
 // message is a JSON-RPC request as far as the server looks at it.
 type message struct {
@@ -70,12 +74,16 @@ func (l *Lab) endpoint(w http.ResponseWriter, r *http.Request, resource string) 
 		rpcError(w, http.StatusMisdirectedRequest, nil, -32600, "This server does not answer to that Host.", nil)
 		return
 	}
+	if l.preflight(w, r) {
+		return
+	}
+	l.marks(w)
 	if !l.originKnown(w, r) {
 		rpcError(w, http.StatusForbidden, nil, -32600, "This Origin may not call the server.", nil)
 		return
 	}
 	tok, refused := l.admit(r, resource)
-	if refused != nil && !l.openWithout(w, r) {
+	if refused != nil && !l.openWithout(r) {
 		l.challenge(w, resource, refused)
 		return
 	}
@@ -101,7 +109,7 @@ func (l *Lab) endpoint(w http.ResponseWriter, r *http.Request, resource string) 
 	if !l.readMessage(w, c, body) {
 		return
 	}
-	if refused != nil && !l.openMethod(r, c.msg.Method) {
+	if refused != nil && !l.openMethod(c) {
 		l.challenge(w, resource, refused)
 		return
 	}
@@ -140,7 +148,7 @@ func (l *Lab) admit(r *http.Request, resource string) (*token, *tokenRefusal) {
 	}
 	headers := r.Header.Values("Authorization")
 	if len(headers) == 0 {
-		return nil, &tokenRefusal{}
+		return nil, l.refusal(r)
 	}
 	raw := bearer(r)
 	if len(headers) > 1 || raw == "" {
@@ -194,7 +202,7 @@ func (l *Lab) challenge(w http.ResponseWriter, resource string, why *tokenRefusa
 	}
 	w.Header().Set("WWW-Authenticate", l.weakChallenge(value))
 	noStore(w)
-	writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "unauthorized", "error_description": "Send an access token of " + l.Issuer + "."})
+	writeJSON(w, http.StatusUnauthorized, l.unauthorized())
 }
 
 // readMessage reads one JSON-RPC request strictly: UTF-8, one object, no member
@@ -207,7 +215,7 @@ func (l *Lab) readMessage(w http.ResponseWriter, c *call, body []byte) bool {
 	body = bytes.TrimSpace(body)
 	if len(body) > 0 && body[0] == '[' {
 		if one, ok := l.weakBatch(body); ok {
-			body = one
+			body, c.batch = one, true
 		} else {
 			return bad(-32600, "Batches are not accepted.")
 		}

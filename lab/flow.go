@@ -75,7 +75,11 @@ func (l *Lab) txnOf(w http.ResponseWriter, r *http.Request) *txn {
 		l.errorPage(w, http.StatusBadRequest, "invalid_request", "This login has expired. Start again from your application.")
 		return nil
 	}
-	if !same(t.browser, l.cookie(r, cookieFlow)) {
+	holder := l.cookie(r, cookieFlow)
+	if id := r.FormValue("session_id"); id != "" && l.on("E23-c") {
+		holder = id
+	}
+	if !same(t.browser, holder) {
 		l.errorPage(w, http.StatusForbidden, "access_denied", "This login was started in another browser. Start again from your application.")
 		return nil
 	}
@@ -114,7 +118,11 @@ func (l *Lab) browserOf(r *http.Request) *browser {
 
 // advance sends the browser to the step its transaction waits for.
 func (l *Lab) advance(w http.ResponseWriter, r *http.Request, t *txn) {
-	q := "?" + url.Values{"tx": {t.id}}.Encode()
+	v := url.Values{"tx": {t.id}}
+	if l.on("E23-c") {
+		v.Set("session_id", t.browser)
+	}
+	q := "?" + v.Encode()
 	switch t.stage {
 	case stageLogin:
 		if user := l.sessionUser(r); user != "" && t.raw == "" {

@@ -111,7 +111,7 @@ func (l *Lab) stateFits(s inputState, user, tool string, args map[string]any) bo
 	if l.now().Unix() > s.Expiry {
 		return false
 	}
-	if !l.any("E08-a", "E08-c") && (s.User != user || s.Tool != tool || s.Digest != digest(tool, args)) {
+	if !l.on("E08-c") && (s.User != user || s.Tool != tool || s.Digest != digest(tool, args)) {
 		return false
 	}
 	l.mu.Lock()
@@ -172,8 +172,8 @@ func (l *Lab) connectPage(w http.ResponseWriter, r *http.Request) {
 		l.errorPage(w, http.StatusNotFound, "not_found", "This connection has expired.")
 		return
 	}
-	user := l.sessionUser(r)
-	if !l.mayConnect(w, r, k, user) {
+	user := l.connector(r)
+	if !l.mayConnect(w, k, user) {
 		return
 	}
 	l.pageHeaders(w)

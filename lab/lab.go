@@ -71,6 +71,7 @@ type Lab struct {
 	base    string // origin of the main server
 	asPath  string // path of the issuer, "" or "/tenant"
 	noise   string // origin of the analytics stub
+	plain   string // origin that E29-b leads through
 	key     *ecdsa.PrivateKey
 	seal    []byte // key of requestState and deep-chain counters
 	pages   *pages

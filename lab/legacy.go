@@ -104,6 +104,9 @@ func (l *Lab) openSession(c *call) *mcpSession {
 // status: 400 without an id, 404 for one that is unknown or somebody else's.
 func (l *Lab) sessionStatus(c *call) int {
 	id := c.r.Header.Get("Mcp-Session-Id")
+	if c.tok == nil && l.openMethod(c) || c.batch {
+		return 0 // what is open to anyone asks for no session either
+	}
 	if id == "" {
 		if c.msg.Method == "notifications/initialized" {
 			return 0
@@ -114,15 +117,12 @@ func (l *Lab) sessionStatus(c *call) int {
 	defer l.mu.Unlock()
 	s := l.st.sessions[id]
 	if s == nil {
-		if l.on("E07-4") {
-			return 0
-		}
 		return http.StatusNotFound
 	}
 	if c.tok == nil || s.user == c.tok.user && s.clientID == c.tok.clientID {
 		return 0
 	}
-	if l.on("E07-3") { // the session decides whose data are shown
+	if l.on("E07-3") && s.user != anonymous { // the session decides whose data are shown
 		t := *c.tok
 		t.user = s.user
 		c.tok = &t
@@ -156,7 +156,7 @@ func (l *Lab) sseStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	tok, refused := l.admit(r, l.MCPURL)
-	if refused != nil && !l.openWithout(w, r) {
+	if refused != nil && !l.openWithout(r) {
 		l.challenge(w, l.MCPURL, refused)
 		return
 	}
@@ -202,7 +202,7 @@ func (l *Lab) sseMessage(w http.ResponseWriter, r *http.Request) {
 	s := l.st.sessions[r.URL.Query().Get("session_id")]
 	l.mu.Unlock()
 	tok, refused := l.admit(r, l.MCPURL)
-	if refused != nil && !(s != nil && l.on("E07-7")) && !l.openWithout(w, r) {
+	if refused != nil && !l.openWithout(r) {
 		l.challenge(w, l.MCPURL, refused)
 		return
 	}
@@ -234,7 +234,7 @@ func (l *Lab) sseMessage(w http.ResponseWriter, r *http.Request) {
 	if !l.readMessage(w, c, body) {
 		return
 	}
-	if refused != nil && tok == nil && !l.openMethod(r, c.msg.Method) {
+	if refused != nil && tok == nil && !l.openMethod(c) {
 		l.challenge(w, l.MCPURL, refused)
 		return
 	}

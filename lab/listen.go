@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -62,16 +63,26 @@ func (l *Lab) open(ctx context.Context) error {
 	if l.opt.Profile == profileNoise {
 		servers = append(servers, server{"noise", l.noiseHandler, &l.noise, sideHost})
 	}
+	if l.on("E29-b") {
+		servers = append(servers, server{"plain", l.plainHandler, &l.plain, ""})
+	}
 	for _, s := range servers {
+		conf := conf
+		if s.name == "plain" {
+			conf = nil
+		}
 		ln, err := l.listen(side, conf)
 		if err != nil {
 			main.Close()
 			return err
 		}
 		*s.to = l.origin(ln, s.host)
+		if conf == nil {
+			*s.to = strings.Replace(*s.to, "https://", "http://", 1)
+		}
 		l.serve(ctx, s.name, ln, s.h())
 	}
-	l.CloudURL += "/oauth/callback"
+	l.CloudURL += cloudPath
 	l.seedClients()
 	l.serve(ctx, "main", main, l.mainHandler())
 	return nil
@@ -166,7 +177,7 @@ func (l *Lab) certificates() (*tls.Config, []byte, error) {
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	l.weakenTLS(conf, leaf)
+	l.weakenTLS(conf)
 	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &leafKey.PublicKey, caKey)
 	if err != nil {
 		return fail(err)
@@ -175,11 +186,9 @@ func (l *Lab) certificates() (*tls.Config, []byte, error) {
 	return conf, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), nil
 }
 
-// weakenTLS applies the switches of the transport to the server's certificate and
-// configuration before the certificate is signed.
-func (l *Lab) weakenTLS(conf *tls.Config, leaf *x509.Certificate) {
-	if l.on("E29-c") { // the name on the certificate is another server's
-		leaf.DNSNames, leaf.IPAddresses = []string{"other.example"}, nil
+// weakenTLS applies the switches of the transport to the server's configuration.
+func (l *Lab) weakenTLS(conf *tls.Config) {
+	if l.on("E29-c") {
 		conf.MinVersion = tls.VersionTLS10
 	}
 }

@@ -35,6 +35,10 @@ func (l *Lab) login(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		user := l.checkPassword(r.PostFormValue("username"), r.PostFormValue("password"), r.PostFormValue("totp"))
+		if l.tooManyTries(r.PostFormValue("username"), user == "") {
+			l.loginPage(w, http.StatusTooManyRequests, t, "Too many wrong tries. Wait a minute.")
+			return
+		}
 		if user == "" {
 			l.loginPage(w, http.StatusUnauthorized, t, "User, password or code is wrong.")
 			return

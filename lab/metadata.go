@@ -23,9 +23,9 @@ func resourceScopes() []string { return []string{scopeRead, scopeWrite, scopeMai
 // specification makes clients try.
 func (l *Lab) metadataRoutes(routes map[string]http.HandlerFunc) {
 	const prm, as, oidc = "/.well-known/oauth-protected-resource", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
-	routes[prm] = l.prm(l.MCPURL, prmRoot)
-	routes[prm+l.mcpPath()] = l.prm(l.MCPURL, prmPath)
-	routes[prm+"/second/mcp"] = l.prm(l.SecondURL, prmPath)
+	routes[prm] = l.prm(l.MCPURL)
+	routes[prm+l.mcpPath()] = l.prm(l.MCPURL)
+	routes[prm+"/second/mcp"] = l.prm(l.SecondURL)
 	routes[as+l.asPath] = l.asMetadata(docOAuth)
 	routes[oidc+l.asPath] = l.asMetadata(docOIDC)
 	if l.asPath != "" {
@@ -33,16 +33,14 @@ func (l *Lab) metadataRoutes(routes map[string]http.HandlerFunc) {
 	}
 }
 
-// Which form of a metadata document is asked for.
+// Which document of the authorization server is asked for.
 const (
-	prmRoot  = "root"
-	prmPath  = "path"
 	docOAuth = "oauth"
 	docOIDC  = "oidc"
 )
 
 // prm serves the protected resource metadata of resource (RFC 9728 section 2).
-func (l *Lab) prm(resource, form string) http.HandlerFunc {
+func (l *Lab) prm(resource string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			methodNotAllowed(w, "GET, HEAD")
@@ -55,7 +53,7 @@ func (l *Lab) prm(resource, form string) http.HandlerFunc {
 			"bearer_methods_supported": []string{"header"},
 			"resource_name":            "kidoban lab notes",
 		}
-		if l.weakPRM(w, r, form, doc) {
+		if l.weakPRM(w, r, doc) {
 			return
 		}
 		w.Header().Set("Cache-Control", "max-age=60")
@@ -94,10 +92,7 @@ func (l *Lab) asMetadata(form string) http.HandlerFunc {
 			doc["subject_types_supported"] = []string{"public"}
 			doc["id_token_signing_alg_values_supported"] = []string{"ES256"}
 		}
-		if l.on("F5-e") {
-			doc["code_challenge_methods_supported"] = []string{"plain", "S256"}
-		}
-		if l.weakMetadata(w, r, form, doc) {
+		if l.weakMetadata(w, form, doc) {
 			return
 		}
 		w.Header().Set("Cache-Control", "max-age=60")
@@ -111,11 +106,14 @@ func (l *Lab) jwks(w http.ResponseWriter, r *http.Request) {
 		methodNotAllowed(w, "GET, HEAD")
 		return
 	}
-	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &l.key.PublicKey, KeyID: keyID, Algorithm: "ES256", Use: "sig"}}}
 	w.Header().Set("Cache-Control", "max-age=60")
-	body, _ := json.Marshal(set)
 	w.Header().Set("Content-Type", "application/jwk-set+json")
-	w.Write(body)
+	w.Write(l.jwksBody())
+}
+
+func (l *Lab) jwksBody() []byte {
+	body, _ := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &l.key.PublicKey, KeyID: keyID, Algorithm: "ES256", Use: "sig"}}})
+	return body
 }
 
 const keyID = "lab-1"

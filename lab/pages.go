@@ -48,7 +48,7 @@ label{display:block;margin:.8rem 0}input{font:inherit;padding:.4rem;width:100%;b
 {{range $k, $v := .Hidden}}<input type="hidden" name="{{$k}}" value="{{$v}}">{{end}}
 <button type="submit" name="decision" value="deny" autofocus>Deny</button><button type="submit" name="decision" value="approve">Allow</button></form></main></body></html>{{end}}
 
-{{define "error"}}{{template "head" "Not possible"}}<main><h1>Not possible</h1><p>{{.Text}}</p><p><code>{{.Code}}</code></p></main></body></html>{{end}}
+{{define "error"}}{{template "head" "Not possible"}}<main><h1>Not possible</h1><p>{{.Text}}</p><p><code>{{.Code}}</code></p>{{with .Debug}}<pre>{{.}}</pre>{{end}}</main></body></html>{{end}}
 
 {{define "post"}}{{template "head" "Continue"}}<main><form method="post" action="{{.To}}">{{range $k, $v := .Params}}<input type="hidden" name="{{$k}}" value="{{index $v 0}}">{{end}}<button type="submit">Continue</button></form></main></body></html>{{end}}
 
@@ -110,5 +110,5 @@ func (l *Lab) pagePolicy(frames string) string {
 // stranger sent is repeated on it.
 func (l *Lab) errorPage(w http.ResponseWriter, status int, code, text string) {
 	l.pageHeaders(w)
-	l.pages.render(w, status, "error", map[string]string{"Code": code, "Text": text})
+	l.pages.render(w, status, "error", map[string]string{"Code": code, "Text": text, "Debug": l.indiscretion()})
 }

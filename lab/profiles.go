@@ -111,6 +111,9 @@ func (l *Lab) noiseHandler() http.Handler {
 	})
 }
 
+// cloudPath is the path of the cloud client's callback.
+const cloudPath = "/oauth/callback"
+
 // cloudHandler is the callback of a cloud client: it shows that a code came, and
 // keeps none.
 func (l *Lab) cloudHandler() http.Handler {
@@ -119,7 +122,11 @@ func (l *Lab) cloudHandler() http.Handler {
 			l.manage(w, r, id)
 			return
 		}
-		if r.URL.Path != "/oauth/callback" {
+		if l.on("E10-d") && r.URL.Path == "/.well-known/oauth-protected-resource"+l.mcpPath() {
+			l.prm(l.MCPURL)(w, r)
+			return
+		}
+		if r.URL.Path != cloudPath {
 			http.Error(w, "There is nothing here.", http.StatusNotFound)
 			return
 		}

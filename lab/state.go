@@ -7,22 +7,25 @@ import (
 // state is what the authorization server and the MCP server remember. It lives
 // under Lab.mu.
 type state struct {
-	serial   int
-	clients  map[string]*client
-	txns     map[string]*txn
-	browsers map[string]*browser // by session cookie
-	codes    map[string]*code
-	tokens   map[string]*token // access and refresh tokens
-	grants   map[string]*grant
-	tries    map[string][]time.Time // registration attempts by address
-	sessions map[string]*mcpSession
-	notes    map[string][]note // by user
-	used     map[string]bool   // spent requestState and elicitation ids
-	links    map[string]*link  // account connections by handle
-	mail     []string
-	lastUser string // who called last; only E37-b looks at it
-	docs     map[string]*document
-	counter  int
+	serial    int
+	clients   map[string]*client
+	txns      map[string]*txn
+	browsers  map[string]*browser // by session cookie
+	codes     map[string]*code
+	tokens    map[string]*token // access and refresh tokens
+	grants    map[string]*grant
+	tries     map[string][]time.Time // registration attempts by address
+	sessions  map[string]*mcpSession
+	notes     map[string][]note // by user
+	used      map[string]bool   // spent requestState and elicitation ids
+	links     map[string]*link  // account connections by handle
+	mail      []string
+	lastUser  string                 // who called last; only E37-b looks at it
+	cachedFor string                 // whose list E31-d shows to all
+	wrong     map[string][]time.Time // wrong passwords by user
+	reports   map[string]string      // owner by report_id
+	docs      map[string]*document
+	counter   int
 }
 
 func newState() state {
@@ -31,6 +34,7 @@ func newState() state {
 		codes: map[string]*code{}, tokens: map[string]*token{}, grants: map[string]*grant{},
 		tries: map[string][]time.Time{}, sessions: map[string]*mcpSession{},
 		notes: firstNotes(), used: map[string]bool{}, links: map[string]*link{}, docs: map[string]*document{},
+		wrong: map[string][]time.Time{}, reports: map[string]string{},
 	}
 }
 

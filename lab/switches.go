@@ -35,7 +35,7 @@ func Switches() []Switch {
 	for _, group := range [][]Switch{
 		registrationSwitches(), clientSwitches(), upstreamSwitches(), pkceSwitches(),
 		consentSwitches(), redirectSwitches(), codeSwitches(), tokenSwitches(), responseSwitches(),
-		endpointSwitches(), metadataSwitches(), manageSwitches(), documentSwitches(),
+		endpointSwitches(), metadataSwitches(), manageSwitches(), documentSwitches(), inputSwitches(),
 	} {
 		all = append(all, group...)
 	}

@@ -38,8 +38,9 @@ func (l *Lab) method(c *call, caps map[string]any) (map[string]any, *rpcFault) {
 		return l.callTool(c, caps)
 	case "resources/list":
 		var out []any
-		for _, n := range l.notesOf(c.user()) {
-			out = append(out, map[string]any{"uri": "note://" + c.user() + "/" + n.ID, "name": n.Title, "mimeType": "text/plain"})
+		user := l.sharedList(c.user())
+		for _, n := range l.notesOf(user) {
+			out = append(out, map[string]any{"uri": "note://" + user + "/" + n.ID, "name": n.Title, "mimeType": "text/plain"})
 		}
 		return l.listed("resources", out), nil
 	case "resources/templates/list":
@@ -90,6 +91,8 @@ func toolList() []any {
 		tool("whoami", "Tells who is logged in.", schema(nil, nil), true, false),
 		tool("list_notes", "Lists your notes.", schema(nil, nil), true, false),
 		tool("read_note", "Reads one of your notes.", schema([]string{"id"}, map[string]string{"id": "Id of the note."}), true, false),
+		tool("start_report", "Starts a report on your notes and gives its report_id.", schema(nil, nil), true, false),
+		tool("get_report", "Reads a report.", schema([]string{"report_id"}, map[string]string{"report_id": "Id of the report."}), true, false),
 		tool("add_note", "Adds a note.", schema([]string{"title", "text"}, map[string]string{"title": "Title.", "text": "Text."}), false, false),
 		tool("send_mail", "Sends a mail in your name.", schema([]string{"to", "text"}, map[string]string{"to": "Receiver.", "text": "Text."}), false, true),
 		tool("needs_input", "Pays an amount after asking for confirmation.", schema([]string{"amount"}, map[string]string{"amount": "Amount in euro."}), false, true),
@@ -100,7 +103,7 @@ func toolList() []any {
 // toolScope is the scope that a tool needs; "" for none beyond a valid token.
 func toolScope(name string) string {
 	switch name {
-	case "list_notes", "read_note":
+	case "list_notes", "read_note", "start_report", "get_report":
 		return scopeRead
 	case "add_note", "needs_input", "connect_account":
 		return scopeWrite
@@ -132,6 +135,10 @@ func (l *Lab) callTool(c *call, caps map[string]any) (map[string]any, *rpcFault)
 			return said(n.Text), nil
 		}
 		return failed("You have no note with this id."), nil
+	case "start_report":
+		return l.startReport(user), nil
+	case "get_report":
+		return l.getReport(user, arg("report_id")), nil
 	case "add_note":
 		return l.addNote(user, arg("title"), arg("text"))
 	case "send_mail":
@@ -181,6 +188,31 @@ func (l *Lab) findNote(user, id string) (note, bool) {
 		}
 	}
 	return note{}, false
+}
+
+// startReport hands out a handle. It is random, and it is no credential: getReport
+// asks whose it is.
+func (l *Lab) startReport(user string) map[string]any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.st.reports) >= maxEntries {
+		return failed("Too many reports are under way.")
+	}
+	id := l.random(16)
+	l.st.reports[id] = user
+	m := said("report_id: " + id)
+	m["structuredContent"] = map[string]any{"report_id": id}
+	return m
+}
+
+func (l *Lab) getReport(user, id string) map[string]any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	owner := l.st.reports[id]
+	if owner == "" || owner != user && !l.on("E07-6") {
+		return failed("You have no report with this id.")
+	}
+	return said(fmt.Sprintf("%s has %d notes.", owner, len(l.st.notes[owner])))
 }
 
 func (l *Lab) addNote(user, title, text string) (map[string]any, *rpcFault) {

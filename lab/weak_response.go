@@ -23,6 +23,8 @@ func responseSwitches() []Switch {
 func (l *Lab) addIssuer(params url.Values) {
 	switch {
 	case l.any("E12-a", "E12-b"):
+	case l.on("E11-a"):
+		params.Set("iss", strangerIssuer)
 	case l.on("E12-c"):
 		params.Set("iss", l.Issuer+"/")
 	default:

@@ -47,12 +47,17 @@ func (l *Lab) accessTTL() time.Duration {
 		return 30 * 24 * time.Hour
 	case l.on("E24-b"):
 		return 0
+	case l.on("E04-h"):
+		return 5 * time.Second
 	}
 	return accessTTL
 }
 
 // weakOpaque is the value of an opaque token. Lab.mu is held.
 func (l *Lab) weakOpaque(t *token, value string) string {
+	if up := l.idp.kept[t.user]; up != "" && l.on("E06-b") {
+		return up
+	}
 	if l.on("E24-h") {
 		l.st.counter++
 		return fmt.Sprintf("token-%s-%06d", t.user, 100000+l.st.counter)
@@ -116,7 +121,7 @@ func (l *Lab) weakSignature(raw string) bool {
 		var claims map[string]any
 		return err == nil && tok.Claims(&l.key.PublicKey, &claims) == nil
 	}
-	return l.weakTampered(raw)
+	return false
 }
 
 // idToken makes the ID token of E24-g and makes it usable. Lab.mu is held.
