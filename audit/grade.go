@@ -60,22 +60,47 @@ func Grade(run kidoban.Run) kidoban.Grade {
 	return g
 }
 
+// coverage counts flaws, not checks, because flaws have very different numbers
+// of checks: applicable is how many flaws have a check that applies, tested how
+// many of them have a verdict on at least half of those.
+func coverage(results []kidoban.Result) (tested, applicable int) {
+	type count struct{ decided, all int }
+	by := map[string]*count{}
+	for _, r := range results {
+		if r.Outcome == kidoban.NotApplicable {
+			continue
+		}
+		c := by[r.ID]
+		if c == nil {
+			c = &count{}
+			by[r.ID] = c
+		}
+		c.all++
+		if r.Outcome == kidoban.Fail || r.Outcome == kidoban.Weak || r.Outcome == kidoban.Pass {
+			c.decided++
+		}
+	}
+	for _, c := range by {
+		applicable++
+		if 2*c.decided >= c.all {
+			tested++
+		}
+	}
+	return tested, applicable
+}
+
 func grade(headline string, results []kidoban.Result, chains []kidoban.Chain) (g kidoban.Grade, tested, applicable int) {
 	g = kidoban.Grade{Version: GradeVersion, Caps: []string{}}
-	login := false
-	anyWeak := false
+	tested, applicable = coverage(results)
+	login, anyWeak := false, false
 	for _, r := range results {
 		switch r.Outcome {
-		case kidoban.NotApplicable:
-			continue
 		case kidoban.Fail, kidoban.Weak, kidoban.Pass:
-			tested++
 			if c, ok := kidoban.CheckByKey(r.Key()); ok && c.Tier == kidoban.T3 {
 				login = true
 			}
 			anyWeak = anyWeak || r.Outcome != kidoban.Pass && r.Suppressed == ""
 		}
-		applicable++
 	}
 	if headline != kidoban.HeadlineGraded {
 		return g, tested, applicable

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"os"
 	"slices"
@@ -130,4 +131,18 @@ func TestEachSwitch(t *testing.T) {
 			}
 		})
 	}
+}
+
+func tlsLab(t *testing.T) (*lab.Lab, *x509.CertPool) {
+	t.Helper()
+	l, err := lab.Start(context.Background(), lab.Options{TLS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(l.CACert) {
+		t.Fatal("the lab's authority cannot be read")
+	}
+	return l, pool
 }

@@ -1,15 +1,15 @@
 package audit
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"io"
 	"net/netip"
 	"time"
 
-	"context"
-
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
 )
 
 // Options of one run. The zero value is a read-only run (T0 and T1) against a
@@ -42,23 +42,6 @@ type PreRegistered struct {
 	ID          string
 	Secret      string // "" for a public client
 	RedirectURI string // registered with the server, byte for byte
-}
-
-// Canary is a collector of the tester's own that the target's servers can
-// reach. Probes that make the target fetch something need it.
-type Canary struct {
-	Domain string // names below it resolve to the collector
-	// Serve publishes a document at a fresh URL below path and returns the URL.
-	Serve func(path string, status int, header map[string]string, body []byte) (string, error)
-	// Seen returns the requests for url that have come in so far.
-	Seen func(url string) []CanaryHit
-}
-
-// CanaryHit is one request that the collector saw.
-type CanaryHit struct {
-	Time      time.Time
-	Remote    string
-	UserAgent string
 }
 
 // Event is one step of a run, for a status line.
@@ -115,4 +98,9 @@ func (o *Options) has(t kidoban.Tier) bool {
 type Report struct {
 	kidoban.Run
 	Exchanges []kidoban.Exchange
+
+	recorded *outbound.Recorder
 }
+
+// WriteHAR writes the exchanges as a HAR file.
+func (r *Report) WriteHAR(w io.Writer) error { return r.recorded.WriteHAR(w) }

@@ -57,7 +57,7 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	rep := s.report(results, residue, out)
 	rep.Meta.Started = started.UTC().Format(time.RFC3339)
 	rep.DurationMS = o.Now().Sub(started).Milliseconds()
-	rep.Exchanges = rec.Exchanges()
+	rep.Exchanges, rep.recorded = rec.Exchanges(), rec
 	s.emit("done", "", 0, 0)
 	return rep, ctx.Err()
 }

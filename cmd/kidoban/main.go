@@ -47,6 +47,7 @@ func (e *env) env(name string) string {
 type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Sandbox sandboxCmd `cmd:"" name:"__sandbox" hidden:""`
+	Audit   auditCmd   `cmd:"" help:"Test the authentication of an MCP server."`
 	Lab     labCmd     `cmd:"" help:"The deliberately weak servers, on loopback."`
 	Explain explainCmd `cmd:"" help:"What a flaw or check is, how it is tested and how to fix it."`
 	Checks  checksCmd  `cmd:"" help:"List every check."`

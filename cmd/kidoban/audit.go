@@ -1,0 +1,311 @@
+package main
+
+import (
+	"bytes"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit"
+	"github.com/kidoban/kidoban/audit/flaws"
+	"github.com/kidoban/kidoban/report"
+)
+
+// auditCmd tests one server.
+type auditCmd struct {
+	URL string `arg:"" help:"The MCP server, for example https://mcp.example.com/mcp."`
+
+	Active     bool     `help:"Also register clients and change what can be deleted again (T2). Off loopback this needs --authorized or a proof of ownership."`
+	Tiers      []string `help:"Tiers to run, instead of T0,T1 (and T2 with --active)." placeholder:"T0,T1"`
+	Authorized string   `help:"Who allowed the active tests; recorded in the report." placeholder:"WHO"`
+	OwnServer  bool     `help:"The server is your own: rate tests and more registrations."`
+	Only       []string `help:"Run these checks only (keys or slugs)." placeholder:"F5-a,…"`
+
+	ClientID        []string `help:"A client that the server knows already; repeatable." placeholder:"ID"`
+	ClientSecretEnv []string `help:"Environment variable with that client's secret." placeholder:"VAR"`
+	RedirectURI     []string `help:"A redirect URI of that client." placeholder:"URI"`
+
+	Lab         bool   `help:"Allow loopback targets over plain http, without politeness pauses."`
+	CA          string `help:"File with certificates to trust besides the system's (PEM)." type:"existingfile"`
+	MaxRequests int    `help:"Requests of the whole run, clean-up included." placeholder:"N"`
+
+	CanaryDomain string `help:"Public https address of your collector, forwarded to --canary-listen." placeholder:"DOMAIN"`
+	CanaryListen string `help:"Address on which the collector listens." placeholder:"ADDR"`
+
+	JSON     string `name:"json" help:"Write the run as JSON to FILE, or - for standard output." placeholder:"FILE"`
+	HTML     string `name:"html" help:"Write the report as one HTML file." placeholder:"FILE"`
+	HAR      string `name:"har" help:"Write the exchanges as HAR." placeholder:"FILE"`
+	FailOn   string `help:"Severity from which findings give exit code 1." default:"high" enum:"critical,high,medium,low,info"`
+	Baseline string `help:"An earlier run (JSON); only findings that are new against it count." type:"existingfile"`
+	Config   string `help:"File with suppressions." placeholder:"kidoban.yaml"`
+	Quiet    bool   `short:"q" help:"No status line and no report on the terminal."`
+}
+
+// Run audits and reports. Exit codes: 0 clean, 1 findings, 2 usage, 3
+// incomplete, 4 internal error.
+func (c auditCmd) Run(e *env) error {
+	o, done, err := c.options(e)
+	if err != nil {
+		return err
+	}
+	defer done()
+	conf, err := readConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	base, err := readBaseline(c.Baseline)
+	if err != nil {
+		return err
+	}
+	line := newStatusLine(e.stderr, c.Quiet)
+	o.Progress = line.event
+	rep, err := audit.Run(e.ctx, o, c.URL)
+	line.clear()
+	if rep == nil {
+		return err
+	}
+	interrupted := err != nil
+	rep.Run = audit.Suppress(rep.Run, conf.Suppressions, time.Now())
+	if err := c.write(e, rep); err != nil {
+		return err
+	}
+	switch {
+	case interrupted:
+		return exitError(exitIncomplete)
+	case audit.FailsAt(rep.Run, kidoban.Severity(c.FailOn), base):
+		return exitError(exitFindings)
+	case rep.Target.Headline == kidoban.HeadlineUnreachable, rep.Target.Headline == kidoban.HeadlineNotMCP, rep.Target.Headline == kidoban.HeadlineMoved:
+		return exitError(exitIncomplete)
+	}
+	return nil
+}
+
+// options turns flags into the run's options. done releases the collector.
+func (c auditCmd) options(e *env) (o audit.Options, done func(), err error) {
+	done = func() {}
+	o = audit.Options{Lab: c.Lab, Authorized: c.Authorized, OwnServer: c.OwnServer, MaxRequests: c.MaxRequests}
+	if o.Tiers, err = parseTiers(c.Tiers, c.Active); err != nil {
+		return o, done, err
+	}
+	for _, k := range c.Only {
+		if _, ok := kidoban.CheckByKey(k); !ok {
+			return o, done, kidoban.Errorf(kidoban.KindUsage, "there is no check %q: kidoban checks lists them", k)
+		}
+	}
+	o.Only = c.Only
+	if o.Clients, err = c.clients(); err != nil {
+		return o, done, err
+	}
+	if c.CA != "" {
+		if o.RootCAs, err = trust(c.CA); err != nil {
+			return o, done, err
+		}
+	}
+	if o.StateDir, err = stateDir(); err != nil {
+		return o, done, err
+	}
+	if c.CanaryListen == "" && c.CanaryDomain != "" {
+		return o, done, kidoban.Errorf(kidoban.KindUsage, "--canary-domain needs --canary-listen: the collector runs in this process")
+	}
+	if c.CanaryListen != "" {
+		base := ""
+		if c.CanaryDomain != "" {
+			base = "https://" + strings.TrimSuffix(strings.TrimPrefix(c.CanaryDomain, "https://"), "/")
+		}
+		if o.Canary, err = audit.ListenCanary(e.ctx, c.CanaryListen, base); err != nil {
+			return o, done, err
+		}
+		done = o.Canary.Close
+	}
+	return o, done, nil
+}
+
+func parseTiers(names []string, active bool) ([]kidoban.Tier, error) {
+	out := []kidoban.Tier{kidoban.T0, kidoban.T1}
+	if len(names) > 0 {
+		out = nil
+	}
+	for _, n := range names {
+		t := kidoban.Tier(strings.ToUpper(strings.TrimSpace(n)))
+		switch t {
+		case kidoban.T0, kidoban.T1, kidoban.T2:
+			out = append(out, t)
+		default:
+			return nil, kidoban.Errorf(kidoban.KindUsage, "%q is no tier that can be run here; choose from T0, T1, T2", n)
+		}
+	}
+	if active && len(names) == 0 {
+		out = append(out, kidoban.T2)
+	}
+	return out, nil
+}
+
+func (c auditCmd) clients() ([]audit.PreRegistered, error) {
+	if len(c.RedirectURI) != len(c.ClientID) || len(c.ClientSecretEnv) > len(c.ClientID) {
+		return nil, kidoban.Errorf(kidoban.KindUsage, "give one --redirect-uri for each --client-id, and at most one --client-secret-env")
+	}
+	var out []audit.PreRegistered
+	for i, id := range c.ClientID {
+		p := audit.PreRegistered{ID: id, RedirectURI: c.RedirectURI[i]}
+		if i < len(c.ClientSecretEnv) && c.ClientSecretEnv[i] != "" {
+			if p.Secret = os.Getenv(c.ClientSecretEnv[i]); p.Secret == "" {
+				return nil, kidoban.Errorf(kidoban.KindUsage, "the environment variable %s is empty", c.ClientSecretEnv[i])
+			}
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func trust(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, kidoban.Wrap(kidoban.KindUsage, err, "cannot read %s", file)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, kidoban.Errorf(kidoban.KindUsage, "%s holds no certificate in PEM form", file)
+	}
+	return pool, nil
+}
+
+// stateDir is where ledgers and finished runs live.
+func stateDir() (string, error) {
+	if d := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
+		return filepath.Join(d, "kidoban"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", kidoban.Wrap(kidoban.KindUsage, err, "set XDG_STATE_HOME or HOME: runs and the residue ledger need a place")
+	}
+	return filepath.Join(home, ".local", "state", "kidoban"), nil
+}
+
+func readBaseline(file string) (*kidoban.Run, error) {
+	if file == "" {
+		return nil, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, kidoban.Wrap(kidoban.KindUsage, err, "cannot read the baseline")
+	}
+	defer f.Close()
+	run, err := report.ReadRun(f)
+	return &run, err
+}
+
+// write keeps the run and writes what was asked for.
+func (c auditCmd) write(e *env, rep *audit.Report) error {
+	dir, err := stateDir()
+	if err != nil {
+		return err
+	}
+	kept, err := audit.Save(dir, rep)
+	if err != nil {
+		return err
+	}
+	in := reportInput(rep.Run, rep.Exchanges)
+	for _, f := range []struct {
+		name  string
+		write func(io.Writer) error
+	}{
+		{c.JSON, func(w io.Writer) error { return report.JSON(w, rep.Run) }},
+		{c.HTML, func(w io.Writer) error { return report.HTML(w, in) }},
+		{c.HAR, rep.WriteHAR},
+	} {
+		switch {
+		case f.name == "":
+		case f.name == "-":
+			if err := f.write(e.stdout); err != nil {
+				return err
+			}
+		default:
+			if err := audit.WriteFile(f.name, f.write); err != nil {
+				return err
+			}
+		}
+	}
+	if c.Quiet || c.JSON == "-" || c.HTML == "-" || c.HAR == "-" {
+		return nil
+	}
+	t := report.Terminal{Colour: isTerminal(e.stdout) && os.Getenv("NO_COLOR") == ""}
+	if w, ok := e.stdout.(*os.File); ok {
+		if cols, _, err := term.GetSize(int(w.Fd())); err == nil {
+			t.Width = cols
+		}
+	}
+	if err := t.Write(e.stdout, in); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(e.stderr, "kept in %s\n", kept)
+	return err
+}
+
+// reportInput adds the pages about flaws and the grading to a run.
+func reportInput(run kidoban.Run, xs []kidoban.Exchange) report.Input {
+	return report.Input{Run: run, Exchanges: xs, Regrade: audit.Grade, Pages: func(id string) (report.Page, bool) {
+		d, err := flaws.Text(id)
+		if err != nil {
+			return report.Page{}, false
+		}
+		p := report.Page{Summary: d.Summary, Why: d.Why, Questions: d.Questions, Fix: d.Fix}
+		for _, n := range d.Norms {
+			p.Norms = append(p.Norms, report.Norm{Ref: n.Ref(), Text: n.Text})
+		}
+		for _, s := range d.Snippets {
+			p.Snippets = append(p.Snippets, report.Snippet{Lang: s.Lang, Code: s.Code})
+		}
+		return p, true
+	}}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// statusLine is one line that changes in place on a terminal; elsewhere there is
+// none.
+type statusLine struct {
+	w   io.Writer
+	on  bool
+	out bytes.Buffer
+}
+
+func newStatusLine(w io.Writer, quiet bool) *statusLine {
+	return &statusLine{w: w, on: !quiet && isTerminal(w)}
+}
+
+func (l *statusLine) event(ev audit.Event) {
+	if !l.on {
+		return
+	}
+	text := ev.Stage
+	switch ev.Stage {
+	case "discover":
+		text = "looking at what is there"
+	case "probe":
+		text = fmt.Sprintf("[%d/%d] %s", ev.Done+1, ev.Of, ev.Probe)
+	case "clean-up":
+		text = "cleaning up"
+	}
+	l.out.Reset()
+	fmt.Fprintf(&l.out, "\r\x1b[K%s · %d of at most %d requests", text, ev.Requests, ev.Budget)
+	l.w.Write(l.out.Bytes())
+}
+
+func (l *statusLine) clear() {
+	if l.on {
+		io.WriteString(l.w, "\r\x1b[K")
+	}
+}
