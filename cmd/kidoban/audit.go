@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +16,6 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit"
-	"github.com/kidoban/kidoban/audit/flaws"
 	"github.com/kidoban/kidoban/report"
 )
 
@@ -28,9 +29,9 @@ type auditCmd struct {
 	OwnServer  bool     `help:"The server is your own: rate tests and more registrations."`
 	Only       []string `help:"Run these checks only (keys or slugs)." placeholder:"F5-a,…"`
 
-	ClientID        []string `help:"A client that the server knows already; repeatable." placeholder:"ID"`
-	ClientSecretEnv []string `help:"Environment variable with that client's secret." placeholder:"VAR"`
-	RedirectURI     []string `help:"A redirect URI of that client." placeholder:"URI"`
+	ClientID        []string `sep:"none" help:"A client that the server knows already; repeatable." placeholder:"ID"`
+	ClientSecretEnv []string `sep:"none" help:"Environment variable with that client's secret." placeholder:"VAR"`
+	RedirectURI     []string `sep:"none" help:"A redirect URI of that client." placeholder:"URI"`
 
 	Lab         bool   `help:"Allow loopback targets over plain http, without politeness pauses."`
 	CA          string `help:"File with certificates to trust besides the system's (PEM)." type:"existingfile"`
@@ -39,12 +40,10 @@ type auditCmd struct {
 	CanaryDomain string `help:"Public https address of your collector, forwarded to --canary-listen." placeholder:"DOMAIN"`
 	CanaryListen string `help:"Address on which the collector listens." placeholder:"ADDR"`
 
-	JSON     string `name:"json" help:"Write the run as JSON to FILE, or - for standard output." placeholder:"FILE"`
-	HTML     string `name:"html" help:"Write the report as one HTML file." placeholder:"FILE"`
+	outputs
 	HAR      string `name:"har" help:"Write the exchanges as HAR." placeholder:"FILE"`
-	FailOn   string `help:"Severity from which findings give exit code 1." default:"high" enum:"critical,high,medium,low,info"`
-	Baseline string `help:"An earlier run (JSON); only findings that are new against it count." type:"existingfile"`
-	Config   string `help:"File with suppressions." placeholder:"kidoban.yaml"`
+	Baseline string `help:"An earlier run (directory, id or JSON); only findings that are new against it count." placeholder:"RUN"`
+	Suppress string `name:"config" help:"File with suppressions; kidoban.yaml where there is one." placeholder:"FILE"`
 	Quiet    bool   `short:"q" help:"No status line and no report on the terminal."`
 }
 
@@ -56,13 +55,17 @@ func (c auditCmd) Run(e *env) error {
 		return err
 	}
 	defer done()
-	conf, err := readConfig(c.Config)
+	accepted, err := suppressions(c.Suppress)
 	if err != nil {
 		return err
 	}
-	base, err := readBaseline(c.Baseline)
-	if err != nil {
-		return err
+	var base *kidoban.Run
+	if c.Baseline != "" {
+		in, err := report.Load(report.RunsDir(e.env), c.Baseline)
+		if err != nil {
+			return err
+		}
+		base = &in.Run
 	}
 	line := newStatusLine(e.stderr, c.Quiet)
 	o.Progress = line.event
@@ -72,19 +75,37 @@ func (c auditCmd) Run(e *env) error {
 		return err
 	}
 	interrupted := err != nil
-	rep.Run = audit.Suppress(rep.Run, conf.Suppressions, time.Now())
-	if err := c.write(e, rep); err != nil {
+	for _, l := range audit.Suppress(&rep.Run, accepted, time.Now()).Lines() {
+		fmt.Fprintln(e.stderr, "kidoban: "+l)
+	}
+	if err := c.deliver(e, rep); err != nil {
 		return err
 	}
 	switch {
 	case interrupted:
 		return exitError(exitIncomplete)
-	case audit.FailsAt(rep.Run, kidoban.Severity(c.FailOn), base):
+	case len(report.Failing(rep.Run, kidoban.Severity(c.FailOn), base)) > 0:
 		return exitError(exitFindings)
 	case rep.Target.Headline == kidoban.HeadlineUnreachable, rep.Target.Headline == kidoban.HeadlineNotMCP, rep.Target.Headline == kidoban.HeadlineMoved:
 		return exitError(exitIncomplete)
 	}
 	return nil
+}
+
+// suppressions reads the named file, or kidoban.yaml where there is one.
+func suppressions(name string) ([]report.Suppression, error) {
+	file := name
+	if file == "" {
+		file = "kidoban.yaml"
+	}
+	raw, err := os.ReadFile(file)
+	if name == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, kidoban.Wrap(kidoban.KindUsage, err, "cannot read %s", file)
+	}
+	return report.ParseSuppressions(file, raw)
 }
 
 // options turns flags into the run's options. done releases the collector.
@@ -100,7 +121,7 @@ func (c auditCmd) options(e *env) (o audit.Options, done func(), err error) {
 		}
 	}
 	o.Only = c.Only
-	if o.Clients, err = c.clients(); err != nil {
+	if o.Clients, err = c.clients(e); err != nil {
 		return o, done, err
 	}
 	if c.CA != "" {
@@ -108,9 +129,7 @@ func (c auditCmd) options(e *env) (o audit.Options, done func(), err error) {
 			return o, done, err
 		}
 	}
-	if o.StateDir, err = stateDir(); err != nil {
-		return o, done, err
-	}
+	o.StateDir = filepath.Dir(report.RunsDir(e.env))
 	if c.CanaryListen == "" && c.CanaryDomain != "" {
 		return o, done, kidoban.Errorf(kidoban.KindUsage, "--canary-domain needs --canary-listen: the collector runs in this process")
 	}
@@ -147,7 +166,7 @@ func parseTiers(names []string, active bool) ([]kidoban.Tier, error) {
 	return out, nil
 }
 
-func (c auditCmd) clients() ([]audit.PreRegistered, error) {
+func (c auditCmd) clients(e *env) ([]audit.PreRegistered, error) {
 	if len(c.RedirectURI) != len(c.ClientID) || len(c.ClientSecretEnv) > len(c.ClientID) {
 		return nil, kidoban.Errorf(kidoban.KindUsage, "give one --redirect-uri for each --client-id, and at most one --client-secret-env")
 	}
@@ -155,7 +174,7 @@ func (c auditCmd) clients() ([]audit.PreRegistered, error) {
 	for i, id := range c.ClientID {
 		p := audit.PreRegistered{ID: id, RedirectURI: c.RedirectURI[i]}
 		if i < len(c.ClientSecretEnv) && c.ClientSecretEnv[i] != "" {
-			if p.Secret = os.Getenv(c.ClientSecretEnv[i]); p.Secret == "" {
+			if p.Secret = e.env(c.ClientSecretEnv[i]); p.Secret == "" {
 				return nil, kidoban.Errorf(kidoban.KindUsage, "the environment variable %s is empty", c.ClientSecretEnv[i])
 			}
 		}
@@ -179,94 +198,34 @@ func trust(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// stateDir is where ledgers and finished runs live.
-func stateDir() (string, error) {
-	if d := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, "kidoban"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", kidoban.Wrap(kidoban.KindUsage, err, "set XDG_STATE_HOME or HOME: runs and the residue ledger need a place")
-	}
-	return filepath.Join(home, ".local", "state", "kidoban"), nil
-}
-
-func readBaseline(file string) (*kidoban.Run, error) {
-	if file == "" {
-		return nil, nil
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, kidoban.Wrap(kidoban.KindUsage, err, "cannot read the baseline")
-	}
-	defer f.Close()
-	run, err := report.ReadRun(f)
-	return &run, err
-}
-
-// write keeps the run and writes what was asked for.
-func (c auditCmd) write(e *env, rep *audit.Report) error {
-	dir, err := stateDir()
+// deliver keeps the run, writes the files asked for and prints the report.
+func (c auditCmd) deliver(e *env, rep *audit.Report) error {
+	kept, err := audit.Save(report.RunsDir(e.env), rep)
 	if err != nil {
 		return err
 	}
-	kept, err := audit.Save(dir, rep)
-	if err != nil {
+	in := report.Input{Run: rep.Run, Exchanges: rep.Exchanges, Pages: flawPage, Regrade: audit.Grade}
+	if err := c.outputs.write(e, in); err != nil {
 		return err
 	}
-	in := reportInput(rep.Run, rep.Exchanges)
-	for _, f := range []struct {
-		name  string
-		write func(io.Writer) error
-	}{
-		{c.JSON, func(w io.Writer) error { return report.JSON(w, rep.Run) }},
-		{c.HTML, func(w io.Writer) error { return report.HTML(w, in) }},
-		{c.HAR, rep.WriteHAR},
-	} {
-		switch {
-		case f.name == "":
-		case f.name == "-":
-			if err := f.write(e.stdout); err != nil {
-				return err
-			}
-		default:
-			if err := audit.WriteFile(f.name, f.write); err != nil {
-				return err
-			}
+	if c.HAR != "" {
+		if err := writeFile(e, c.HAR, rep.WriteHAR); err != nil {
+			return err
 		}
 	}
-	if c.Quiet || c.JSON == "-" || c.HTML == "-" || c.HAR == "-" {
+	for _, f := range []string{c.JSON, c.HTML, c.SARIF, c.JUnit, c.Markdown, c.Badge, c.HAR} {
+		if f == "-" {
+			return nil
+		}
+	}
+	if c.Quiet {
 		return nil
 	}
-	t := report.Terminal{Colour: isTerminal(e.stdout) && os.Getenv("NO_COLOR") == ""}
-	if w, ok := e.stdout.(*os.File); ok {
-		if cols, _, err := term.GetSize(int(w.Fd())); err == nil {
-			t.Width = cols
-		}
-	}
-	if err := t.Write(e.stdout, in); err != nil {
+	if err := terminal(e).Write(e.stdout, in); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(e.stderr, "kept in %s\n", kept)
+	_, err = fmt.Fprintf(e.stderr, "kept as %s\n", filepath.Base(kept))
 	return err
-}
-
-// reportInput adds the pages about flaws and the grading to a run.
-func reportInput(run kidoban.Run, xs []kidoban.Exchange) report.Input {
-	return report.Input{Run: run, Exchanges: xs, Regrade: audit.Grade, Pages: func(id string) (report.Page, bool) {
-		d, err := flaws.Text(id)
-		if err != nil {
-			return report.Page{}, false
-		}
-		p := report.Page{Summary: d.Summary, Why: d.Why, Questions: d.Questions, Fix: d.Fix}
-		for _, n := range d.Norms {
-			p.Norms = append(p.Norms, report.Norm{Ref: n.Ref(), Text: n.Text})
-		}
-		for _, s := range d.Snippets {
-			p.Snippets = append(p.Snippets, report.Snippet{Lang: s.Lang, Code: s.Code})
-		}
-		return p, true
-	}}
 }
 
 func isTerminal(w io.Writer) bool {
