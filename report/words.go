@@ -35,10 +35,12 @@ func headline(run kidoban.Run) string {
 	c := Count(run.Results)
 	switch {
 	case len(run.Chains) > 0:
-		if !confirmed(run, run.Chains[0]) {
-			return "An attacker can probably get in: " + Clean(run.Chains[0].Title, maxSummary)
+		for _, ch := range run.Chains {
+			if confirmed(run, ch) {
+				return "An attacker gets in: " + Clean(ch.Title, maxSummary)
+			}
 		}
-		return "An attacker gets in: " + Clean(run.Chains[0].Title, maxSummary)
+		return "An attacker can probably get in: " + Clean(run.Chains[0].Title, maxSummary)
 	case c.Fail > 0:
 		return fmt.Sprintf("%s, and no chain of them that reaches the goal", plural(c.Fail, "requirement is", "requirements are")+" violated")
 	case c.Weak > 0:
@@ -47,6 +49,25 @@ func headline(run kidoban.Run) string {
 		return "Nothing was found in what was tested"
 	}
 	return "Nothing could be decided"
+}
+
+// explains returns what to ask kidoban explain about a chain: what the chain
+// says, or the first check it is made of.
+func explains(c kidoban.Chain) string {
+	if isName(c.Explain) {
+		return c.Explain
+	}
+	if len(c.Checks) > 0 {
+		return Clean(c.Checks[0], maxWord)
+	}
+	return ""
+}
+
+// isName reports whether s names a flaw or check.
+func isName(s string) bool {
+	_, flaw := kidoban.FlawByID(s)
+	_, check := kidoban.CheckByKey(s)
+	return flaw || check
 }
 
 // confirmed reports whether every finding of a chain was seen with its effect:
@@ -143,7 +164,7 @@ func remedy(r kidoban.Reason) string {
 	case kidoban.ReasonLogin, kidoban.ReasonDeferred, kidoban.ReasonNeedsUI, kidoban.ReasonJSOnly:
 		return "--login"
 	case kidoban.ReasonSecondLogin:
-		return "--login --second-login"
+		return "--login --second-login-as NAME"
 	case kidoban.ReasonTier:
 		return `--active --authorized "who allowed it"`
 	case kidoban.ReasonClient:
@@ -155,7 +176,7 @@ func remedy(r kidoban.Reason) string {
 	case kidoban.ReasonToolNamed:
 		return "--login --tool NAME"
 	case kidoban.ReasonBudget:
-		return "--budget N"
+		return "--max-requests N"
 	case kidoban.ReasonRateLimit, kidoban.ReasonUnstable, kidoban.ReasonNetwork:
 		return "run it again later"
 	}
