@@ -207,12 +207,7 @@ func (p *page) chains(run kidoban.Run, room int) {
 			}
 			p.hop(run, j+1, h)
 		}
-		hint := effort(c.Effort) + "   kidoban explain " + explains(c)
-		if explains(c) == "" {
-			hint = effort(c.Effort)
-		}
-		left := p.t.Width - lipgloss.Width("    break it here → ") - lipgloss.Width(hint)
-		p.add(part{"    break it here → ", green}, part{fit(Clean(c.Break, maxSummary), left), ""}, part{hint, dim})
+		p.add(part{"    break it here → ", green}, part{Clean(c.Break, maxSummary), ""}, part{effort(c.Effort), dim})
 		room -= need
 	}
 }
@@ -344,7 +339,7 @@ func (p *page) footer(run kidoban.Run) []string {
 		}
 		out = append(out, p.t.line(part{"  left behind: " + leftOver(l), yellow}))
 	}
-	if fs := Findings(run.Results); len(fs) > 0 && len(run.Chains) == 0 {
+	if fs := Findings(run.Results); len(fs) > 0 {
 		out = append(out, p.t.line(part{"  kidoban explain " + Clean(fs[0].Key(), 12) + " says what it means and how to fix it", dim}))
 	}
 	return out

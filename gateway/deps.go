@@ -1,0 +1,124 @@
+package gateway
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/kidoban/kidoban/sandbox"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// Deps are what the gateway needs from the rest of the house.
+type Deps struct {
+	Keys     KeySet   // nil only with Config.Open
+	Liveness Liveness // nil only with Config.Open
+	Accounts Accounts // nil: no server has an account
+	Journal  *Journal // nil: no audit log; the gateway does not close it
+	Sandbox  *sandbox.Host
+	// StateKey seals sessions and states, 32 bytes, the same on every replica.
+	StateKey []byte
+	// Connect is the page where a user connects accounts; nil: there is none.
+	Connect func(user, server string) (url string)
+	// Guards are the judges of what is said; nil members allow.
+	Guards Guards
+	// Address is the client's address; nil means the connection's.
+	Address func(*http.Request) netip.Addr
+	Log     *slog.Logger // nil: silent
+	Now     func() time.Time
+	Rand    io.Reader
+}
+
+// KeySet finds the public keys that access tokens are verified with, in memory.
+type KeySet interface {
+	Lookup(kid string) (jose.JSONWebKey, bool)
+}
+
+// Liveness tells in memory whether a token was revoked. An error means that it
+// is not known: the request is refused.
+type Liveness interface {
+	Live(grantID, jti string) (bool, error)
+}
+
+// Accounts give the credential with which the gateway goes to a server.
+type Accounts interface {
+	// Credential returns the headers to send (one Authorization field, say) for
+	// the user at the server. renew says that the server refused the last one.
+	// KindNotFound means that the user has not connected an account;
+	// KindUnreachable that the account cannot be used just now.
+	Credential(ctx context.Context, user, server string, renew bool) ([]Header, error)
+}
+
+// Header is one header field with a secret value.
+type Header struct{ Name, Value string }
+
+// Guards are the judges between a verified call and the server. They are asked
+// in this order. Each returns nil to let the call go on.
+type Guards struct {
+	Policy    Policy
+	Pins      Pins
+	Arguments Arguments
+	Approval  Approval
+	Results   Results
+}
+
+// Policy decides whether the caller may do this at all.
+type Policy interface {
+	Decide(ctx context.Context, c *Call) *Refusal
+}
+
+// Pins hold definitions to what was approved.
+type Pins interface {
+	// Check judges a call to a tool, prompt or resource.
+	Check(ctx context.Context, c *Call) *Refusal
+	// List filters the result of a list and may return another one.
+	List(ctx context.Context, c *Call, result wire.Raw) (wire.Raw, *Refusal)
+}
+
+// Arguments guard what is sent; they may return other params.
+type Arguments interface {
+	Guard(ctx context.Context, c *Call) (wire.Raw, *Refusal)
+}
+
+// Approval waits for a person, or returns how to ask one.
+type Approval interface {
+	Await(ctx context.Context, c *Call) *Refusal
+}
+
+// Results guard what comes back; they may return another message of the same kind.
+type Results interface {
+	Guard(ctx context.Context, c *Call, m wire.Message) (wire.Message, *Refusal)
+}
+
+// Caller is who stands behind a request.
+type Caller struct {
+	User    string // the token's sub; "" with Config.Open
+	Client  string // client_id
+	Grant   string
+	TokenID string // jti
+	Scopes  []string
+	Expires time.Time
+}
+
+// Call is one request on its way. Guards read it and change nothing.
+type Call struct {
+	ID      string // also in the answer's X-Request-Id and in the audit log
+	At      time.Time
+	Address netip.Addr
+	Caller  Caller
+	Server  string
+	Era     wire.Era
+	Version string
+	Message wire.Message // as read; Params may be replaced by guards
+	Params  wire.Params  // what policy needs to know of Message.Params
+	// Tool is the tool's definition as the server last listed it to this user;
+	// nil when the call is not tools/call or the tool was never listed.
+	Tool wire.Raw
+
+	rec Record
+}

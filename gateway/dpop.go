@@ -1,0 +1,133 @@
+package gateway
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+)
+
+// dpopJudge checks proofs of possession at the resource (RFC 9449 section 7). A
+// token that is bound to a key is worth nothing without its proof; a token that
+// is not bound is refused under the DPoP scheme.
+type dpopJudge struct {
+	now func() time.Time
+
+	mu   sync.Mutex
+	seen map[[32]byte]time.Time // proofs used, until they are too old; guarded by mu
+}
+
+// proofAge is how old a proof may be; proofs are remembered that long.
+const proofAge = 60 * time.Second
+
+// maxProofs bounds the memory of proofs; beyond it proofs are refused.
+const maxProofs = 200_000
+
+var dpopAlgs = []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.PS256, jose.RS256}
+
+func dpopAlgNames() []string {
+	out := make([]string, len(dpopAlgs))
+	for i, a := range dpopAlgs {
+		out[i] = string(a)
+	}
+	return out
+}
+
+func newDPoP(now func() time.Time) *dpopJudge {
+	return &dpopJudge{now: now, seen: map[[32]byte]time.Time{}}
+}
+
+type proofClaims struct {
+	Method string           `json:"htm"`
+	URL    string           `json:"htu"`
+	Hash   string           `json:"ath"`
+	ID     string           `json:"jti"`
+	At     *jwt.NumericDate `json:"iat"`
+}
+
+func (j *dpopJudge) judge(r *http.Request, t *target, token string, dpopScheme bool, c *claims) *Refusal {
+	bad := func(why string) *Refusal {
+		return unauthorized("token:dpop", "invalid_dpop_proof", "The DPoP proof is not valid: "+why+".")
+	}
+	if c.Confirm == nil || c.Confirm.Key == "" {
+		return unauthorized("token:dpop", "invalid_token", "The access token is not bound to a key; send it as Bearer.")
+	}
+	if !dpopScheme {
+		return unauthorized("token:dpop", "invalid_token", "The access token is bound to a key; send it as DPoP with a proof.")
+	}
+	proofs := r.Header.Values("DPoP")
+	if len(proofs) != 1 || len(proofs[0]) > maxToken {
+		return bad("there is not exactly one")
+	}
+	p, err := jwt.ParseSigned(proofs[0], dpopAlgs)
+	if err != nil || len(p.Headers) != 1 {
+		return bad("it cannot be read").because(err)
+	}
+	h := p.Headers[0]
+	if typ, _ := h.ExtraHeaders[jose.HeaderType].(string); typ != "dpop+jwt" || h.JSONWebKey == nil || !h.JSONWebKey.IsPublic() {
+		return bad("its type or key is wrong")
+	}
+	print, err := h.JSONWebKey.Thumbprint(crypto.SHA256)
+	if err != nil || base64.RawURLEncoding.EncodeToString(print) != c.Confirm.Key {
+		return bad("it was made with another key")
+	}
+	var pc proofClaims
+	if err := p.Claims(h.JSONWebKey.Key, &pc); err != nil {
+		return bad("its signature does not hold").because(err)
+	}
+	sum := sha256.Sum256([]byte(token))
+	now := j.now()
+	switch {
+	case pc.Method != r.Method:
+		return bad("it is for another method")
+	case !sameURL(pc.URL, t.resource):
+		return bad("it is for another URL")
+	case pc.Hash != base64.RawURLEncoding.EncodeToString(sum[:]):
+		return bad("it is for another token")
+	case pc.At == nil || now.Sub(pc.At.Time()) > proofAge || pc.At.Time().Sub(now) > leeway:
+		return bad("its time is off")
+	case pc.ID == "" || len(pc.ID) > 256:
+		return bad("it has no id")
+	case !j.first(c.Confirm.Key, pc.ID, now):
+		return bad("it was used before")
+	}
+	return nil
+}
+
+// first records a proof and tells whether it is new.
+func (j *dpopJudge) first(key, id string, now time.Time) bool {
+	k := sha256.Sum256([]byte(key + "\x00" + id))
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, used := j.seen[k]; used {
+		return false
+	}
+	if len(j.seen) >= maxProofs/2 {
+		for old, at := range j.seen {
+			if now.Sub(at) > proofAge+leeway {
+				delete(j.seen, old)
+			}
+		}
+		if len(j.seen) >= maxProofs {
+			return false
+		}
+	}
+	j.seen[k] = now
+	return true
+}
+
+// sameURL compares without query and fragment, scheme and host without case
+// (RFC 9449 section 4.3).
+func sameURL(got, want string) bool {
+	a, err1 := url.Parse(got)
+	b, err2 := url.Parse(want)
+	return err1 == nil && err2 == nil && strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Host, b.Host) &&
+		strings.TrimSuffix(a.EscapedPath(), "/") == strings.TrimSuffix(b.EscapedPath(), "/")
+}

@@ -1,0 +1,773 @@
+package gateway
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/google/go-cmp/cmp"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/kidoban/kidoban/oauth"
+)
+
+func listServer(t testing.TB) *raw {
+	return newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case r.Method != http.MethodPost:
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		case idOf(body) == "":
+			w.WriteHeader(http.StatusAccepted)
+		default:
+			result(w, body, `{"tools":[{"name":"echo","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}},{"name":"drop","inputSchema":{"type":"object"},"annotations":{"destructiveHint":true}}],"content":[]}`)
+		}
+	})
+}
+
+func TestRS01_RS02_RS11_MetadataOfEachResource(t *testing.T) {
+	r := newRig(t, []Server{at("one", "http://127.0.0.1:1"), at("two", "http://127.0.0.1:1")})
+	for _, c := range []struct{ url, resource string }{
+		{"/.well-known/oauth-protected-resource/s/one/mcp", r.resource("one")},
+		{"/.well-known/oauth-protected-resource/s/two/mcp", r.resource("two")},
+		{"/.well-known/oauth-protected-resource/s/two/mcp/", r.resource("two")},
+		{"/.well-known/oauth-protected-resource/mcp", r.url + "/mcp"},
+		{"/.well-known/oauth-protected-resource", r.url + "/mcp"},
+	} {
+		a := r.do(http.MethodGet, r.url+c.url, "", "Host", "evil.example") // never becomes a URL
+		prm, err := oauth.ParsePRM([]byte(a.body))
+		if err != nil || a.status != 200 {
+			t.Fatalf("%s: %d %s %v", c.url, a.status, a.body, err)
+		}
+		if prm.Resource != c.resource || len(prm.AuthorizationServers) != 1 || prm.AuthorizationServers[0] != r.url {
+			t.Errorf("%s: %s", c.url, a.body)
+		}
+		if strings.Contains(a.body, "offline_access") || strings.Contains(a.body, "evil") {
+			t.Errorf("%s: %s", c.url, a.body)
+		}
+	}
+}
+
+func TestRS02_RS03_ChallengeOfARequestWithoutToken(t *testing.T) {
+	r := newRig(t, []Server{at("one", "http://127.0.0.1:1")})
+	a := r.do(http.MethodPost, r.resource("one"), listTools)
+	ch := oauth.ParseChallenges(a.header.Values("WWW-Authenticate"))
+	if a.status != 401 || len(ch) != 1 || !ch[0].Is("Bearer") {
+		t.Fatalf("%d %v", a.status, a.header)
+	}
+	if got, _ := ch[0].ResourceMetadata(); got != r.url+"/.well-known/oauth-protected-resource/s/one/mcp" {
+		t.Errorf("resource_metadata %q", got)
+	}
+	if ch[0].Get("scope") != "mcp:read mcp:write" || ch[0].Get("error") != "" {
+		t.Errorf("%v", a.header)
+	}
+}
+
+// TestRS04_RS05_RS07_DoubtfulTokensAreRefused is E04 and E05: every token that is
+// not exactly right ends with 401, before the body is read and before the server
+// sees anything.
+func TestRS04_RS05_RS07_DoubtfulTokensAreRefused(t *testing.T) {
+	up := listServer(t)
+	r := newRig(t, []Server{at("one", up.URL), at("two", up.URL)})
+	other := newIssuer(t)
+	other.url = r.url
+	set := func(k string, v any) func(map[string]any) { return func(m map[string]any) { m[k] = v } }
+	drop := func(k string) func(map[string]any) { return func(m map[string]any) { delete(m, k) } }
+	res := r.resource("one")
+	good := r.as.token(t, res, "alice", nil)
+	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`)) + "." + strings.Split(good, ".")[1] + "."
+	hmac, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(strings.Repeat("k", 32))}, (&jose.SignerOptions{}).WithType("at+jwt").WithHeader("kid", "k1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	symmetric, _ := jwt.Signed(hmac).Claims(r.as.claims(res, "alice", nil)).Serialize()
+	parts := strings.Split(good, ".")
+	flipped := parts[0] + "." + strings.Replace(parts[1], parts[1][10:11], map[bool]string{true: "B", false: "A"}[parts[1][10] == 'A'], 1) + "." + parts[2]
+	for name, auth := range map[string]string{
+		"nonsense":         "Bearer kidoban-invalid-1",
+		"null":             "Bearer null",
+		"empty":            "Bearer ",
+		"basic":            "Basic Og==",
+		"scheme":           "Token " + good,
+		"two in one":       "Bearer " + good + ", Bearer x",
+		"none":             "Bearer " + none,
+		"symmetric":        "Bearer " + symmetric,
+		"foreign key":      "Bearer " + other.token(t, res, "alice", nil),
+		"changed byte":     "Bearer " + flipped,
+		"type":             "Bearer " + r.as.sign(t, "JWT", r.as.claims(res, "alice", nil)),
+		"expired":          "Bearer " + r.as.token(t, res, "alice", set("exp", time.Now().Add(-time.Minute).Unix())),
+		"not yet":          "Bearer " + r.as.token(t, res, "alice", set("nbf", time.Now().Add(time.Hour).Unix())),
+		"from the future":  "Bearer " + r.as.token(t, res, "alice", set("iat", time.Now().Add(time.Hour).Unix())),
+		"no exp":           "Bearer " + r.as.token(t, res, "alice", drop("exp")),
+		"no sub":           "Bearer " + r.as.token(t, res, "alice", drop("sub")),
+		"no client":        "Bearer " + r.as.token(t, res, "alice", drop("client_id")),
+		"no grant":         "Bearer " + r.as.token(t, res, "alice", drop("grant_id")),
+		"other issuer":     "Bearer " + r.as.token(t, res, "alice", set("iss", "https://evil.example")),
+		"other server":     "Bearer " + r.as.token(t, r.resource("two"), "alice", nil),
+		"aggregate":        "Bearer " + r.as.token(t, r.url+"/mcp", "alice", nil),
+		"origin":           "Bearer " + r.as.token(t, r.url, "alice", nil),
+		"two audiences":    "Bearer " + r.as.token(t, res, "alice", set("aud", []string{res, r.resource("two")})),
+		"no audience":      "Bearer " + r.as.token(t, res, "alice", drop("aud")),
+		"longer audience":  "Bearer " + r.as.token(t, res+"/x", "alice", nil),
+		"DPoP without key": "DPoP " + good,
+	} {
+		a := r.do(http.MethodPost, res, `{"not":"read"`, "Authorization", auth)
+		ch := oauth.ParseChallenges(a.header.Values("WWW-Authenticate"))
+		if a.status != 401 || len(ch) != 1 || ch[0].Get("error") == "" {
+			t.Errorf("%s: %d %v %s", name, a.status, a.header["Www-Authenticate"], a.body)
+		}
+	}
+	if n := up.count(); n != 0 {
+		t.Fatalf("the server saw %d requests", n)
+	}
+	for _, ok := range []string{"Bearer " + good, "bearer " + good, "Bearer " + r.as.token(t, res+"/", "alice", nil)} {
+		if a := r.do(http.MethodPost, res, listTools, "Authorization", ok); a.status != 200 {
+			t.Errorf("a good token: %d %s", a.status, a.body)
+		}
+	}
+}
+
+func TestRS13_TokensInTheURLAreRefused(t *testing.T) {
+	up := listServer(t)
+	r := newRig(t, []Server{at("one", up.URL)})
+	tok := r.token("one", "alice")
+	for _, q := range []string{"?access_token=" + tok, "?token=" + tok, "?ACCESS_TOKEN=x"} {
+		for _, h := range [][]string{nil, {"Authorization", "Bearer " + tok}} {
+			if a := r.do(http.MethodPost, r.resource("one")+q, listTools, h...); a.status != 400 {
+				t.Errorf("%s %d", q[:8], a.status)
+			}
+		}
+	}
+	if a := r.do(http.MethodPost, r.resource("one"), listTools, "Authorization", "Bearer "+tok, "Authorization", "Bearer "+tok); a.status != 400 {
+		t.Errorf("two headers: %d", a.status)
+	}
+	if up.count() != 0 {
+		t.Error("the server saw a request")
+	}
+}
+
+func TestGAS6_RevocationAndDoubtEndAtOnce(t *testing.T) {
+	up := listServer(t)
+	r := newRig(t, []Server{at("one", up.URL)})
+	if a := r.post("one", "alice", listTools); a.status != 200 {
+		t.Fatal(a)
+	}
+	r.as.revoke("g-alice")
+	if a := r.post("one", "alice", listTools); a.status != 401 {
+		t.Errorf("after revocation: %d", a.status)
+	}
+	r.as.mu.Lock()
+	r.as.away = fmt.Errorf("database away")
+	r.as.mu.Unlock()
+	if a := r.post("one", "bob", listTools); a.status != 503 || strings.Contains(a.body, "database") {
+		t.Errorf("unknown liveness: %d %s", a.status, a.body)
+	}
+}
+
+func TestRS08_RS10_ScopeAndItsHierarchy(t *testing.T) {
+	up := listServer(t)
+	r := newRig(t, []Server{at("one", up.URL)})
+	as := func(scope string) []string {
+		return []string{"Authorization", "Bearer " + r.as.token(t, r.resource("one"), "alice", func(m map[string]any) { m["scope"] = scope; m["jti"] = scope })}
+	}
+	call := func(tool string) string {
+		return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","arguments":{}}}`
+	}
+	r.do(http.MethodPost, r.resource("one"), listTools, as("mcp:read")...)
+	for _, c := range []struct {
+		scope, body, want string
+	}{
+		{"other", listTools, "mcp:read mcp:write"},
+		{"mcp:read", listTools, ""},
+		{"mcp:read", call("echo"), ""},
+		{"mcp:read", call("drop"), "mcp:destroy"},
+		{"mcp:read", call("unlisted"), "mcp:write"},
+		{"mcp:write", call("echo"), ""},
+		{"mcp:write", call("unlisted"), ""},
+		{"mcp:write", call("drop"), "mcp:destroy"},
+		{"mcp:destroy", call("drop"), ""},
+		{"mcp:destroy", call("echo"), ""},
+	} {
+		a := r.do(http.MethodPost, r.resource("one"), c.body, as(c.scope)...)
+		if c.want == "" {
+			if a.status != 200 {
+				t.Errorf("%s: %d %s", c.scope, a.status, a.body)
+			}
+			continue
+		}
+		ch := oauth.ParseChallenges(a.header.Values("WWW-Authenticate"))
+		if a.status != 403 || len(ch) != 1 || ch[0].Get("error") != "insufficient_scope" || ch[0].Get("scope") != c.want || ch[0].Get("resource_metadata") == "" {
+			t.Errorf("%s %s: %d %v", c.scope, c.body, a.status, a.header["Www-Authenticate"])
+		}
+	}
+}
+
+func TestTR01_E09_OriginAndHost(t *testing.T) {
+	up := listServer(t)
+	r := newRig(t, []Server{at("one", up.URL)}, func(c *Config, _ *Deps) {
+		c.Origins, c.Hosts = []string{"https://app.example"}, []string{"gate.internal:8787"}
+	})
+	host := strings.TrimPrefix(r.url, "http://")
+	port := host[strings.LastIndex(host, ":"):]
+	for _, c := range []struct {
+		header []string
+		want   int
+	}{
+		{nil, 200},
+		{[]string{"Origin", r.url}, 200},
+		{[]string{"Origin", "https://app.example"}, 200},
+		{[]string{"Origin", "https://app.example:444"}, 403},
+		{[]string{"Origin", "https://evil.example"}, 403},
+		{[]string{"Origin", "null"}, 403},
+		{[]string{"Origin", ""}, 403},
+		{[]string{"Origin", "https://app.example.evil.example"}, 403},
+		{[]string{"Origin", "https://app.example", "Origin", "https://evil.example"}, 403},
+		{[]string{"Host", "localhost" + port}, 200},
+		{[]string{"Host", "gate.internal:8787"}, 200},
+		{[]string{"Host", "evil.example"}, 403},
+		{[]string{"Host", "localhost.evil.example" + port}, 403},
+		{[]string{"Host", "127.0.0.1:1"}, 403},
+	} {
+		if a := r.post("one", "alice", listTools, c.header...); a.status != c.want {
+			t.Errorf("%v: %d, want %d", c.header, a.status, c.want)
+		}
+	}
+	// Also without a token, and on every method: the judgement comes first.
+	for _, m := range []string{"POST", "GET", "DELETE", "OPTIONS", "PUT"} {
+		if a := r.do(m, r.resource("one"), "", "Origin", "https://evil.example"); a.status != 403 || a.header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %d %v", m, a.status, a.header)
+		}
+	}
+	a := r.do("OPTIONS", r.resource("one"), "", "Origin", "https://app.example", "Access-Control-Request-Method", "POST")
+	if a.status != 204 || a.header.Get("Access-Control-Allow-Origin") != "https://app.example" || a.header.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("preflight: %d %v", a.status, a.header)
+	}
+}
+
+func TestE03_EveryDoorAsksForTheToken(t *testing.T) {
+	up := listServer(t)
+	r := newRig(t, []Server{at("one", up.URL)})
+	for _, path := range []string{"/s/one/mcp", "/s/one/mcp/", "/mcp", "/mcp/", "/", "/sse", "/messages", "/s/one/MCP", "//s/one/mcp", "/s/one/mcp/..;/mcp", "/s/one/%6dcp", "/s/../s/one/mcp", "/s/one/mcp?x=1"} {
+		for _, m := range []string{"POST", "GET", "DELETE", "PUT"} {
+			for _, h := range [][]string{nil, {"Mcp-Session-Id", "x"}, {"X-Forwarded-For", "127.0.0.1"}, {"X-Original-URL", "/"}, {"X-Forwarded-User", "admin"}} {
+				a := r.do(m, r.url+path, listTools, h...)
+				if a.status != 401 && a.status != 404 || strings.Contains(a.body, "tools") {
+					t.Errorf("%s %s %v: %d %s", m, path, h, a.status, a.body)
+				}
+			}
+		}
+	}
+	if up.count() != 0 {
+		t.Error("the server saw a request")
+	}
+}
+
+func TestRS06_E06_NothingOfTheClientGoesUp(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		w.Header().Set("Set-Cookie", "upstream=1")
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		w.Header().Set("X-Powered-By", "php")
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		result(w, body, `{}`)
+	})
+	r := newRig(t, []Server{at("one", up.URL)})
+	tok := r.token("one", "alice")
+	a := r.post("one", "alice", listTools, "Cookie", "a=b", "X-Api-Key", "k", "X-Forwarded-For", "1.2.3.4", "Forwarded", "for=1.2.3.4", "X-Custom", "v",
+		"router-key", "x", "mcp-init-host", "evil", "X-Authenticated-User", "root", "Proxy-Authorization", "Basic x", "Traceparent", "00-1-2-01")
+	if a.status != 200 {
+		t.Fatal(a)
+	}
+	got := up.last()
+	for name, values := range got.header {
+		switch name {
+		case "Accept", "Content-Type", "Content-Length", "User-Agent", "Traceparent", "Accept-Encoding":
+		default:
+			t.Errorf("%s: %v went up", name, values)
+		}
+	}
+	if all, _ := json.Marshal(got.header); strings.Contains(string(all)+got.body, tok) {
+		t.Error("the client's token went up")
+	}
+	for _, name := range []string{"Set-Cookie", "Www-Authenticate", "X-Powered-By", "Access-Control-Allow-Origin"} {
+		if a.header.Get(name) != "" {
+			t.Errorf("%s came down", name)
+		}
+	}
+}
+
+func TestGPX1_E33_OneStrictReading(t *testing.T) {
+	up := listServer(t)
+	r := newRig(t, []Server{at("one", up.URL)})
+	for name, body := range map[string]string{
+		"duplicate":          `{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call","params":{}}`,
+		"deep duplicate":     `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"x":1,"x":2}}}`,
+		"escaped duplicate":  `{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":"a","\u006eame":"b"}}`,
+		"other case":         `{"jsonrpc":"2.0","id":1,"method":"tools/list","Method":"tools/call"}`,
+		"params other case":  `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"b"}}`,
+		"batch":              `[` + listTools + `]`,
+		"invalid UTF-8":      "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{\"x\":\"\xff\"}}",
+		"two messages":       listTools + listTools,
+		"no version":         `{"id":1,"method":"tools/list"}`,
+		"version 1":          `{"jsonrpc":"1.0","id":1,"method":"tools/list"}`,
+		"array params":       `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":[]}`,
+		"object id":          `{"jsonrpc":"2.0","id":{},"method":"tools/list"}`,
+		"null byte":          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}\x00",
+		"nothing":            ``,
+		"deep":               `{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}}`,
+		"name is no string":  `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":1}}`,
+		"result and method":  `{"jsonrpc":"2.0","id":1,"method":"a","result":{}}`,
+		"comment":            `{"jsonrpc":"2.0",/**/"id":1,"method":"tools/list"}`,
+		"single quotes":      `{'jsonrpc':'2.0','id':1,'method':'tools/list'}`,
+		"unpaired surrogate": `{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":"\ud800"}}`,
+	} {
+		if a := r.post("one", "alice", body); a.status != 400 && a.status != 413 {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+	for _, ct := range []string{"text/plain", "application/x-www-form-urlencoded", "", "multipart/form-data"} {
+		if a := r.post("one", "alice", listTools, "Content-Type", ct); a.status != 415 {
+			t.Errorf("%q: %d", ct, a.status)
+		}
+	}
+	if a := r.post("one", "alice", listTools, "Content-Encoding", "gzip"); a.status != 415 {
+		t.Errorf("gzip: %d", a.status)
+	}
+	if a := r.post("one", "alice", `{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":"`+strings.Repeat("x", 5<<20)+`"}}`); a.status != 413 {
+		t.Errorf("5 MiB: %d", a.status)
+	}
+	if up.count() != 0 {
+		t.Errorf("the server saw %d requests, the last %q", up.count(), up.last().body)
+	}
+}
+
+// TestGPX1_Fidelity: what the gateway does not know arrives as it was sent, in
+// both directions.
+func TestGPX1_Fidelity(t *testing.T) {
+	const odd = `{"content":[{"type":"hologram","data":9007199254740993,"x":1.0e+2,"name\u0041":"\u00e9\/"}],"_meta":{"a/b":[null,true]},"unknown":{"deep":{"n":123456789012345678901234567890}}}`
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) { result(w, body, odd) })
+	r := newRig(t, []Server{at("one", up.URL)})
+	params := `{"name":"x","arguments":{"big":9007199254740993,"f":1.50,"s":"\u00e9\/","unknown":[{}]},"_meta":{"progressToken":9007199254740993,"x/y":"z"},"extra":{"a":1}}`
+	for _, id := range []string{`1`, `"a\u0062c"`, `12345678901234567890`, `"𝔘"`, `-7`} {
+		a := r.post("one", "alice", `{"jsonrpc":"2.0","id":`+id+`,"method":"tools/call","params":`+params+`}`)
+		if want := `{"jsonrpc":"2.0","id":` + id + `,"result":` + odd + `}`; a.body != want {
+			t.Errorf("down: %s", cmp.Diff(want, a.body))
+		}
+		if want := `{"jsonrpc":"2.0","id":` + id + `,"method":"tools/call","params":` + params + `}`; up.last().body != want {
+			t.Errorf("up: %s", cmp.Diff(want, up.last().body))
+		}
+	}
+}
+
+func TestTR04_TR06_E33_HeaderAndBodyMustAgree(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		result(w, body, `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{},"tools":[]}`)
+	})
+	r := newRig(t, []Server{at("one", up.URL)})
+	body, header := modern("tools/call", `"name":"read","arguments":{}`, "read")
+	if a := r.post("one", "alice", body, header...); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	n := up.count()
+	v := "2026-07-28"
+	for name, c := range map[string]struct {
+		header []string
+		code   int
+	}{
+		"other name":     {[]string{"MCP-Protocol-Version", v, "Mcp-Method", "tools/call", "Mcp-Name", "drop"}, -32020},
+		"name case":      {[]string{"MCP-Protocol-Version", v, "Mcp-Method", "tools/call", "Mcp-Name", "Read"}, -32020},
+		"two names":      {[]string{"MCP-Protocol-Version", v, "Mcp-Method", "tools/call", "Mcp-Name", "read", "Mcp-Name", "drop"}, -32020},
+		"no name":        {[]string{"MCP-Protocol-Version", v, "Mcp-Method", "tools/call"}, -32020},
+		"other method":   {[]string{"MCP-Protocol-Version", v, "Mcp-Method", "server/discover", "Mcp-Name", "read"}, -32020},
+		"no method":      {[]string{"MCP-Protocol-Version", v, "Mcp-Name", "read"}, -32020},
+		"other version":  {[]string{"MCP-Protocol-Version", "2027-01-01", "Mcp-Method", "tools/call", "Mcp-Name", "read"}, -32020},
+		"legacy version": {[]string{"MCP-Protocol-Version", "2025-11-25", "Mcp-Method", "tools/call", "Mcp-Name", "read"}, -32020},
+		"no version":     {[]string{"Mcp-Method", "tools/call", "Mcp-Name", "read"}, -32020},
+		"bad base64":     {[]string{"MCP-Protocol-Version", v, "Mcp-Method", "tools/call", "Mcp-Name", "=?base64?!!?="}, -32020},
+	} {
+		a := r.post("one", "alice", body, c.header...)
+		if code, _ := a.rpc(t); a.status != 400 || code != c.code {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+	if a := r.post("one", "alice", body, "MCP-Protocol-Version", v, "Mcp-Method", "tools/call", "Mcp-Name", "=?base64?cmVhZA==?="); a.status != 200 {
+		t.Errorf("sentinel: %d %s", a.status, a.body)
+	} else if got := up.last().header.Get("Mcp-Name"); got != "read" {
+		t.Errorf("recomputed header: %q", got)
+	}
+	future := strings.ReplaceAll(body, v, "2031-01-01")
+	a := r.post("one", "alice", future, "MCP-Protocol-Version", "2031-01-01", "Mcp-Method", "tools/call", "Mcp-Name", "read")
+	if code, _ := a.rpc(t); a.status != 400 || code != -32022 || !strings.Contains(a.body, `"supported":["2026-07-28"]`) || !strings.Contains(a.body, `"requested":"2031-01-01"`) {
+		t.Errorf("TR-05: %d %s", a.status, a.body)
+	}
+	bare := `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
+	a = r.post("one", "alice", bare, "MCP-Protocol-Version", v, "Mcp-Method", "tools/list")
+	if code, _ := a.rpc(t); a.status != 400 || code != -32602 {
+		t.Errorf("TR-09: %d %s", a.status, a.body)
+	}
+	for _, m := range []string{"GET", "DELETE"} {
+		if a := r.do(m, r.resource("one"), "", "Authorization", "Bearer "+r.token("one", "alice"), "MCP-Protocol-Version", v); a.status != 405 {
+			t.Errorf("TR-03 %s: %d", m, a.status)
+		}
+	}
+	if up.count() != n+1 {
+		t.Errorf("the server saw %d requests more", up.count()-n)
+	}
+}
+
+func TestRS14_E07_SessionsBelongToUserClientAndServer(t *testing.T) {
+	up := sdkServer(t, false)
+	r := newRig(t, []Server{at("one", up.URL), at("two", up.URL)})
+	a := r.post("one", "alice", initialize)
+	sid := a.header.Get("Mcp-Session-Id")
+	if a.status != 200 || sid == "" {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	note := `{"jsonrpc":"2.0","method":"notifications/initialized"}`
+	if a := r.post("one", "alice", note, "Mcp-Session-Id", sid); a.status != 202 {
+		t.Errorf("notification: %d %s", a.status, a.body)
+	}
+	v := []string{"MCP-Protocol-Version", "2025-11-25", "Mcp-Session-Id", sid}
+	if a := r.post("one", "alice", listTools, v...); a.status != 200 || !strings.Contains(a.body, "echo") {
+		t.Errorf("own session: %d %s", a.status, a.body)
+	}
+	if a := r.do(http.MethodPost, r.resource("one"), listTools, v...); a.status != 401 {
+		t.Errorf("session without token: %d", a.status)
+	}
+	if a := r.post("one", "bob", listTools, v...); a.status != 404 {
+		t.Errorf("another user: %d", a.status)
+	}
+	if a := r.post("two", "alice", listTools, v...); a.status != 404 {
+		t.Errorf("another server: %d", a.status)
+	}
+	client2 := r.as.token(t, r.resource("one"), "alice", func(m map[string]any) { m["client_id"] = "client-2" })
+	for _, m := range []string{"POST", "GET", "DELETE"} {
+		if a := r.do(m, r.resource("one"), listTools, append(v, "Authorization", "Bearer "+client2)...); a.status != 404 {
+			t.Errorf("another client, %s: %d", m, a.status)
+		}
+	}
+	if a := r.post("one", "alice", listTools, "Mcp-Session-Id", "made-up"); a.status != 404 {
+		t.Errorf("made up: %d", a.status)
+	}
+	del := r.do("DELETE", r.resource("one"), "", append(v, "Authorization", "Bearer "+r.token("one", "alice"))...)
+	if del.status/100 != 2 {
+		t.Errorf("delete: %d %s", del.status, del.body)
+	}
+	if a := r.post("one", "alice", listTools, v...); a.status != 404 {
+		t.Errorf("after the end: %d", a.status)
+	}
+}
+
+func TestTR17_E08_StatesBelongToTheirRequest(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		if strings.Contains(body, "upstream-secret-state") {
+			result(w, body, `{"resultType":"complete","content":[]}`)
+			return
+		}
+		result(w, body, `{"resultType":"input_required","supportedVersions":[],"inputRequests":{"a":{"method":"elicitation/create","params":{}}},"requestState":"upstream-secret-state"}`)
+	})
+	r := newRig(t, []Server{at("one", up.URL), at("two", up.URL)})
+	ask := func(name, args, more string) (string, []string) {
+		return modern("tools/call", `"name":"`+name+`","arguments":`+args+more, name)
+	}
+	body, header := ask("pay", `{"to":"bob"}`, "")
+	a := r.post("one", "alice", body, header...)
+	var m struct{ Result struct{ RequestState string } }
+	if err := json.Unmarshal([]byte(a.body), &m); err != nil || m.Result.RequestState == "" {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if strings.Contains(a.body, "upstream-secret") {
+		t.Error("the server's state is in the open")
+	}
+	state := m.Result.RequestState
+	again := func(server, user, tool, args, state string) int {
+		body, header := ask(tool, args, `,"inputResponses":{"a":{"action":"accept"}},"requestState":"`+state+`"`)
+		return r.post(server, user, body, header...).status
+	}
+	if got := again("one", "alice", "pay", `{"to":"bob"}`, state); got != 200 {
+		t.Errorf("the right retry: %d", got)
+	}
+	if !strings.Contains(up.last().body, `"requestState":"upstream-secret-state"`) {
+		t.Errorf("the server got %s", up.last().body)
+	}
+	n := up.count()
+	flipped := []byte(state)
+	flipped[20] ^= 1
+	for name, got := range map[string]int{
+		"flipped":          again("one", "alice", "pay", `{"to":"bob"}`, string(flipped)),
+		"raw":              again("one", "alice", "pay", `{"to":"bob"}`, "upstream-secret-state"),
+		"another user":     again("one", "mallory", "pay", `{"to":"bob"}`, state),
+		"another argument": again("one", "alice", "pay", `{"to":"mallory"}`, state),
+		"another tool":     again("one", "alice", "burn", `{"to":"bob"}`, state),
+		"another server":   again("two", "alice", "pay", `{"to":"bob"}`, state),
+	} {
+		if got != 400 {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+	if up.count() > n+1 { // server two was probed for its era, nothing else
+		t.Errorf("the server saw %d requests more", up.count()-n)
+	}
+}
+
+func TestGAS8_DPoPAtTheResource(t *testing.T) {
+	up := listServer(t)
+	r := newRig(t, []Server{at("one", up.URL)})
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwk := jose.JSONWebKey{Key: key.Public()}
+	print, _ := jwk.Thumbprint(crypto256)
+	res := r.resource("one")
+	tok := r.as.token(t, res, "alice", func(m map[string]any) {
+		m["cnf"] = map[string]any{"jkt": base64.RawURLEncoding.EncodeToString(print)}
+	})
+	seq := 0
+	proof := func(change func(map[string]any)) string {
+		seq++
+		m := map[string]any{"htm": "POST", "htu": res, "iat": time.Now().Unix(), "jti": fmt.Sprint("p", seq), "ath": sha256url(tok)}
+		if change != nil {
+			change(m)
+		}
+		s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, _ := jwt.Signed(s).Claims(m).Serialize()
+		return raw
+	}
+	post := func(scheme string, proofs ...string) int {
+		h := []string{"Authorization", scheme + " " + tok}
+		for _, p := range proofs {
+			h = append(h, "DPoP", p)
+		}
+		return r.do("POST", res, listTools, h...).status
+	}
+	if got := post("DPoP", proof(nil)); got != 200 {
+		t.Errorf("a good proof: %d", got)
+	}
+	used := proof(nil)
+	post("DPoP", used)
+	for name, got := range map[string]int{
+		"as bearer":      post("Bearer", proof(nil)),
+		"no proof":       post("DPoP"),
+		"two proofs":     post("DPoP", proof(nil), proof(nil)),
+		"used before":    post("DPoP", used),
+		"other method":   post("DPoP", proof(func(m map[string]any) { m["htm"] = "GET" })),
+		"other URL":      post("DPoP", proof(func(m map[string]any) { m["htu"] = r.url + "/mcp" })),
+		"other token":    post("DPoP", proof(func(m map[string]any) { m["ath"] = "x" })),
+		"old":            post("DPoP", proof(func(m map[string]any) { m["iat"] = time.Now().Add(-5 * time.Minute).Unix() })),
+		"without a jti":  post("DPoP", proof(func(m map[string]any) { delete(m, "jti") })),
+		"not even a JWT": post("DPoP", "x"),
+	} {
+		if got != 401 {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
+
+// TestGPX2_SDKClientThroughTheGateway drives the official client through it, in
+// both eras: progress, elicitation and all.
+func TestGPX2_SDKClientThroughTheGateway(t *testing.T) {
+	for name, stateless := range map[string]bool{"legacy": false, "modern": true} {
+		t.Run(name, func(t *testing.T) {
+			up := sdkServer(t, stateless)
+			r := newRig(t, []Server{at("one", up.URL)})
+			progress := make(chan float64, 10)
+			client := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, &mcp.ClientOptions{
+				ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+					return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"name": "Aiko"}}, nil
+				},
+				ProgressNotificationHandler: func(_ context.Context, p *mcp.ProgressNotificationClientRequest) { progress <- p.Params.Progress },
+			})
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			s, err := client.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: r.resource("one"), HTTPClient: &http.Client{Transport: bearer{r.token("one", "alice")}}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			tools, err := s.ListTools(ctx, nil)
+			if err != nil || len(tools.Tools) != 3 {
+				t.Fatalf("%v %v", tools, err)
+			}
+			say := func(tool string, meta mcp.Meta) string {
+				res, err := s.CallTool(ctx, &mcp.CallToolParams{Name: tool, Arguments: map[string]any{"text": "hi"}, Meta: meta})
+				if err != nil {
+					t.Fatalf("%s: %v", tool, err)
+				}
+				return res.Content[0].(*mcp.TextContent).Text
+			}
+			if got := say("echo", nil); got != "hi" {
+				t.Errorf("echo: %q", got)
+			}
+			if got := say("slow", mcp.Meta{"progressToken": "p1"}); got != "done" {
+				t.Errorf("slow: %q", got)
+			}
+			for i := range 3 {
+				select {
+				case p := <-progress:
+					if p != float64(i) {
+						t.Errorf("progress %v", p)
+					}
+				case <-ctx.Done():
+					t.Fatal("no progress arrived")
+				}
+			}
+			if name == "legacy" {
+				if got := say("ask", nil); got != "hello Aiko" {
+					t.Errorf("ask: %q", got)
+				}
+			}
+		})
+	}
+}
+
+func TestE31_ListsAreNeverPublic(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		result(w, body, `{"resultType":"complete","supportedVersions":["2026-07-28"],"tools":[],"ttlMs":5000,"cacheScope":"public"}`)
+	})
+	r := newRig(t, []Server{at("one", up.URL)})
+	for _, m := range []string{"tools/list", "resources/list", "prompts/list", "server/discover"} {
+		body, header := modern(m, "", "")
+		a := r.post("one", "alice", body, header...)
+		if !strings.Contains(a.body, `"cacheScope":"private"`) || a.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %s %v", m, a.body, a.header)
+		}
+	}
+}
+
+func TestGPX3_HostileServers(t *testing.T) {
+	var behave atomic.Value
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		behave.Load().(func(http.ResponseWriter, *http.Request, string))(w, r, body)
+	})
+	good := listServer(t)
+	r := newRig(t, []Server{at("bad", up.URL), at("good", good.URL)}, func(c *Config, _ *Deps) {
+		c.HeaderWait, c.IdleWait, c.MaxResponse = 300*time.Millisecond, 300*time.Millisecond, 1<<20
+	})
+	js := func(text string) func(http.ResponseWriter, *http.Request, string) {
+		return func(w http.ResponseWriter, r *http.Request, body string) {
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, text)
+		}
+	}
+	const marker = "IGNORE-PREVIOUS-INSTRUCTIONS"
+	for name, b := range map[string]func(http.ResponseWriter, *http.Request, string){
+		"another id":   js(`{"jsonrpc":"2.0","id":77,"result":{"x":"` + marker + `"}}`),
+		"id as string": js(`{"jsonrpc":"2.0","id":"2","result":{"x":"` + marker + `"}}`),
+		"duplicates":   js(`{"jsonrpc":"2.0","id":2,"result":{"x":1,"x":"` + marker + `"}}`),
+		"batch":        js(`[{"jsonrpc":"2.0","id":2,"result":{}}]`),
+		"html":         func(w http.ResponseWriter, _ *http.Request, _ string) { io.WriteString(w, "<html>"+marker) },
+		"error status": func(w http.ResponseWriter, _ *http.Request, _ string) { http.Error(w, marker, 500) },
+		"redirect": func(w http.ResponseWriter, r *http.Request, _ string) {
+			http.Redirect(w, r, good.URL, http.StatusTemporaryRedirect)
+		},
+		"endless":   func(w http.ResponseWriter, r *http.Request, b string) { js(strings.Repeat("x", 2<<20))(w, r, b) },
+		"slow head": func(w http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() },
+		"cut": func(w http.ResponseWriter, r *http.Request, _ string) {
+			w.Header().Set("Content-Length", "100")
+			w.Write([]byte("{"))
+		},
+		"asks to login": func(w http.ResponseWriter, r *http.Request, _ string) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="`+marker+`"`)
+			w.WriteHeader(401)
+		},
+	} {
+		behave.Store(b)
+		r.g.state.Load().servers["bad"].breaker.done(time.Now(), false, false) // each on its own
+		a := r.post("bad", "alice", listTools)
+		if a.status < 429 || strings.Contains(a.body, marker) || a.header.Get("WWW-Authenticate") != "" {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+		if code, _ := a.rpc(t); code == 0 || idOf(a.body) != "2" {
+			t.Errorf("%s: %s", name, a.body)
+		}
+	}
+	sse := func(events string) func(http.ResponseWriter, *http.Request, string) {
+		return func(w http.ResponseWriter, r *http.Request, body string) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			io.WriteString(w, events)
+			w.(http.Flusher).Flush()
+		}
+	}
+	body, header := modern("tools/list", "", "")
+	for name, b := range map[string]func(http.ResponseWriter, *http.Request, string){
+		"ends early":       sse("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n"),
+		"asks the client":  sse("data: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"sampling/createMessage\",\"params\":{}}\n\n"),
+		"malformed":        sse("data: {\"a\":\n\n"),
+		"another answer":   sse("data: {\"jsonrpc\":\"2.0\",\"id\":\"zz\",\"result\":{}}\n\n"),
+		"silent afterward": func(w http.ResponseWriter, r *http.Request, b string) { sse(": hi\n\n")(w, r, b); <-r.Context().Done() },
+	} {
+		behave.Store(b)
+		r.g.state.Load().servers["bad"].breaker.done(time.Now(), false, false)
+		r.g.state.Load().servers["bad"].eras.learn(time.Now(), true, true)
+		a := r.post("bad", "alice", body, header...)
+		if !strings.Contains(a.body, `"id":"m1","error"`) {
+			t.Errorf("%s: %d %q", name, a.status, a.body)
+		}
+	}
+	// A dead server is not asked for ever, and the other one never notices.
+	behave.Store(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
+	n := up.count()
+	for range 30 {
+		r.post("bad", "alice", listTools)
+		if a := r.post("good", "alice", listTools); a.status != 200 {
+			t.Fatalf("the good server: %d", a.status)
+		}
+	}
+	if asked := up.count() - n; asked > 6 {
+		t.Errorf("the dead server was asked %d times", asked)
+	}
+}
+
+func TestGPX3_PlacesAndRatesAreBounded(t *testing.T) {
+	release := make(chan struct{})
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+		result(w, body, `{}`)
+	})
+	r := newRig(t, []Server{at("one", up.URL)}, func(c *Config, _ *Deps) { c.MaxPerUser = 3 })
+	done := make(chan int, 3)
+	for range 3 {
+		go func() { done <- r.post("one", "alice", listTools).status }()
+	}
+	for up.count() < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	if a := r.post("one", "alice", listTools); a.status != 503 || a.header.Get("Retry-After") == "" {
+		t.Errorf("a fourth call: %d", a.status)
+	}
+	close(release)
+	for range 3 {
+		if got := <-done; got != 200 {
+			t.Errorf("%d", got)
+		}
+	}
+	if a := r.post("one", "bob", listTools); a.status != 200 {
+		t.Errorf("another user: %d", a.status)
+	}
+	limited := 0
+	for range 400 {
+		if a := r.post("one", "carol", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`); a.status == 429 {
+			limited++
+		}
+	}
+	if limited == 0 {
+		t.Error("400 calls of one tool at once were not limited")
+	}
+}

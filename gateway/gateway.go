@@ -1,0 +1,411 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/limit"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// Gateway is the relay. It is an http.Handler for the paths of Paths, safe for
+// concurrent use. Close ends what it holds.
+type Gateway struct {
+	deps    Deps
+	limits  *limit.Memory
+	seal    *sealer
+	buffers sync.Pool
+	state   atomic.Pointer[state]
+	places  places
+	ctx     context.Context // ended by Close
+	cancel  context.CancelFunc
+	bridges bridges
+
+	reload sync.Mutex // one Reload at a time
+}
+
+// state is one config in force. A request keeps the one it began with.
+type state struct {
+	config    Config
+	front     front
+	verifier  *verifier
+	requests  *wire.Reader // of clients
+	answers   *wire.Reader // of servers
+	basePath  string
+	targets   map[string]*target // by path
+	documents map[string]*target // by path of the metadata
+	servers   map[string]*server
+}
+
+// New returns a gateway. Errors of kind usage are the operator's to fix.
+func New(c Config, d Deps) (*Gateway, error) {
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.Rand == nil {
+		d.Rand = rand.Reader
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Address == nil {
+		d.Address = connectionAddress
+	}
+	seal, err := newSealer(d.StateKey, d.Rand, d.Now)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{deps: d, limits: limit.NewMemory(0, d.Now), seal: seal}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.buffers.New = func() any { return new(bytes.Buffer) }
+	g.places.user = map[string]int{}
+	g.bridges.init(g)
+	if err := g.Reload(c); err != nil {
+		g.cancel()
+		return nil, err
+	}
+	return g, nil
+}
+
+// Reload puts a config in force, whole or not at all. Servers whose config did
+// not change keep their connections and processes.
+func (g *Gateway) Reload(c Config) error {
+	g.reload.Lock()
+	defer g.reload.Unlock()
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	c = c.withDefaults()
+	if !c.Open && (g.deps.Keys == nil || g.deps.Liveness == nil) {
+		return kidoban.Errorf(kidoban.KindUsage, "the gateway needs an authorization server's keys, or must be opened by name (open)")
+	}
+	u, err := url.Parse(c.PublicURL)
+	if err != nil {
+		return kidoban.Wrap(kidoban.KindUsage, err, "the public URL is not a URL")
+	}
+	old := g.state.Load()
+	st := &state{
+		config: c, front: newFront(c), verifier: newVerifier(c, g.deps), basePath: u.EscapedPath(),
+		requests: wire.NewReader(wire.Limits{MaxBytes: c.MaxRequest}), answers: wire.NewReader(wire.Limits{MaxBytes: c.MaxResponse}),
+		targets: map[string]*target{}, documents: map[string]*target{}, servers: map[string]*server{},
+	}
+	if old != nil && old.config.Issuer == c.Issuer {
+		st.verifier = old.verifier // with the tokens it knows
+	}
+	base := u.Scheme + "://" + u.Host
+	for i := range c.Servers {
+		s := g.keep(old, &c.Servers[i], c)
+		st.servers[s.Name] = s
+		t, err := newTarget(c, base, st.basePath, "/s/"+s.Name+"/mcp", s.Title, s.Scopes, s)
+		if err != nil {
+			return kidoban.Wrap(kidoban.KindInternal, err, "the metadata of %s cannot be written", s.Name)
+		}
+		st.add(t)
+	}
+	if !c.NoAggregate {
+		t, err := newTarget(c, base, st.basePath, "/mcp", "", MinScopes, nil)
+		if err != nil {
+			return kidoban.Wrap(kidoban.KindInternal, err, "the metadata of the aggregate cannot be written")
+		}
+		st.add(t)
+		st.documents[prmPath] = t
+	}
+	g.state.Store(st)
+	g.retire(old, st)
+	return nil
+}
+
+func (st *state) add(t *target) {
+	st.targets[st.basePath+t.path] = t
+	st.documents[prmPath+st.basePath+t.path] = t
+}
+
+// Resources lists the audiences that the gateway protects.
+func (g *Gateway) Resources() []string {
+	st := g.state.Load()
+	var out []string
+	for _, t := range st.targets {
+		out = append(out, t.resource)
+	}
+	return out
+}
+
+// Paths tells whether the gateway answers a path.
+func (g *Gateway) Serves(path string) bool {
+	st := g.state.Load()
+	return st.targets[strings.TrimSuffix(path, "/")] != nil || st.documents[strings.TrimSuffix(path, "/")] != nil
+}
+
+// Close ends held conversations and processes. Requests under way are the http
+// server's to drain, before.
+func (g *Gateway) Close() error {
+	g.cancel()
+	g.bridges.close()
+	if st := g.state.Load(); st != nil {
+		for _, s := range st.servers {
+			s.close()
+		}
+	}
+	return nil
+}
+
+// call is one request with its connection.
+type call struct {
+	Call
+	r      *http.Request
+	w      http.ResponseWriter
+	st     *state
+	target *target
+	server *server
+	buf    *bytes.Buffer // holds the message; returned to the pool at the end
+	from   time.Time
+
+	unrecorded bool // counted by the journal instead of recorded
+
+	mode    byte     // of the session or state that came with the message; 0 without
+	session string   // the server's own session id, or a bridge's
+	upState wire.Raw // the server's own requestState
+}
+
+// ServeHTTP answers MCP endpoints and their metadata.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	st := g.state.Load()
+	path := strings.TrimSuffix(r.URL.EscapedPath(), "/")
+	if t := st.documents[path]; t != nil {
+		t.serveMetadata(w, r)
+		return
+	}
+	t := st.targets[path]
+	if t == nil {
+		http.Error(w, "There is no MCP server at this path.", http.StatusNotFound)
+		return
+	}
+	c := &call{r: r, w: w, st: st, target: t, server: t.server}
+	g.open(c)
+	defer g.close(c)
+	if refusal := g.serve(st, c); refusal != nil {
+		g.refuse(c, refusal)
+	}
+}
+
+// serve is the way of a call. Each step ends it with a refusal or lets it go on.
+func (g *Gateway) serve(st *state, c *call) *Refusal {
+	if j := g.deps.Journal; j != nil && j.Full() {
+		c.unrecorded = true
+		return &Refusal{Status: http.StatusServiceUnavailable, Rule: "journal", Retry: 5, Say: "The gateway cannot record calls at present and accepts none. Try again later."}
+	}
+	if refusal := st.front.check(c.r); refusal != nil {
+		return refusal
+	}
+	if c.r.Method == http.MethodOptions {
+		st.front.preflight(c.w, c.r)
+		return nil
+	}
+	st.front.cors(c.w, c.r)
+	if refusal := g.identify(st, c); refusal != nil {
+		return refusal
+	}
+	leave, refusal := g.places.take(st.config, c.Caller.User)
+	if refusal != nil {
+		return refusal
+	}
+	defer leave()
+	switch c.r.Method {
+	case http.MethodPost:
+	case http.MethodGet:
+		return g.listen(st, c)
+	case http.MethodDelete:
+		return g.end(st, c)
+	default:
+		c.w.Header().Set("Allow", "POST, GET, DELETE")
+		return refuse(http.StatusMethodNotAllowed, 0, "method", "Send messages with POST.")
+	}
+	for _, step := range [...]func(*state, *call) *Refusal{
+		g.read,    // one strict reading
+		g.meter,   // rates
+		g.route,   // which server, which session
+		g.judge,   // policy, pins, arguments, approval
+		g.forward, // account, relay, results guarded
+	} {
+		if refusal := step(st, c); refusal != nil {
+			return refusal
+		}
+	}
+	return nil
+}
+
+// open begins a call and its record.
+func (g *Gateway) open(c *call) {
+	var id [10]byte
+	_, _ = io.ReadFull(g.deps.Rand, id[:]) // an id is for finding, not for secrecy
+	c.from = g.deps.Now()
+	c.Call.At, c.Call.ID = c.from, base32.StdEncoding.EncodeToString(id[:])
+	c.Address = g.deps.Address(c.r)
+	c.rec.Status = http.StatusOK
+	if c.server != nil {
+		c.Server = c.server.Name
+	}
+	c.w.Header().Set("X-Request-Id", c.ID)
+}
+
+// refuse answers and notes why.
+func (g *Gateway) refuse(c *call, r *Refusal) {
+	c.rec.Status, c.rec.Decision, c.rec.Rule = r.Status, "refused", r.Rule
+	if r.Cause != nil {
+		g.deps.Log.Info("refused", "request", c.ID, "rule", r.Rule, "cause", r.Cause)
+	}
+	challenge := ""
+	if !c.st.config.Open {
+		challenge = c.target.wwwAuthenticate(r)
+	}
+	r.write(c.w, c.Message.ID, challenge)
+}
+
+// close ends the record. A record that cannot be kept is waited for: the call's
+// answer is out, but its connection takes no next one before it is written.
+func (g *Gateway) close(c *call) {
+	if c.buf != nil && c.buf.Cap() <= 256<<10 {
+		g.buffers.Put(c.buf)
+	}
+	if g.deps.Journal == nil || c.unrecorded {
+		return
+	}
+	r := &c.rec
+	r.ID, r.At, r.Address = c.ID, c.from, c.Address
+	r.User, r.Client, r.Grant, r.Server = c.Caller.User, c.Caller.Client, c.Caller.Grant, c.Server
+	r.Era = string(c.Era)
+	r.Micros = g.deps.Now().Sub(c.from).Microseconds()
+	if r.Decision == "" {
+		r.Decision = "allowed"
+	}
+	g.deps.Journal.Append(c.r.Context(), *r)
+}
+
+// identify finds the caller (RS-04) and whether its scopes reach this server.
+func (g *Gateway) identify(st *state, c *call) *Refusal {
+	if st.config.Open {
+		return nil
+	}
+	caller, refusal := st.verifier.verify(c.r.Context(), c.r, c.target)
+	if refusal != nil {
+		return refusal
+	}
+	c.Caller = caller
+	if !st.allows(caller.Scopes, c.target.scopes) {
+		return insufficient("scope:server", c.target.scopes)
+	}
+	return nil
+}
+
+// insufficient is the 403 of RS-08: all scopes of the operation in one challenge.
+func insufficient(rule string, scopes []string) *Refusal {
+	return &Refusal{Status: http.StatusForbidden, Rule: rule, Error: "insufficient_scope", Scopes: scopes,
+		Say: "The access token lacks the scope for this. Ask for: " + strings.Join(scopes, " ")}
+}
+
+// meter charges the rates of user, client, server and tool.
+func (g *Gateway) meter(st *state, c *call) *Refusal {
+	l := st.config.Limits
+	var asks [4]limit.Ask
+	n := 0
+	ask := func(lim limit.Limit, key string) { asks[n] = limit.Ask{Limit: lim, Key: key, Cost: 1}; n++ }
+	if st.config.Open {
+		return nil
+	}
+	ask(l.CallPerUser, c.Caller.User)
+	ask(l.CallPerClient, c.Caller.Client+"\x00"+c.Caller.User)
+	if c.server != nil {
+		ask(l.CallPerServer, c.Server)
+	}
+	if c.Message.Method == wire.MethodToolsCall {
+		ask(l.CallPerTool, limit.Key(c.Caller.User, c.Server, c.Params.Name))
+	}
+	d := g.limits.Allow(asks[:n]...)
+	if d.Allowed {
+		return nil
+	}
+	return &Refusal{Status: http.StatusTooManyRequests, RPC: wire.CodeInvalidRequest, Rule: "rate", Retry: d.RetrySeconds(), Say: "Too many calls. Wait and try again."}
+}
+
+// judge asks the guards in their order.
+func (g *Gateway) judge(st *state, c *call) *Refusal {
+	if c.Message.Kind != wire.Request || c.server == nil {
+		return nil
+	}
+	ctx, d := c.r.Context(), g.deps.Guards
+	if c.Message.Method == wire.MethodToolsCall {
+		c.Tool = c.server.catalog.tool(c.accountKey(), c.Params.Name)
+	}
+	if refusal := g.scoped(st, c); refusal != nil {
+		return refusal
+	}
+	if d.Policy != nil {
+		if refusal := d.Policy.Decide(ctx, &c.Call); refusal != nil {
+			return refusal
+		}
+	}
+	if d.Pins != nil {
+		if refusal := d.Pins.Check(ctx, &c.Call); refusal != nil {
+			return refusal
+		}
+	}
+	if d.Arguments != nil {
+		params, refusal := d.Arguments.Guard(ctx, &c.Call)
+		if refusal != nil {
+			return refusal
+		}
+		if params != nil {
+			c.Message.Params = params
+		}
+	}
+	if d.Approval != nil {
+		return d.Approval.Await(ctx, &c.Call)
+	}
+	return nil
+}
+
+// places bounds calls and streams under way.
+type places struct {
+	mu   sync.Mutex
+	all  int
+	user map[string]int
+}
+
+func (p *places) take(c Config, user string) (leave func(), refusal *Refusal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all >= c.MaxCalls || !c.Open && p.user[user] >= c.MaxPerUser {
+		return nil, &Refusal{Status: http.StatusServiceUnavailable, Rule: "places", Retry: 5, Say: "Too many calls and streams are open at once. Close some and try again."}
+	}
+	p.all++
+	p.user[user]++
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.all--
+		if p.user[user]--; p.user[user] == 0 {
+			delete(p.user, user)
+		}
+	}, nil
+}
+
+// connectionAddress is the peer of the connection.
+func connectionAddress(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}

@@ -1,0 +1,154 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// read reads the body of a POST: one message, strictly, and decides its era.
+func (g *Gateway) read(st *state, c *call) *Refusal {
+	mt, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	if err != nil || mt != "application/json" {
+		return refuse(http.StatusUnsupportedMediaType, 0, "content_type", "Send the message as application/json.")
+	}
+	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		return refuse(http.StatusUnsupportedMediaType, 0, "content_encoding", "Send the message without content encoding.")
+	}
+	c.buf = g.buffers.Get().(*bytes.Buffer)
+	c.buf.Reset()
+	if _, err := c.buf.ReadFrom(io.LimitReader(c.r.Body, int64(st.config.MaxRequest)+1)); err != nil {
+		return refuse(http.StatusBadRequest, wire.CodeParse, "body", "The message did not arrive whole.").because(err)
+	}
+	m, err := st.requests.Read(c.buf.Bytes())
+	if err != nil {
+		return ofWire(err, http.StatusBadRequest)
+	}
+	c.Message = m
+	if m.Params != nil {
+		if c.Params, err = wire.PeekParams(m.Params); err != nil {
+			return ofWire(err, http.StatusBadRequest)
+		}
+	}
+	c.rec.Method, c.rec.Name = m.Method, c.Params.Name
+	if c.Params.Name == "" {
+		c.rec.Name = c.Params.URI
+	}
+	return c.era()
+}
+
+// era decides which rules hold, and holds the message to them. A message is
+// modern when its header or its body says so (mcp-authorization 3.8, 1).
+func (c *call) era() *Refusal {
+	versions := c.r.Header.Values(wire.HeaderVersion)
+	if len(versions) > 1 {
+		return refuse(http.StatusBadRequest, wire.CodeHeaderMismatch, "wire:header_mismatch", "The header MCP-Protocol-Version is there more than once.")
+	}
+	header := ""
+	if len(versions) == 1 {
+		header = strings.TrimSpace(versions[0])
+	}
+	if era, _ := wire.EraOf(header); era != wire.Modern && !wire.HasModernMeta(c.Message.Params) {
+		return c.legacy(header)
+	}
+	return c.modern(header)
+}
+
+func (c *call) legacy(header string) *Refusal {
+	c.Era, c.Version = wire.Legacy, header
+	if header == "" {
+		c.Version = wire.Rev20250326 // TR-20
+		return nil
+	}
+	if c.Message.Method == wire.MethodInitialize {
+		return nil // negotiates in the body
+	}
+	if _, known := wire.EraOf(header); !known {
+		return refuse(http.StatusBadRequest, wire.CodeInvalidRequest, "version", "This protocol version is not supported.")
+	}
+	return nil
+}
+
+// modern applies TR-03…TR-10 to a request or notification.
+func (c *call) modern(header string) *Refusal {
+	c.Era, c.Version = wire.Modern, c.Params.ProtocolVersion
+	switch c.Message.Kind {
+	case wire.Request:
+	case wire.Notification:
+		c.Version = header
+		return nil
+	default:
+		return refuse(http.StatusBadRequest, wire.CodeInvalidRequest, "modern:reply", "In this protocol version a client sends requests only.")
+	}
+	if c.Params.ProtocolVersion == "" {
+		return refuse(http.StatusBadRequest, wire.CodeInvalidParams, "modern:meta", "The request lacks "+wire.MetaProtocolVersion+" in _meta.")
+	}
+	if header != c.Params.ProtocolVersion {
+		return refuse(http.StatusBadRequest, wire.CodeHeaderMismatch, "wire:header_mismatch", "The header MCP-Protocol-Version differs from the body.")
+	}
+	if era, known := wire.EraOf(c.Params.ProtocolVersion); era != wire.Modern || !known {
+		r := refuse(http.StatusBadRequest, wire.CodeUnsupportedVersion, "version", "Unsupported protocol version")
+		r.Data = versionsData(c.Params.ProtocolVersion)
+		return r
+	}
+	if c.Params.Capabilities == nil {
+		return refuse(http.StatusBadRequest, wire.CodeInvalidParams, "modern:meta", "The request lacks "+wire.MetaClientCapabilities+" in _meta.")
+	}
+	if err := wire.CheckMirror(mirrored(c.r.Header), c.Message.Method, c.Params, nil); err != nil {
+		return ofWire(err, http.StatusBadRequest)
+	}
+	return nil
+}
+
+// versionsData is what goes with -32022.
+func versionsData(requested string) wire.Raw {
+	list := wire.Raw{'['}
+	for i, v := range modernVersions() {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = wire.AppendQuote(list, v)
+	}
+	d := wire.SetMember(wire.Raw("{}"), "supported", append(list, ']'))
+	return wire.SetMember(d, "requested", wire.Quote(requested))
+}
+
+func modernVersions() []string {
+	return slices.DeleteFunc(wire.Revisions(), func(v string) bool { e, _ := wire.EraOf(v); return e != wire.Modern })
+}
+
+// mirrored are the header fields that mirror a message, as wire judges them.
+func mirrored(h http.Header) kidoban.Fields {
+	var out kidoban.Fields
+	for name, values := range h {
+		if len(name) > 4 && strings.EqualFold(name[:4], "mcp-") {
+			for _, v := range values {
+				out = append(out, kidoban.Field{Name: name, Value: v})
+			}
+		}
+	}
+	return out
+}
+
+var errTooLong = errors.New("the answer is longer than the bound")
+
+// readAll reads at most max bytes; more is an error.
+func readAll(r io.Reader, max int, sizeHint int64) ([]byte, error) {
+	buf := bytes.NewBuffer(make([]byte, 0, min(max, int(clamp(sizeHint, 512, 1<<20))+bytes.MinRead)))
+	if _, err := buf.ReadFrom(io.LimitReader(r, int64(max)+1)); err != nil {
+		return nil, err
+	}
+	if buf.Len() > max {
+		return nil, errTooLong
+	}
+	return buf.Bytes(), nil
+}
+
+func clamp(v, lo, hi int64) int64 { return max(lo, min(v, hi)) }

@@ -1,0 +1,48 @@
+package gateway
+
+import (
+	"slices"
+
+	"github.com/kidoban/kidoban/wire"
+)
+
+// Class is how far a tool reaches, as far as its own annotations tell. They are
+// the server's word (CL-17): they can make a call need more scope, and less
+// only down to reading.
+type Class string
+
+// The classes of tools.
+const (
+	Reads       Class = "read"
+	Writes      Class = "write"
+	Destructive Class = "destroy"
+)
+
+// ClassOf reads a tool's annotations. A tool that says nothing, or was never
+// listed, writes.
+func ClassOf(tool wire.Raw) Class {
+	hint := func(name string) string {
+		v, _ := wire.Lookup(tool, "annotations", name)
+		return string(v)
+	}
+	switch {
+	case hint("readOnlyHint") == "true":
+		return Reads
+	case hint("destructiveHint") == "true":
+		return Destructive
+	}
+	return Writes
+}
+
+// scoped asks for the scope of the tool's class, for servers that use the
+// gateway's own scopes (E30, RS-08).
+func (g *Gateway) scoped(st *state, c *call) *Refusal {
+	if st.config.Open || c.Message.Method != wire.MethodToolsCall || !slices.Equal(c.server.Scopes, MinScopes) {
+		return nil
+	}
+	want := "mcp:" + string(ClassOf(c.Tool))
+	if st.allows(c.Caller.Scopes, []string{want}) {
+		return nil
+	}
+	return insufficient("scope:"+want, []string{want})
+}

@@ -1,0 +1,80 @@
+package gateway
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"io"
+	"time"
+
+	"github.com/kidoban/kidoban"
+)
+
+// sealer wraps what a client carries for us between requests: the server's
+// session id, the server's requestState. Sealed under AES-256-GCM and bound, as
+// associated data, to whom and what it was made for, it opens for nobody else
+// (RS-14, TR-17, E07, E08, E37). Possession of it is never a credential: the
+// token is judged first, every time.
+type sealer struct {
+	aead cipher.AEAD
+	rand io.Reader
+	now  func() time.Time
+}
+
+func newSealer(key []byte, rand io.Reader, now func() time.Time) (*sealer, error) {
+	if len(key) != 32 {
+		return nil, kidoban.Errorf(kidoban.KindUsage, "the key for sessions must have 32 bytes")
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the key for sessions cannot be used")
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the key for sessions cannot be used")
+	}
+	return &sealer{aead: aead, rand: rand, now: now}, nil
+}
+
+// binding hashes the parts that something is sealed for; parts cannot run into
+// each other.
+func binding(parts ...string) []byte {
+	h := sha256.New()
+	for _, p := range parts {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
+		h.Write(n[:])
+		io.WriteString(h, p)
+	}
+	return h.Sum(nil)
+}
+
+// seal returns plain in a form of visible ASCII that opens until life is over.
+func (s *sealer) seal(plain, bound []byte, life time.Duration) (string, error) {
+	nonce := make([]byte, s.aead.NonceSize(), s.aead.NonceSize()+8+len(plain)+s.aead.Overhead())
+	if _, err := io.ReadFull(s.rand, nonce); err != nil {
+		return "", kidoban.Wrap(kidoban.KindInternal, err, "no randomness")
+	}
+	text := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(plain)), uint64(s.now().Add(life).Unix()))
+	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nonce, nonce, append(text, plain...), bound)), nil
+}
+
+// open undoes seal; ok is false for whatever was not sealed here for the same
+// binding, or has expired.
+func (s *sealer) open(sealed string, bound []byte) (plain []byte, ok bool) {
+	if len(sealed) > 96<<10 {
+		return nil, false
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
+	if err != nil || len(raw) < s.aead.NonceSize() {
+		return nil, false
+	}
+	n := s.aead.NonceSize()
+	text, err := s.aead.Open(nil, raw[:n], raw[n:], bound)
+	if err != nil || len(text) < 8 || s.now().Unix() >= int64(binary.BigEndian.Uint64(text)) {
+		return nil, false
+	}
+	return text[8:], true
+}

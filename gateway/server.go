@@ -1,0 +1,227 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// server is one upstream with what is known of it.
+type server struct {
+	Server
+	url     *url.URL
+	http    *http.Transport // nil for stdio
+	breaker breaker
+	catalog catalog
+	eras    eras
+}
+
+// keep returns the running server of the old state when its config is the same.
+func (g *Gateway) keep(old *state, s *Server, c Config) *server {
+	if old != nil {
+		if have := old.servers[s.Name]; have != nil && reflect.DeepEqual(have.Server, *s) {
+			return have
+		}
+	}
+	n := &server{Server: *s}
+	n.catalog.tools = map[string]map[string]wire.Raw{}
+	if s.URL != "" {
+		n.url, _ = url.Parse(s.URL) // judged by Validate
+		n.http = outbound.Relay(n.url.Scheme == "http", outbound.RelayOptions{Lab: s.Loopback, Private: s.Private, RootCAs: s.RootCAs, MaxIdle: 256})
+	}
+	n.eras.fixed = wire.Era(s.Era)
+	return n
+}
+
+// retire closes the servers that a new state no longer has.
+func (g *Gateway) retire(old, now *state) {
+	if old == nil {
+		return
+	}
+	for name, s := range old.servers {
+		if now.servers[name] != s {
+			s.close()
+			g.bridges.drop(s)
+		}
+	}
+}
+
+func (s *server) close() {
+	if s.http != nil {
+		s.http.CloseIdleConnections()
+	}
+}
+
+// accountKey tells whose view of the server this is: views are shared only where
+// all users come with the same account (E31).
+func (c *call) accountKey() string {
+	if c.server != nil && c.server.Account == AccountUser {
+		return c.Caller.User
+	}
+	return ""
+}
+
+// breaker keeps a dead server from being asked, and its callers from waiting
+// (G-PX3). After five failures in a row it opens for one second, then twice as
+// long each time up to a minute; one call at a time may try in between.
+type breaker struct {
+	mu     sync.Mutex
+	fails  int
+	until  time.Time
+	trying bool
+}
+
+const (
+	breakerFails = 5
+	breakerMax   = time.Minute
+)
+
+// enter tells whether a call may be made; retry is how long to wait otherwise.
+func (b *breaker) enter(now time.Time) (ok bool, retry time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.fails < breakerFails:
+		return true, 0
+	case now.Before(b.until):
+		return false, b.until.Sub(now)
+	case b.trying:
+		return false, time.Second
+	}
+	b.trying = true
+	return true, 0
+}
+
+// done notes how a call went. A caller that left early says nothing of the server.
+func (b *breaker) done(now time.Time, failed, unknown bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trying = false
+	switch {
+	case unknown:
+	case !failed:
+		b.fails = 0
+	default:
+		b.fails++
+		if b.fails >= breakerFails {
+			wait := time.Second << min(b.fails-breakerFails, 6)
+			b.until = now.Add(min(wait, breakerMax))
+		}
+	}
+}
+
+// catalog remembers the tools that a server listed, by whose view it was.
+type catalog struct {
+	mu    sync.RWMutex
+	tools map[string]map[string]wire.Raw // account key → tool → definition; guarded by mu
+}
+
+const (
+	maxViews = 512    // users remembered per server
+	maxTools = 10_000 // tools remembered per view
+)
+
+func (k *catalog) tool(view, name string) wire.Raw {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.tools[view][name]
+}
+
+// learn takes the definitions of one page; the first page forgets the old ones.
+func (k *catalog) learn(view string, first bool, result wire.Raw) {
+	list, ok := wire.Lookup(result, "tools")
+	if !ok {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, have := k.tools[view]; !have && len(k.tools) >= maxViews {
+		for other := range k.tools {
+			delete(k.tools, other)
+			break
+		}
+	}
+	page := map[string]wire.Raw{}
+	if old := k.tools[view]; !first {
+		for n, d := range old {
+			page[n] = d
+		}
+	}
+	wire.Elements(list, func(def wire.Raw) bool {
+		if name := wire.LookupString(def, "name"); name != "" && len(page) < maxTools {
+			if old, same := k.tools[view][name]; same && string(old) == string(def) {
+				page[name] = old
+			} else {
+				page[name] = slices.Clone(def)
+			}
+		}
+		return true
+	})
+	k.tools[view] = page
+}
+
+// eras is what is known of the revisions a server speaks.
+type eras struct {
+	fixed wire.Era
+
+	mu     sync.Mutex
+	modern bool // guarded by mu
+	legacy bool // guarded by mu
+	at     time.Time
+}
+
+// erasLife is how long an observation is believed.
+const erasLife = 10 * time.Minute
+
+// known returns what the server speaks; ok is false when it must be found out.
+func (e *eras) known(now time.Time) (modern, legacy, ok bool) {
+	if e.fixed != "" {
+		return e.fixed == wire.Modern, e.fixed == wire.Legacy, true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.modern, e.legacy, !e.at.IsZero() && now.Sub(e.at) < erasLife
+}
+
+func (e *eras) learn(now time.Time, modern, legacy bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.modern, e.legacy, e.at = modern, legacy, now
+}
+
+// forget makes the next call find out again.
+func (e *eras) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.at = time.Time{}
+}
+
+// credential fetches the headers of the caller's account at the server.
+func (g *Gateway) credential(ctx context.Context, c *call, renew bool) ([]Header, *Refusal) {
+	if c.server.Account == "" {
+		return nil, nil
+	}
+	if g.deps.Accounts == nil {
+		return nil, refuse(http.StatusBadGateway, wire.CodeInternal, "account", "The gateway has no account at this server. Ask its operator.")
+	}
+	user := c.Caller.User
+	if c.server.Account == AccountShared {
+		user = ""
+	}
+	h, err := g.deps.Accounts.Credential(ctx, user, c.server.Name, renew)
+	switch {
+	case err == nil:
+		return h, nil
+	case kidoban.KindOf(err) == kidoban.KindNotFound:
+		return nil, g.connect(c).because(err)
+	}
+	return nil, (&Refusal{Status: http.StatusBadGateway, RPC: wire.CodeInternal, Rule: "account:unusable", Say: "The account at this server cannot be used just now. Try again, or connect it anew."}).because(err)
+}
