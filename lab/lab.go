@@ -33,6 +33,12 @@ type Options struct {
 	LoopbackDocuments bool
 	// RegistrationsPerHour bounds registration requests per address; 0 is 20.
 	RegistrationsPerHour int
+	// Depth is how often the deep-chain profile redirects before it validates: 1 to
+	// 18, 0 is 8. One redirect more leads to the page, so that 20 hops are enough.
+	Depth int
+	// Noise chooses the unrelated OAuth traffic of the noise profile: 1 to 11, 0 is
+	// the detour over an analytics host.
+	Noise int
 
 	Now  func() time.Time // nil is time.Now
 	Rand io.Reader        // nil is crypto/rand
@@ -144,6 +150,15 @@ func (o *Options) complete() error {
 	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
 		return kidoban.Errorf(kidoban.KindUsage, "%q is not a loopback address: a lab is weak on purpose and listens on loopback only, for example 127.0.0.1:0", host)
 	}
+	if o.Depth < 0 || o.Depth > maxDepthHops {
+		return kidoban.Errorf(kidoban.KindUsage, "a deep chain of %d redirects is not possible; choose 1 to %d", o.Depth, maxDepthHops)
+	}
+	if o.Noise < 0 || o.Noise > len(noises()) {
+		return kidoban.Errorf(kidoban.KindUsage, "there is no noise %d; choose 1 to %d", o.Noise, len(noises()))
+	}
+	if o.Depth == 0 {
+		o.Depth = deepHops
+	}
 	if o.RegistrationsPerHour == 0 {
 		o.RegistrationsPerHour = 20
 	}
@@ -172,10 +187,7 @@ func (l *Lab) throw(keys []string) error {
 		}
 		l.flaws[s.Key] = true
 		l.Flaws = append(l.Flaws, s.Key)
-		l.opt.Upstream = l.opt.Upstream || s.Needs.Upstream
-		l.opt.JWT = l.opt.JWT || s.Needs.JWT
-		l.opt.TLS = l.opt.TLS || s.Needs.TLS
-		l.opt.LoopbackDocuments = l.opt.LoopbackDocuments || s.Needs.Documents
+		s.Needs.apply(&l.opt)
 		if err := l.throw(s.Needs.Flaws); err != nil {
 			return err
 		}

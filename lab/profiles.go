@@ -10,8 +10,11 @@ import (
 	"strings"
 )
 
-// deepHops is the number of redirects of the deep-chain profile.
-const deepHops = 8
+// Numbers of redirects of the deep-chain profile: without a choice, and at most.
+const (
+	deepHops     = 8
+	maxDepthHops = 18
+)
 
 // sealStep carries the request and the number of the hop through the chain, with a
 // MAC so that nobody shortens it.
@@ -45,7 +48,7 @@ func (l *Lab) step(w http.ResponseWriter, r *http.Request) {
 		l.errorPage(w, http.StatusBadRequest, "invalid_request", "This step does not belong to a login.")
 		return
 	}
-	if s.N < deepHops {
+	if s.N < l.opt.Depth {
 		l.redirect(w, r, l.asPath+"/step?"+url.Values{"s": {l.sealStep(s.N+1, s.Q)}}.Encode())
 		return
 	}
@@ -80,35 +83,6 @@ func (l *Lab) script(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
 	w.Write([]byte(`var r=document.getElementById("root"),b=document.createElement("button");b.textContent="Continue to the lab";` +
 		`b.onclick=function(){location.replace("` + l.asPath + `/step?spa=1&"+location.search.slice(1))};r.appendChild(b);` + "\n"))
-}
-
-// viaNoise sends the browser through the analytics host once, which comes back with
-// a marker. The marker is no secret: whoever sets it only spares himself the noise.
-func (l *Lab) viaNoise(r *http.Request, raw string) (string, bool) {
-	if rest, ok := strings.CutSuffix(raw, "&_seen=1"); ok {
-		r.URL.RawQuery = rest
-		return "", false
-	}
-	back := l.Issuer + "/authorize?" + raw + "&_seen=1"
-	q := url.Values{
-		"response_type": {"code"}, "client_id": {"analytics-" + l.random(6)}, "redirect_uri": {back}, "state": {"1"}, "scope": {"openid email"},
-	}
-	return l.noise + "/o/oauth2/v2/collect?" + q.Encode(), true
-}
-
-// noiseHandler is the analytics host: OAuth-looking traffic that has nothing to do
-// with the login, with everything a hasty reader would call a flaw.
-func (l *Lab) noiseHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		back := r.URL.Query().Get("redirect_uri")
-		if r.URL.Path == "/o/oauth2/v2/collect" && strings.HasPrefix(back, l.Issuer+"/authorize?") {
-			w.Header().Set("Location", back)
-			w.WriteHeader(http.StatusFound)
-			return
-		}
-		w.Header().Set("Content-Type", "image/gif")
-		w.Write([]byte("GIF89a\x01\x00\x01\x00\x00\x00\x00;"))
-	})
 }
 
 // cloudPath is the path of the cloud client's callback.

@@ -17,6 +17,10 @@ type Switch struct {
 	Chains []string     // ids of the attack chains the findings make
 	Needs  Needs        // what the switch forces on the lab
 	Eras   []string     // eras in which the flaw exists; empty means all
+
+	// Authorize tells that the finding is decided by what /authorize and the pages
+	// behind it answer; see Undecided.
+	Authorize bool
 }
 
 // Needs is what a switch forces on the lab it is thrown in: a flaw of the
@@ -27,6 +31,9 @@ type Needs struct {
 	TLS       bool     `json:"tls,omitempty"`
 	Documents bool     `json:"documents,omitempty"` // loopback client documents, for a canary on loopback
 	Flaws     []string `json:"flaws,omitempty"`     // flaws without which this one cannot be reached
+	// RootIssuer forbids a path in the issuer: without other hints, clients look for
+	// the authorization server at the root of the MCP server's origin.
+	RootIssuer bool `json:"rootIssuer,omitempty"`
 }
 
 // Switches returns every switch in catalogue order.
@@ -51,6 +58,7 @@ func Switches() []Switch {
 		if s.Expect == nil {
 			s.Expect = append(slices.Clone(s.Needs.Flaws), s.Key)
 		}
+		s.Chains, s.Authorize = chainsOf(s.Expect), decidedAtAuthorize(s.Key)
 	}
 	sort.SliceStable(all, func(i, j int) bool { return order[all[i].Key] < order[all[j].Key] })
 	return all
@@ -84,10 +92,10 @@ const (
 //
 //	plain          validates a request before it shows a login
 //	login-first    shows a login before it validates anything
-//	deep-chain     redirects eight times before it validates
+//	deep-chain     redirects Options.Depth times before it validates
 //	spa-consent    answers with a page that is nothing without its script
 //	cdn-challenge  a content network stands before /authorize and asks for proof of a browser
-//	noise          unrelated OAuth traffic of analytics runs through the same browser
+//	noise          unrelated OAuth traffic of the kind Options.Noise runs through the same browser
 func Profiles() []string {
 	return []string{profilePlain, profileLogin, profileDeep, profileSPA, profileChallenge, profileNoise}
 }
