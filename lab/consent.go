@@ -173,7 +173,7 @@ func (l *Lab) rememberConsent(r *http.Request, t *txn) {
 	b := l.st.browsers[id]
 	if b == nil {
 		b = &browser{consents: map[string]bool{}, created: l.now()}
-		l.st.browsers[id] = b
+		put(l.st.browsers, id, b)
 	}
 	b.consents[key] = true
 }

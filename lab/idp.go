@@ -121,7 +121,7 @@ func (l *Lab) idpLogin(w http.ResponseWriter, r *http.Request) {
 	cookie := l.random(32)
 	l.mu.Lock()
 	delete(l.idp.requests, id)
-	l.idp.sessions[cookie] = user
+	put(l.idp.sessions, cookie, user)
 	l.idp.consents[user+" "+upstreamClient] = true
 	l.mu.Unlock()
 	http.SetCookie(w, &http.Cookie{Name: "__Host-idp", Value: cookie, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
@@ -135,7 +135,7 @@ func (l *Lab) idpFinish(w http.ResponseWriter, r *http.Request, q url.Values, us
 		challenge = "plain " + challenge
 	}
 	l.mu.Lock()
-	l.idp.codes[value] = &idpCode{user: user, challenge: challenge, redirect: q.Get("redirect_uri"), nonce: q.Get("nonce"), at: l.now()}
+	put(l.idp.codes, value, &idpCode{user: user, challenge: challenge, redirect: q.Get("redirect_uri"), nonce: q.Get("nonce"), at: l.now()})
 	l.mu.Unlock()
 	out := url.Values{"code": {value}, "iss": {l.UpstreamURL}}
 	if s := q.Get("state"); s != "" {
@@ -167,7 +167,7 @@ func (l *Lab) idpToken(w http.ResponseWriter, r *http.Request) {
 	}
 	k.used = true
 	token := "idp-" + l.random(32)
-	l.idp.tokens[token] = k.user
+	put(l.idp.tokens, token, k.user)
 	writeJSON(w, http.StatusOK, map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 3600, "sub": k.user, "nonce": k.nonce})
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kidoban/kidoban"
 )
@@ -214,5 +215,80 @@ func TestLogAndUsage(t *testing.T) {
 	}
 	if _, err := Start(t.Context(), Options{Flaws: []string{"f5a"}}); err == nil || !strings.Contains(err.Error(), "F5-a") {
 		t.Errorf("the nearest names are missing: %v", err)
+	}
+}
+
+// TestStreamEra shows the two-endpoint transport in its safe form.
+func TestStreamEra(t *testing.T) {
+	b := newAgent(t, startLab(t, Options{Era: eraSSE}))
+	_, tok := b.login("alice", nil)
+	if !b.overStream(str(tok, "access_token")) || b.overStream("") {
+		t.Error("the stream must open with the token and without not")
+	}
+}
+
+// TestLockout shows that guessing passwords ends soon, and not for good.
+func TestLockout(t *testing.T) {
+	b := newAgent(t, startLab(t, Options{}))
+	page := b.get(b.l.base + b.authorize(b.request(b.client(nil))).header.Get("Location"))
+	f := fields(page.body)
+	f.Set("username", "alice")
+	for i := range 6 {
+		f.Set("password", "wrong")
+		if i == 5 {
+			f.Set("password", "alice-lab-password")
+		}
+		want := http.StatusUnauthorized
+		if i >= 4 {
+			want = http.StatusTooManyRequests
+		}
+		if a := b.form(b.l.Issuer+"/login", f); a.status != want {
+			t.Errorf("try %d: %d", i+1, a.status)
+		}
+	}
+}
+
+// TestSecondFactor logs in as the person with an authenticator.
+func TestSecondFactor(t *testing.T) {
+	l := startLab(t, Options{})
+	b := newAgent(t, l)
+	page := b.get(l.base + b.authorize(b.request(b.client(nil))).header.Get("Location"))
+	f := fields(page.body)
+	f.Set("username", "carol")
+	f.Set("password", "carol-lab-password")
+	if a := b.form(l.Issuer+"/login", f); a.status != http.StatusUnauthorized {
+		t.Errorf("without the code: %d", a.status)
+	}
+	f.Set("totp", TOTP(l.Accounts[2].TOTP, time.Now()))
+	if a := b.form(l.Issuer+"/login", f); a.status != http.StatusSeeOther {
+		t.Errorf("with the code: %d", a.status)
+	}
+}
+
+// TestTOTP checks the numbers of RFC 6238 appendix B, cut to six digits.
+func TestTOTP(t *testing.T) {
+	const secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+	for at, want := range map[int64]string{59: "287082", 1111111109: "081804", 1234567890: "005924", 20000000000: "353130"} {
+		if got := TOTP(secret, time.Unix(at, 0)); got != want {
+			t.Errorf("%d: %s, want %s", at, got, want)
+		}
+	}
+}
+
+// TestErrorsAfterApproval holds the rule for redirecting: nothing is sent to an
+// address nobody has vetted before somebody has agreed, and a refusal is not sent
+// there either.
+func TestErrorsAfterApproval(t *testing.T) {
+	b := newAgent(t, startLab(t, Options{Flaws: []string{"F1-a"}}))
+	v := with(b.request(b.client(map[string]any{"redirect_uris": []string{foreign}})), "redirect_uri", foreign)
+	if a := b.authorize(with(url.Values(v), "scope", "kidoban_invalid")); a.status != http.StatusBadRequest || a.header.Get("Location") != "" {
+		t.Errorf("invalid scope: %d %s", a.status, a.header.Get("Location"))
+	}
+	v.Set("scope", scopeRead)
+	if a, _ := b.follow(b.authorize(v), "alice", "deny"); a.header.Get("Location") != "" {
+		t.Errorf("deny: %s", a.header.Get("Location"))
+	}
+	if to := b.authorizeAndGo(v); !strings.HasPrefix(to, foreign+"?code=") {
+		t.Errorf("approve: %q", to)
 	}
 }

@@ -123,6 +123,7 @@ func (l *Lab) serve(ctx context.Context, name string, ln net.Listener, h http.Ha
 	srv := &http.Server{
 		Handler:           l.logged(name, h),
 		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          log.New(io.Discard, "", 0), // broken handshakes are what the probes are for
@@ -205,14 +206,14 @@ type eitherListener struct {
 	conf *tls.Config
 }
 
-// Accept returns a connection that decides what it speaks on its first read, so
-// that a silent peer cannot stop the listener.
+// Accept returns a connection once it has said what it speaks. A silent peer holds
+// the next one up for a second, which one switch of a lab can afford.
 func (e *eitherListener) Accept() (net.Conn, error) {
 	c, err := e.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(time.Second))
 	br := bufio.NewReader(c)
 	first, _ := br.Peek(1)
 	c.SetReadDeadline(time.Time{})

@@ -54,7 +54,7 @@ func (l *Lab) login(w http.ResponseWriter, r *http.Request) {
 func (l *Lab) loggedIn(w http.ResponseWriter, r *http.Request, t *txn, user string) {
 	id := l.random(32)
 	l.mu.Lock()
-	l.st.browsers[id] = &browser{user: user, created: l.now(), consents: map[string]bool{}}
+	put(l.st.browsers, id, &browser{user: user, created: l.now(), consents: map[string]bool{}})
 	l.mu.Unlock()
 	l.setCookie(w, cookieSession, id)
 	if t.raw != "" {

@@ -38,9 +38,20 @@ func newState() state {
 	}
 }
 
-// maxEntries bounds each map of the state; a lab that is flooded refuses instead
-// of growing.
+// maxEntries bounds each map of the state: a lab that is flooded refuses or forgets
+// instead of growing.
 const maxEntries = 20_000
+
+// put stores v in a map of the state. A full map forgets some other entry.
+func put[V any](m map[string]V, k string, v V) {
+	for old := range m {
+		if len(m) < maxEntries {
+			break
+		}
+		delete(m, old)
+	}
+	m[k] = v
+}
 
 // client is a registered client. Registrations are immutable once stored: an
 // update stores a new value.

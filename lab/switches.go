@@ -121,7 +121,11 @@ func nearest(got string, names []string) []string {
 	}
 	var s []scored
 	for _, n := range names {
-		s = append(s, scored{n, distance(strings.ToLower(got), strings.ToLower(n))})
+		d := distance(strings.ToLower(got), strings.ToLower(n))
+		if got != "" && strings.HasPrefix(strings.ToLower(n), strings.ToLower(got)) {
+			d = 0 // a beginning is what people type
+		}
+		s = append(s, scored{n, d})
 	}
 	sort.SliceStable(s, func(i, j int) bool { return s[i].d < s[j].d })
 	var out []string

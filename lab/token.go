@@ -27,7 +27,7 @@ func (l *Lab) issueCode(t *txn) string {
 		resource: t.resource, user: t.user, expires: l.now().Add(l.codeTTL()),
 	}
 	c.value = l.newCode()
-	l.st.codes[c.value] = c
+	put(l.st.codes, c.value, c)
 	return c.value
 }
 
@@ -236,7 +236,7 @@ func (l *Lab) killGrant(id string) {
 // newGrant opens a grant. Lab.mu is held.
 func (l *Lab) newGrant() string {
 	g := &grant{id: l.random(16), created: l.now()}
-	l.st.grants[g.id] = g
+	put(l.st.grants, g.id, g)
 	return g.id
 }
 
@@ -251,7 +251,7 @@ func (l *Lab) issue(c *client, grantID, user, scope, resource string, withRefres
 		t.expires = l.now().Add(ttl)
 	}
 	t.value = l.newAccessToken(t)
-	l.st.tokens[t.value] = t
+	put(l.st.tokens, t.value, t)
 	answer := map[string]any{"access_token": t.value, "token_type": "Bearer", "scope": scope}
 	if ttl > 0 {
 		answer["expires_in"] = int(ttl / time.Second)
@@ -259,7 +259,7 @@ func (l *Lab) issue(c *client, grantID, user, scope, resource string, withRefres
 	if withRefresh && slices.Contains(c.grants, "refresh_token") {
 		rt := &token{refresh: true, clientID: c.id, user: user, scope: scope, resource: resource, grant: grantID, expires: l.now().Add(refreshTTL)}
 		rt.value = l.random(32)
-		l.st.tokens[rt.value] = rt
+		put(l.st.tokens, rt.value, rt)
 		answer["refresh_token"] = rt.value
 	}
 	if l.on("E24-g") {

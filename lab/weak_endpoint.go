@@ -358,9 +358,11 @@ func (l *Lab) tooManyTries(user string, wrong bool) bool {
 			recent = append(recent, t)
 		}
 	}
-	if wrong && len(l.st.wrong) < maxEntries {
+	if wrong {
 		recent = append(recent, l.now())
 	}
-	l.st.wrong[user] = recent
+	if len(user) <= 200 && len(recent) > 0 {
+		put(l.st.wrong, user, recent)
+	}
 	return len(recent) >= 5
 }

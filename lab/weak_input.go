@@ -28,7 +28,7 @@ func (l *Lab) weakSeal(plain []byte) (string, bool) {
 	raw := base64.RawURLEncoding.EncodeToString(plain)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.st.used["sealed "+raw] = true
+	put(l.st.used, "sealed "+raw, true)
 	return raw, true
 }
 
@@ -53,7 +53,7 @@ func (l *Lab) connectURL(handle, user string) string {
 	case l.on("E35-b"):
 		id := l.random(32)
 		l.mu.Lock()
-		l.st.browsers[id] = &browser{user: user, created: l.now(), consents: map[string]bool{}}
+		put(l.st.browsers, id, &browser{user: user, created: l.now(), consents: map[string]bool{}})
 		l.mu.Unlock()
 		q.Set("token", id)
 	}

@@ -131,6 +131,6 @@ func (l *Lab) idToken(t *token) string {
 	})
 	id := *t
 	id.value = raw
-	l.st.tokens[raw] = &id
+	put(l.st.tokens, raw, &id)
 	return raw
 }

@@ -21,14 +21,15 @@ func upstreamSwitches() []Switch {
 	open := Needs{Upstream: true, Flaws: []string{"E01-a"}}
 	nested := []string{"E01-a", "F4-0"}
 	up := Needs{Upstream: true}
+	routed := []string{"F4+L2"}
 	return []Switch{
 		{Key: "F3-a", Title: "The request to the upstream has no code_challenge.", Needs: open},
 		{Key: "F3-b", Title: "The request to the upstream has a plain code_challenge.", Needs: open},
 		{Key: "F4-0", Title: "The upstream state is readable JSON with the client's redirect URI in it; it is compared with the server's copy, so changing it is useless.", Needs: open},
-		{Key: "F4-1", Title: "The upstream state is JSON, and everything, an error included, is sent to the redirect URI in it.", Needs: open, Expect: append(nested[:2:2], "F4-1", "F4-2", "F4-3")},
+		{Key: "F4-1", Title: "The upstream state is JSON, and everything, an error included, is sent to the redirect URI in it.", Needs: open, Expect: append(nested[:2:2], "F4-1", "F4-2", "F4-3"), Chains: routed},
 		{Key: "F4-2", Title: "The upstream state is JSON; the code is redeemed upstream before its redirect URI is compared with the server's copy. Errors stay on a local page.", Needs: open, Expect: append(nested[:2:2], "F4-2")},
-		{Key: "F4-3", Title: "The upstream state is JSON; errors stay on a local page, a code is sent to the redirect URI in it.", Needs: open, Expect: append(nested[:2:2], "F4-2", "F4-3")},
-		{Key: "F4-4", Title: "The upstream state is a signed JWT whose signature nobody checks; everything is sent to the redirect URI in it.", Needs: open, Expect: []string{"E01-a", "F4-4"}},
+		{Key: "F4-3", Title: "The upstream state is JSON; errors stay on a local page, a code is sent to the redirect URI in it.", Needs: open, Expect: append(nested[:2:2], "F4-2", "F4-3"), Chains: routed},
+		{Key: "F4-4", Title: "The upstream state is a signed JWT whose signature nobody checks; everything is sent to the redirect URI in it.", Needs: open, Expect: []string{"E01-a", "F4-4"}, Chains: routed},
 		{Key: "F4-5", Title: "The upstream state is opaque and good more than once.", Needs: open},
 		{Key: "F8-a", Title: "The request to the upstream has no state; the callback is found by its cookie.", Needs: open},
 		{Key: "F8-b", Title: "The upstream state is the same every time; the callback is found by its cookie.", Needs: open},
