@@ -149,7 +149,8 @@ func plainName(name string) string {
 
 // secrets are the values masked so far, to find their echoes.
 type secrets struct {
-	list []string
+	list  []string
+	forms map[string][len(escapes)]string // of the secrets in list
 }
 
 // maxSecrets bounds the echoes looked for: the latest ones count.
@@ -162,6 +163,7 @@ func (k *secrets) learn(s string) {
 		return
 	}
 	if len(k.list) >= maxSecrets {
+		delete(k.forms, k.list[0])
 		k.list = slices.Delete(k.list, 0, 1)
 	}
 	k.list = append(k.list, s)
@@ -195,17 +197,40 @@ func (r *redactor) sweep(x *kidoban.Exchange) {
 	}
 }
 
+// escapes are the ways in which a secret may be repeated in other text.
+var escapes = [...]func(string) string{
+	func(s string) string { return s }, url.QueryEscape, url.PathEscape, html.EscapeString, jsonInner,
+}
+
 // remove replaces secret in s, plain or escaped. The mask takes the escaping of
-// what it replaces.
+// what it replaces. No escape makes a text shorter, so that most texts need no
+// search.
 func (r *redactor) remove(s, secret string) string {
-	m := r.mask(secret)
-	s = strings.ReplaceAll(s, secret, m)
-	for _, escape := range []func(string) string{url.QueryEscape, url.PathEscape, html.EscapeString, jsonInner} {
-		if e := escape(secret); e != secret && strings.Contains(s, e) {
-			s = strings.ReplaceAll(s, e, escape(m))
+	if len(s) < len(secret) {
+		return s
+	}
+	for i, e := range r.known.escaped(secret) {
+		if (i == 0 || e != secret) && strings.Contains(s, e) {
+			s = strings.ReplaceAll(s, e, escapes[i](r.mask(secret)))
 		}
 	}
 	return s
+}
+
+// escaped returns secret in every escape, computed once.
+func (k *secrets) escaped(secret string) [len(escapes)]string {
+	if f, ok := k.forms[secret]; ok {
+		return f
+	}
+	var f [len(escapes)]string
+	for i, escape := range escapes {
+		f[i] = escape(secret)
+	}
+	if k.forms == nil {
+		k.forms = map[string][len(escapes)]string{}
+	}
+	k.forms[secret] = f
+	return f
 }
 
 // fields redacts a header. The caller's is not touched.
