@@ -72,9 +72,10 @@ func (s *session) clean(ctx context.Context) kidoban.Residue {
 		return res
 	}
 	as := s.facts.AS
+	gone := map[string]bool{}
 	for _, c := range s.facts.registered {
 		res.Registered++
-		if c.removed { // a probe deleted it as its test
+		if c.removed || gone[c.ID] { // deleted by a probe as its test, or one id for two registrations
 			res.Deleted++
 			_ = s.ledger.Note(c.entry, "deleted", "", s.o.Now())
 			continue
@@ -85,6 +86,7 @@ func (s *session) clean(ctx context.Context) kidoban.Residue {
 			_ = s.ledger.Note(c.entry, "left", why, s.o.Now())
 			continue
 		}
+		gone[c.ID] = true
 		res.Deleted++
 		_ = s.ledger.Note(c.entry, "deleted", "", s.o.Now())
 	}

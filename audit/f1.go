@@ -36,7 +36,7 @@ func probeF1Https() probe {
 			}
 			return ev
 		}, func(f *Facts, ev f1Evidence) []kidoban.Result {
-			return []kidoban.Result{judgeF1("F1-a", "any https redirect URI is registered", ev)}
+			return []kidoban.Result{judgeF1(f, "F1-a", "any https redirect URI is registered", ev)}
 		})
 }
 
@@ -45,7 +45,7 @@ func probeF1Http() probe {
 		func(ctx context.Context, s *session) f1Evidence {
 			return s.tryRedirect(ctx, "F1-b", "a plain http redirect URI", "http://"+s.nonce(10)+probeDomain+"/cb", "web")
 		}, func(f *Facts, ev f1Evidence) []kidoban.Result {
-			return []kidoban.Result{judgeF1("F1-b", "a plain http redirect URI on another machine is registered", ev)}
+			return []kidoban.Result{judgeF1(f, "F1-b", "a plain http redirect URI on another machine is registered", ev)}
 		})
 }
 
@@ -112,7 +112,7 @@ func judgeF1Bypass(f *Facts, evs []f1Evidence) []kidoban.Result {
 	var xs []*kidoban.Exchange
 	for _, ev := range evs {
 		if keeps(ev) {
-			return one(judgeF1(key, "the list of accepted redirect URIs is fooled by "+ev.why, ev))
+			return one(judgeF1(f, key, "the list of accepted redirect URIs is fooled by "+ev.why, ev))
 		}
 		if r, bad := unanswered(key, ev.reg.X); bad {
 			return one(r)
@@ -148,7 +148,7 @@ func keeps(ev f1Evidence) bool {
 	return ev.reg != nil && ev.reg.accepted() && slices.Contains(ev.reg.Client.Redirects, ev.uri)
 }
 
-func judgeF1(key, fact string, ev f1Evidence) kidoban.Result {
+func judgeF1(f *Facts, key, fact string, ev f1Evidence) kidoban.Result {
 	if ev.reg == nil {
 		return untested(key, kidoban.ReasonOwnServer, detailFor(kidoban.ReasonOwnServer))
 	}
@@ -157,6 +157,9 @@ func judgeF1(key, fact string, ev f1Evidence) kidoban.Result {
 		return r
 	}
 	if !ev.reg.accepted() {
+		if c0 := lastC0(f); c0 != nil && !f.C0[len(f.C0)-1].accepted() && c0.Status() == x.Status() && x.Status() == 400 {
+			return unclear(key, kidoban.ReasonUnstable, "registration refuses the harmless control as well", c0, x)
+		}
 		return passed(key, "registration refuses it with status "+itoa(x.Status())+errorText(x), x)
 	}
 	if !keeps(ev) {

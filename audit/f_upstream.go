@@ -51,7 +51,15 @@ func collectUpstream(ctx context.Context, s *session) (ev upstreamEvidence) {
 	next := f.L2.Samples[0] // samples are used up one by one, oldest first
 	used := 1
 	fresh := func() (L2, bool) {
-		for used >= len(f.L2.Samples) {
+		for {
+			// A sample of another client (F1's) says nothing here: its redirect URI is
+			// not one that a server need send errors to.
+			for used < len(f.L2.Samples) && f.L2.Samples[used].sent.Params.get("client_id") != f.Client.ID {
+				used++
+			}
+			if used < len(f.L2.Samples) {
+				break
+			}
 			before := len(f.L2.Samples)
 			if s.left() < 2 {
 				return L2{}, false
