@@ -37,6 +37,8 @@ type Accounts interface {
 	// SetPassword replaces the password hash and ends all sessions of the user
 	// except the one whose hash is keep (nil: all).
 	SetPassword(ctx context.Context, userID, hash string, keep []byte) error
+	// SetAdmin makes a user an administrator, or not. Not found: KindNotFound.
+	SetAdmin(ctx context.Context, userID string, admin bool) error
 	// SetUserDisabled switches a user. Disabling ends sessions and revokes all
 	// grants in the same transaction.
 	SetUserDisabled(ctx context.Context, userID string, disabled bool, now time.Time) error
@@ -222,6 +224,8 @@ type Operations interface {
 	// TakeLimit moves the theoretical arrival time of key (GCRA): interval per
 	// event, burst events at once. It returns how long to wait; zero means taken.
 	TakeLimit(ctx context.Context, key string, now time.Time, interval time.Duration, burst int) (time.Duration, error)
+	// ClearLimit forgets what was taken of key.
+	ClearLimit(ctx context.Context, key string) error
 
 	// CreateTransaction stores a step at a third party.
 	CreateTransaction(ctx context.Context, t Transaction) error

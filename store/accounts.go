@@ -105,6 +105,17 @@ func (d *DB) SetPassword(ctx context.Context, userID, hash string, keep []byte) 
 	})
 }
 
+// SetAdmin implements authserver.Accounts.
+func (d *DB) SetAdmin(ctx context.Context, userID string, admin bool) error {
+	return d.write(ctx, func(t tx) error {
+		n, err := t.exec(`UPDATE users SET admin = $1 WHERE id = $2`, admin, userID)
+		if err == nil && n == 0 {
+			return notFound("user")
+		}
+		return err
+	})
+}
+
 // SetUserDisabled implements authserver.Accounts.
 func (d *DB) SetUserDisabled(ctx context.Context, userID string, disabled bool, now time.Time) error {
 	return d.write(ctx, func(t tx) error {

@@ -95,6 +95,14 @@ func (d *DB) TakeLimit(ctx context.Context, key string, now time.Time, interval 
 	return wait, err
 }
 
+// ClearLimit implements authserver.Operations.
+func (d *DB) ClearLimit(ctx context.Context, key string) error {
+	return d.write(ctx, func(t tx) error {
+		_, err := t.exec(`DELETE FROM limits WHERE key = $1`, key)
+		return err
+	})
+}
+
 // CreateTransaction implements authserver.Operations.
 func (d *DB) CreateTransaction(ctx context.Context, x authserver.Transaction) error {
 	return d.write(ctx, func(t tx) error {

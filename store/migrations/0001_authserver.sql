@@ -134,6 +134,7 @@ CREATE TABLE codes (
   used_ms      BIGINT
 );
 CREATE INDEX codes_expires ON codes(expires_ms);
+CREATE INDEX codes_client ON codes(client_id, created_ms);
 
 CREATE TABLE refreshes (
   hash       BYTEA PRIMARY KEY,
