@@ -45,7 +45,7 @@ type claims struct {
 	jwt.Claims
 	ClientID string `json:"client_id"`
 	Scope    string `json:"scope"`
-	Grant    string `json:"grant_id"`
+	Grant    string `json:"kidoban_grant"`
 	Confirm  *struct {
 		Key string `json:"jkt"`
 	} `json:"cnf"`

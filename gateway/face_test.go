@@ -112,7 +112,7 @@ func TestRS04_RS05_RS07_DoubtfulTokensAreRefused(t *testing.T) {
 		"no exp":           "Bearer " + r.as.token(t, res, "alice", drop("exp")),
 		"no sub":           "Bearer " + r.as.token(t, res, "alice", drop("sub")),
 		"no client":        "Bearer " + r.as.token(t, res, "alice", drop("client_id")),
-		"no grant":         "Bearer " + r.as.token(t, res, "alice", drop("grant_id")),
+		"no grant":         "Bearer " + r.as.token(t, res, "alice", drop("kidoban_grant")),
 		"other issuer":     "Bearer " + r.as.token(t, res, "alice", set("iss", "https://evil.example")),
 		"other server":     "Bearer " + r.as.token(t, r.resource("two"), "alice", nil),
 		"aggregate":        "Bearer " + r.as.token(t, r.url+"/mcp", "alice", nil),

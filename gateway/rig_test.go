@@ -69,7 +69,7 @@ func (i *issuer) token(t testing.TB, resource, user string, change func(m map[st
 
 func (i *issuer) claims(resource, user string, change func(m map[string]any)) map[string]any {
 	now := time.Now()
-	m := map[string]any{"iss": i.url, "aud": resource, "sub": user, "client_id": "client-1", "jti": "j-" + user, "grant_id": "g-" + user,
+	m := map[string]any{"iss": i.url, "aud": resource, "sub": user, "client_id": "client-1", "jti": "j-" + user, "kidoban_grant": "g-" + user,
 		"iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(), "scope": "mcp:write"}
 	if change != nil {
 		change(m)

@@ -1,0 +1,114 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/gateway"
+	"github.com/kidoban/kidoban/store"
+)
+
+func TestContractJournal(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		chain := func(from int64, prev []byte, bodies ...string) (out []gateway.Entry) {
+			for i, b := range bodies {
+				e := gateway.Entry{Seq: from + int64(i), At: epoch, Prev: prev, Body: []byte(b)}
+				e.Hash = gateway.ChainHash(prev, e.Seq, e.Body)
+				prev, out = e.Hash, append(out, e)
+			}
+			return out
+		}
+		seq, hash, err := s.LastEntry(ctx, "a")
+		if err != nil || seq != 0 || hash != nil {
+			t.Fatalf("empty: %d %x %v", seq, hash, err)
+		}
+		zero := make([]byte, 32)
+		first := chain(1, zero, `{"id":"1"}`, `{"id":"2"}`)
+		must(t, s.AppendEntries(ctx, "a", first))
+		must(t, s.AppendEntries(ctx, "b", chain(1, zero, `{"id":"b"}`)))
+		if err := s.AppendEntries(ctx, "a", first); kidoban.KindOf(err) != kidoban.KindConflict {
+			t.Errorf("the same again: %v", err)
+		}
+		if err := s.AppendEntries(ctx, "a", chain(4, first[1].Hash, `{}`)); kidoban.KindOf(err) != kidoban.KindConflict {
+			t.Errorf("a gap: %v", err)
+		}
+		second := chain(3, first[1].Hash, `{"id":"3"}`, `{"id":"4"}`)
+		broken := append(second[:1:1], chain(5, nil, `{}`)...)
+		if err := s.AppendEntries(ctx, "a", broken); err == nil {
+			t.Error("a batch with a gap was taken")
+		}
+		must(t, s.AppendEntries(ctx, "a", second)) // the broken batch left nothing
+		all, err := s.JournalEntries(ctx, "a", 0, 100)
+		must(t, err)
+		if diff := cmp.Diff(append(first, second...), all); diff != "" {
+			t.Error(diff)
+		}
+		must(t, gateway.VerifyChain(zero, all))
+		chains, err := s.JournalChains(ctx)
+		must(t, err)
+		if diff := cmp.Diff([]string{"a", "b"}, chains); diff != "" {
+			t.Error(diff)
+		}
+		n, err := s.JournalBefore(ctx, epoch.Add(time.Second), 3)
+		if err != nil || n != 3 {
+			t.Errorf("deleted %d, %v", n, err)
+		}
+	})
+}
+
+func TestContractAccounts(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		a := gateway.Account{User: "u1", Server: "github", Issuer: "https://i", Sealed: []byte{1, 2}, Updated: epoch}
+		if _, err := s.Account(ctx, "u1", "github"); kidoban.KindOf(err) != kidoban.KindNotFound {
+			t.Errorf("%v", err)
+		}
+		must(t, s.PutAccount(ctx, a))
+		got, err := s.Account(ctx, "u1", "github")
+		must(t, err)
+		a.Version = 1
+		if diff := cmp.Diff(a, got); diff != "" {
+			t.Error(diff)
+		}
+		next := got
+		next.Sealed = []byte{3}
+		must(t, s.SwapAccount(ctx, next))
+		if err := s.SwapAccount(ctx, next); kidoban.KindOf(err) != kidoban.KindConflict {
+			t.Errorf("a second swap from the same version: %v", err)
+		}
+		next.Version, next.Issuer = 2, "https://other"
+		if err := s.SwapAccount(ctx, next); kidoban.KindOf(err) != kidoban.KindConflict {
+			t.Errorf("another issuer: %v", err)
+		}
+		for _, b := range []gateway.Account{{User: "", Server: "x"}, {User: "u1", Server: "a"}, {User: "u2", Server: "github"}} {
+			b.Sealed, b.Updated = []byte{9}, epoch
+			must(t, s.PutAccount(ctx, b))
+		}
+		mine, err := s.UserAccounts(ctx, "u1")
+		if err != nil || len(mine) != 2 || mine[0].Server != "a" || mine[1].Server != "github" || mine[1].Version != 2 {
+			t.Errorf("%+v %v", mine, err)
+		}
+		var seen []string
+		user, server := "", ""
+		for {
+			page, err := s.AllAccounts(ctx, user, server, 1)
+			must(t, err)
+			if len(page) == 0 {
+				break
+			}
+			user, server = page[0].User, page[0].Server
+			seen = append(seen, user+"/"+server)
+		}
+		if diff := cmp.Diff([]string{"/x", "u1/a", "u1/github", "u2/github"}, seen); diff != "" {
+			t.Error(diff)
+		}
+		must(t, s.DeleteAccount(ctx, "u1", "github"))
+		if err := s.DeleteAccount(ctx, "u1", "github"); kidoban.KindOf(err) != kidoban.KindNotFound {
+			t.Errorf("%v", err)
+		}
+	})
+}
