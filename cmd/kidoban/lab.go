@@ -12,8 +12,9 @@ import (
 
 // labCmd holds the commands around the deliberately weak servers.
 type labCmd struct {
-	List  labListCmd  `cmd:"" help:"List the switches, profiles and eras."`
-	Serve labServeCmd `cmd:"" help:"Serve a lab on loopback until Ctrl-C."`
+	List   labListCmd  `cmd:"" help:"List the switches, profiles and eras."`
+	Serve  labServeCmd `cmd:"" help:"Serve a lab on loopback until Ctrl-C."`
+	Verify verifyCmd   `cmd:"" help:"Prove the audit: every switch on and off, every profile and era, compared with what the lab declares."`
 }
 
 type labListCmd struct {
