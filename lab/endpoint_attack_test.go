@@ -108,7 +108,8 @@ func accessAttacks() []attack {
 		}},
 		{"E03-e", func(b *agent) bool {
 			one := `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
-			return !tools(b.raw(one, "application/json", nil)) && tools(b.raw("["+one+"]", "application/json", nil))
+			return !tools(b.raw(one, "application/json", nil)) && tools(b.raw("["+one+"]", "application/json", nil)) && tools(b.raw(one, "text/plain", nil)) &&
+				b.raw(one, "text/plain", authorization("Bearer x")).status == http.StatusUnsupportedMediaType
 		}},
 		{"E03-f", func(b *agent) bool { return guarded(b) && b.list("/mcp?token=x", nil) }},
 		{"E03-g", func(b *agent) bool { return guarded(b) && b.hello(nil) && b.session("") != "" }},

@@ -88,7 +88,7 @@ func (s Switch) Undecided(profile string) bool {
 // shownByLogin are findings about the login page itself and the way to it: they
 // stand behind /authorize, and the login-first profile shows them all the same.
 func shownByLogin() []string {
-	return []string{"E27-b", "E28-a", "E28-d", "E28-g", "E29-b"}
+	return []string{"E23-c", "E27-b", "E28-a", "E28-d", "E28-g", "E29-b", "E29-d", "E34-c"}
 }
 
 // decidedAtAuthorize tells whether a finding is decided by what /authorize and the
@@ -106,7 +106,7 @@ func decidedAtAuthorize(key string) bool {
 	case "F5":
 		return c.Variant != "e"
 	}
-	return slices.Contains([]string{"E05-a", "E20-e", "E26-a", "E26-b", "E27-a", "E27-b", "E29-b"}, key)
+	return slices.Contains([]string{"E05-a", "E20-e", "E23-c", "E26-a", "E26-b", "E27-a", "E27-b", "E29-b", "E29-d", "E34-c"}, key)
 }
 
 // chainRule names findings that make one way in when one of each family is there.

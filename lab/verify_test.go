@@ -164,3 +164,31 @@ func TestNoise(t *testing.T) {
 		t.Errorf("noise 12: %v", err)
 	}
 }
+
+// TestE06bSigned shows that the upstream's token is passed through where the
+// server's own tokens are JWTs as well.
+func TestE06bSigned(t *testing.T) {
+	b := newAgent(t, startLab(t, Options{JWT: true, Flaws: []string{"E06-b"}}))
+	at := b.access("alice")
+	if !strings.HasPrefix(at, "idp-") || !b.toolsOpen(at) || b.toolsOpen("idp-x") {
+		t.Errorf("token %q", at)
+	}
+}
+
+// TestE04aOwnTokens: a server that takes any stranger's token still knows its own.
+func TestE04aOwnTokens(t *testing.T) {
+	b := newAgent(t, startLab(t, Options{Flaws: []string{"E04-a"}}))
+	id, tok := b.login("alice", nil)
+	at := str(tok, "access_token")
+	changed := "A" + at[1:]
+	if at[0] == 'A' {
+		changed = "B" + at[1:]
+	}
+	if !b.toolsOpen(at) || !b.toolsOpen("stranger") || b.toolsOpen(changed) {
+		t.Error("own and strange tokens are good, a changed one is not")
+	}
+	b.form(b.l.Issuer+"/revoke", url.Values{"token": {at}, "client_id": {id}})
+	if b.toolsOpen(at) {
+		t.Error("a revoked token is good")
+	}
+}

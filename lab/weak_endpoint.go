@@ -27,10 +27,10 @@ func endpointSwitches() []Switch {
 		{Key: "E03-b", Title: "resources/list and prompts/list answer to anyone, with Alice's data.", Eras: post},
 		{Key: "E03-c", Title: "The endpoint is guarded at its exact path only: /mcp/ and //mcp are open.", Eras: post},
 		{Key: "E03-d", Title: "A request that says X-Forwarded-For: 127.0.0.1 needs no token.", Eras: post},
-		{Key: "E03-e", Title: "A batch of one request needs no token.", Eras: post},
+		{Key: "E03-e", Title: "A body declared as text/plain, or a batch of one request, needs no token; with a token only JSON is read.", Eras: post},
 		{Key: "E03-f", Title: "A request with any ?token= needs no token.", Eras: post},
 		{Key: "E03-g", Title: "The handshake (server/discover, initialize) answers to anyone."},
-		{Key: "E04-a", Title: "Any bearer token that is not a JWT is accepted."},
+		{Key: "E04-a", Title: "Any bearer token that is neither a JWT nor one of this server's own is accepted."},
 		{Key: "E04-b", Title: "An empty bearer token, or null, is accepted."},
 		{Key: "E04-c", Title: "Credentials of another scheme (Basic, Token) are accepted."},
 		{Key: "E04-d", Title: "With two Authorization headers nothing is checked."},
@@ -152,7 +152,7 @@ func (l *Lab) openMethod(c *call) bool {
 	}
 	handshake := method == "initialize" || method == "server/discover" || method == "notifications/initialized"
 	switch {
-	case l.openRequest(c.r), l.on("E03-e") && c.batch, l.on("E07-7"):
+	case l.openRequest(c.r), l.on("E03-e") && (c.batch || plainText(c.r)), l.on("E07-7"):
 		return true
 	case l.on("E03-a"):
 		return handshake || method == "tools/list"
@@ -180,7 +180,7 @@ func (l *Lab) weakAdmit(r *http.Request, resource string) (*token, bool) {
 	raw := bearer(r)
 	q := r.URL.Query()
 	switch {
-	case l.on("E04-a") && raw != "" && raw != "null" && raw != "undefined" && len(headers) == 1 && strings.Count(raw, ".") != 2 && l.lookup(raw) == nil,
+	case l.on("E04-a") && len(headers) == 1 && raw != "" && !emptyBearer(headers[0]) && strings.Count(raw, ".") != 2 && !l.resemblesOurs(raw),
 		l.on("E04-b") && len(headers) == 1 && emptyBearer(headers[0]),
 		l.on("E04-c") && len(headers) == 1 && otherScheme(headers[0]),
 		l.on("E04-d") && len(headers) > 1,
@@ -208,6 +208,28 @@ func (l *Lab) weakAdmit(r *http.Request, resource string) (*token, bool) {
 		}
 	}
 	return l.weakJWT(raw, resource)
+}
+
+// resemblesOurs tells whether raw is a token that was issued here, or one with a byte
+// or two changed: E04-a knows its own tokens and asks nothing of others.
+func (l *Lab) resemblesOurs(raw string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for known := range l.st.tokens {
+		if len(known) != len(raw) {
+			continue
+		}
+		diff := 0
+		for i := range len(raw) {
+			if raw[i] != known[i] {
+				diff++
+			}
+		}
+		if diff <= 2 {
+			return true
+		}
+	}
+	return false
 }
 
 func emptyBearer(header string) bool {
@@ -265,7 +287,15 @@ func (l *Lab) indiscretion() string {
 // weakContentType accepts bodies that are not declared as JSON.
 func (l *Lab) weakContentType(r *http.Request) bool {
 	ct := strings.ToLower(r.Header.Get("Content-Type"))
+	if l.on("E03-e") && plainText(r) && r.Header.Get("Authorization") == "" {
+		return true
+	}
 	return l.on("E09-e") && (ct == "" || strings.HasPrefix(ct, "text/plain") || strings.HasPrefix(ct, "application/x-www-form-urlencoded") || strings.HasPrefix(ct, "multipart/form-data"))
+}
+
+func plainText(r *http.Request) bool {
+	ct, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(ct), "text/plain")
 }
 
 // weakBatch takes the one request out of a batch.

@@ -47,7 +47,7 @@ func (l *Lab) connectURL(handle, user string) string {
 	q := url.Values{"h": {handle}}
 	switch {
 	case l.on("E35-a"):
-		return "https://auth.kidoban-probe.invalid/oauth/authorize?" + url.Values{
+		return "https://auth.lab-stranger.invalid/oauth/authorize?" + url.Values{
 			"response_type": {"code"}, "client_id": {"lab"}, "redirect_uri": {l.base + "/connect"}, "scope": {"repo"}, "state": {handle},
 		}.Encode()
 	case l.on("E35-b"):

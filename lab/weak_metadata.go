@@ -41,7 +41,7 @@ func metadataSwitches() []Switch {
 	}
 }
 
-const strangerIssuer = "https://login.kidoban-probe.invalid"
+const strangerIssuer = "https://login.lab-stranger.invalid"
 
 // weakPRM changes the protected resource metadata; true means that it has answered.
 func (l *Lab) weakPRM(w http.ResponseWriter, _ *http.Request, doc map[string]any) bool {
@@ -98,7 +98,7 @@ func (l *Lab) weakMetadata(w http.ResponseWriter, form string, doc map[string]an
 		{"F5-e", "code_challenge_methods_supported", []string{"plain", "S256"}},
 		{"E11-a", "issuer", strangerIssuer},
 		{"E11-b", "introspection_endpoint", own.Scheme + "://lab@" + own.Host + own.Path + "/introspect"},
-		{"E11-c", "introspection_endpoint", "https://introspect.kidoban-probe.invalid/introspect"},
+		{"E11-c", "introspection_endpoint", "https://tokens.lab-stranger.invalid/introspect"},
 		{"E11-d", "response_types_supported", []string{"code", "token"}},
 		{"E11-e", "grant_types_supported", []string{"authorization_code", "refresh_token", "password"}},
 		{"E11-f", "token_endpoint_auth_methods_supported", []string{"client_secret_basic", "client_secret_post"}},

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -28,7 +29,7 @@ func tokenSwitches() []Switch {
 		{Key: "E22-6", Title: "A refresh token works after its revocation."},
 		{Key: "E22-7", Title: "Refresh tokens are not rotated."},
 		{Key: "E24-a", Title: "Access tokens live for 30 days."},
-		{Key: "E24-b", Title: "Access tokens have no end."},
+		{Key: "E24-b", Title: "The token answer has no expires_in, and opaque tokens have no end."},
 		{Key: "E24-c", Title: "Access tokens are JWTs signed with HS256 and the key \"secret\".", Needs: signed},
 		{Key: "E24-d", Title: "Access tokens lack iss, sub and jti.", Needs: signed},
 		{Key: "E24-e", Title: "The type of access tokens is JWT instead of at+jwt.", Needs: signed},
@@ -45,7 +46,7 @@ func (l *Lab) accessTTL() time.Duration {
 	switch {
 	case l.on("E24-a"):
 		return 30 * 24 * time.Hour
-	case l.on("E24-b"):
+	case l.on("E24-b") && !l.opt.JWT: // a JWT without exp would be E24-d
 		return 0
 	case l.on("E04-h"):
 		return 5 * time.Second
@@ -55,9 +56,6 @@ func (l *Lab) accessTTL() time.Duration {
 
 // weakOpaque is the value of an opaque token. Lab.mu is held.
 func (l *Lab) weakOpaque(t *token, value string) string {
-	if up := l.idp.kept[t.user]; up != "" && l.on("E06-b") {
-		return up
-	}
 	if l.on("E24-h") {
 		l.st.counter++
 		return fmt.Sprintf("token-%s-%06d", t.user, 100000+l.st.counter)
@@ -121,7 +119,7 @@ func (l *Lab) weakSignature(raw string) bool {
 		var claims map[string]any
 		return err == nil && tok.Claims(&l.key.PublicKey, &claims) == nil
 	}
-	return false
+	return l.on("E06-b") && strings.HasPrefix(raw, "idp-")
 }
 
 // idToken makes the ID token of E24-g and makes it usable. Lab.mu is held.
