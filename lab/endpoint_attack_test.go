@@ -28,12 +28,37 @@ func tools(a answer) bool { return strings.Contains(a.body, `"list_notes"`) }
 // list asks for the tools without a token, with other headers.
 func (b *agent) list(path string, h http.Header) bool {
 	b.t.Helper()
+	switch b.l.opt.Era {
+	case eraLegacy:
+		to := b.l.base + path
+		with := h.Clone()
+		if with == nil {
+			with = http.Header{}
+		}
+		if sid := b.json("POST", to, initialize(), h).header.Get("Mcp-Session-Id"); sid != "" {
+			with.Set("Mcp-Session-Id", sid)
+		}
+		return tools(b.json("POST", to, map[string]any{"jsonrpc": "2.0", "id": 2, "method": "tools/list"}, with))
+	case eraSSE:
+		return b.overStream(b.l.base+path, "tools/list", h) != ""
+	}
 	return tools(b.modern(b.l.base+path, "", "tools/list", nil, h))
+}
+
+// initialize is the legacy handshake.
+func initialize() map[string]any {
+	return map[string]any{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": map[string]any{"protocolVersion": revLegacy, "capabilities": map[string]any{}, "clientInfo": map[string]any{"name": "t", "version": "1"}}}
 }
 
 // hello does the handshake without a token, with other headers.
 func (b *agent) hello(h http.Header) bool {
 	b.t.Helper()
+	switch b.l.opt.Era {
+	case eraLegacy:
+		return strings.Contains(b.json("POST", b.l.MCPURL, initialize(), h).body, "serverInfo")
+	case eraSSE:
+		return b.overStream(b.l.MCPURL, "initialize", h) != ""
+	}
 	return strings.Contains(b.modern(b.l.MCPURL, "", "server/discover", nil, h).body, "supportedVersions")
 }
 
@@ -56,7 +81,7 @@ func (b *agent) session(bearer string) string {
 	if bearer != "" {
 		h = authorization("Bearer " + bearer)
 	}
-	return b.json("POST", b.l.MCPURL, map[string]any{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": map[string]any{"protocolVersion": revLegacy, "capabilities": map[string]any{}, "clientInfo": map[string]any{"name": "t", "version": "1"}}}, h).header.Get("Mcp-Session-Id")
+	return b.json("POST", b.l.MCPURL, initialize(), h).header.Get("Mcp-Session-Id")
 }
 
 // inSession calls a method of the legacy era.
@@ -97,42 +122,44 @@ func accessAttacks() []attack {
 	guarded := func(b *agent) bool { return !b.list(b.l.mcpPath(), nil) }
 	return []attack{
 		{"E03-a", func(b *agent) bool {
-			return b.list("/mcp", nil) && said1(b.modern(b.l.MCPURL, "", "tools/call", map[string]any{"name": "whoami"}, nil)) == "" && tools(b.inSession(b.session(""), "", "tools/list", nil))
+			return b.list(b.l.mcpPath(), nil) && said1(b.modern(b.l.MCPURL, "", "tools/call", map[string]any{"name": "whoami"}, nil)) == "" && tools(b.inSession(b.session(""), "", "tools/list", nil))
 		}},
 		{"E03-b", func(b *agent) bool {
 			return guarded(b) && strings.Contains(b.modern(b.l.MCPURL, "", "resources/list", nil, nil).body, "note-a1")
 		}},
 		{"E03-c", func(b *agent) bool { return guarded(b) && b.list("/mcp/", nil) && b.list("//mcp", nil) }},
 		{"E03-d", func(b *agent) bool {
-			return guarded(b) && b.list("/mcp", http.Header{"X-Forwarded-For": {"127.0.0.1"}})
+			return guarded(b) && b.list(b.l.mcpPath(), http.Header{"X-Forwarded-For": {"127.0.0.1"}})
 		}},
 		{"E03-e", func(b *agent) bool {
 			one := `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
 			return !tools(b.raw(one, "application/json", nil)) && tools(b.raw("["+one+"]", "application/json", nil)) && tools(b.raw(one, "text/plain", nil)) &&
 				b.raw(one, "text/plain", authorization("Bearer x")).status == http.StatusUnsupportedMediaType
 		}},
-		{"E03-f", func(b *agent) bool { return guarded(b) && b.list("/mcp?token=x", nil) }},
-		{"E03-g", func(b *agent) bool { return guarded(b) && b.hello(nil) && b.session("") != "" }},
+		{"E03-f", func(b *agent) bool { return guarded(b) && b.list(b.l.mcpPath()+"?token=x", nil) }},
+		{"E03-g", func(b *agent) bool {
+			return guarded(b) && b.hello(nil) && (b.l.opt.Era == eraModern || b.l.opt.Era == eraSSE || b.session("") != "")
+		}},
 		{"E04-a", func(b *agent) bool {
-			return guarded(b) && b.list("/mcp", authorization("Bearer kidoban-invalid-1")) && b.list("/mcp", authorization("Bearer sk-1")) && !b.list("/mcp", authorization("Bearer null"))
+			return guarded(b) && b.list(b.l.mcpPath(), authorization("Bearer kidoban-invalid-1")) && b.list(b.l.mcpPath(), authorization("Bearer sk-1")) && !b.list(b.l.mcpPath(), authorization("Bearer null"))
 		}},
 		{"E04-b", func(b *agent) bool {
-			return guarded(b) && b.list("/mcp", authorization("Bearer null")) && b.list("/mcp", authorization("Bearer ")) && !b.list("/mcp", authorization("Bearer x"))
+			return guarded(b) && b.list(b.l.mcpPath(), authorization("Bearer null")) && b.list(b.l.mcpPath(), authorization("Bearer ")) && !b.list(b.l.mcpPath(), authorization("Bearer x"))
 		}},
 		{"E04-c", func(b *agent) bool {
-			return guarded(b) && b.list("/mcp", authorization("Basic Og==")) && b.list("/mcp", authorization("Token x"))
+			return guarded(b) && b.list(b.l.mcpPath(), authorization("Basic Og==")) && b.list(b.l.mcpPath(), authorization("Token x"))
 		}},
 		{"E04-d", func(b *agent) bool {
-			return guarded(b) && !b.list("/mcp", authorization("Bearer x")) && b.list("/mcp", authorization("Bearer x", "Bearer y"))
+			return guarded(b) && !b.list(b.l.mcpPath(), authorization("Bearer x")) && b.list(b.l.mcpPath(), authorization("Bearer x", "Bearer y"))
 		}},
 		{"E04-e", func(b *agent) bool {
-			return guarded(b) && b.list("/mcp", authorization("Bearer "+b.forge(func(h, c map[string]any) string {
+			return guarded(b) && b.list(b.l.mcpPath(), authorization("Bearer "+b.forge(func(h, c map[string]any) string {
 				h["alg"] = "none"
 				return b64(h) + "." + b64(c) + "."
 			})))
 		}},
 		{"E04-f", func(b *agent) bool {
-			return guarded(b) && b.list("/mcp", authorization("Bearer "+b.forge(func(_, c map[string]any) string {
+			return guarded(b) && b.list(b.l.mcpPath(), authorization("Bearer "+b.forge(func(_, c map[string]any) string {
 				key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 				s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("at+jwt"))
 				if err != nil {
@@ -148,7 +175,7 @@ func accessAttacks() []attack {
 				b.t.Fatal(err)
 			}
 			der, _ := x509.MarshalPKIXPublicKey(set.Keys[0].Key)
-			return guarded(b) && b.list("/mcp", authorization("Bearer "+b.forge(func(h, c map[string]any) string {
+			return guarded(b) && b.list(b.l.mcpPath(), authorization("Bearer "+b.forge(func(h, c map[string]any) string {
 				h["alg"] = "HS256"
 				signed := b64(h) + "." + b64(c)
 				return signed + "." + hs256(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), signed)
@@ -177,9 +204,11 @@ func accessAttacks() []attack {
 			at := b.access("alice")
 			return b.toolsOpen(at) && b.send("GET", b.l.UpstreamURL+"/userinfo", "", "", authorization("Bearer "+at)).status == http.StatusOK
 		}},
-		{"E23-a", func(b *agent) bool { return guarded(b) && b.list("/mcp?access_token="+b.access("alice"), nil) }},
+		{"E23-a", func(b *agent) bool {
+			return guarded(b) && b.list(b.l.mcpPath()+"?access_token="+b.access("alice"), nil)
+		}},
 		{"E23-b", func(b *agent) bool {
-			return strings.Contains(b.challengeOf(b.l.MCPURL+"?access_token=x"), "invalid_token") && !b.list("/mcp?access_token="+b.access("alice"), nil)
+			return strings.Contains(b.challengeOf(b.l.MCPURL+"?access_token=x"), "invalid_token") && !b.list(b.l.mcpPath()+"?access_token="+b.access("alice"), nil)
 		}},
 		{"E23-c", func(b *agent) bool {
 			loc := b.authorize(b.request(b.client(nil))).location(b.t)
@@ -188,10 +217,10 @@ func accessAttacks() []attack {
 			return loc.Query().Get("session_id") != "" && a.status == http.StatusOK && strings.Contains(a.body, "password")
 		}},
 		{"E34-a", func(b *agent) bool {
-			return guarded(b) && b.list("/mcp", authorization("Bearer lab-demo-key")) && !b.list("/mcp", authorization("Bearer sk-other"))
+			return guarded(b) && b.list(b.l.mcpPath(), authorization("Bearer lab-demo-key")) && !b.list(b.l.mcpPath(), authorization("Bearer sk-other"))
 		}},
 		{"E34-b", func(b *agent) bool {
-			return strings.Contains(b.modern(b.l.MCPURL, "", "tools/list", nil, nil).body, "api_key=") && b.list("/mcp?api_key=alice-lab-key", nil)
+			return strings.Contains(b.modern(b.l.MCPURL, "", "tools/list", nil, nil).body, "api_key=") && b.list(b.l.mcpPath()+"?api_key=alice-lab-key", nil)
 		}},
 		{"E34-c", func(b *agent) bool {
 			a := b.authorize(b.request(b.client(nil)))
@@ -233,7 +262,7 @@ func sessionAttacks() []attack {
 			_, id, _ := strings.Cut(b.call(b.access("alice"), "start_report", nil), "report_id: ")
 			return id != "" && strings.Contains(b.call(b.access("bob"), "get_report", map[string]any{"report_id": id}), "alice")
 		}},
-		{"E07-7", func(b *agent) bool { return b.overStream("") }},
+		{"E07-7", func(b *agent) bool { return b.list("/sse", nil) }},
 		{"E08-a", func(b *agent) bool {
 			return b.pays(func(state string) string {
 				raw, err := base64.RawURLEncoding.DecodeString(state)
@@ -246,7 +275,8 @@ func sessionAttacks() []attack {
 		{"E08-b", func(b *agent) bool {
 			at := b.access("alice")
 			state := b.ask(at, "1")
-			return b.confirm(at, state, "1") != "" && b.confirm(at, state, "1") != ""
+			once := b.confirm(at, state, "1") != ""
+			return once && b.confirm(at, state, "1") != ""
 		}},
 		{"E08-c", func(b *agent) bool {
 			state := b.ask(b.access("alice"), "1")
@@ -289,17 +319,20 @@ func (b *agent) pays(change func(string) string) string {
 	return b.confirm(at, change(b.ask(at, "1")), "1")
 }
 
-// overStream lists the tools over the two-endpoint transport.
-func (b *agent) overStream(bearer string) bool {
+// overStream sends one request over the two-endpoint transport and returns the
+// answer's event; "" when stream or message are refused.
+func (b *agent) overStream(to, method string, h http.Header) string {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
 	defer cancel()
-	req, _ := http.NewRequestWithContext(ctx, "GET", b.l.MCPURL, nil)
-	h := http.Header{}
-	if bearer != "" {
-		h = authorization("Bearer " + bearer)
-	}
+	req, _ := http.NewRequestWithContext(ctx, "GET", to, nil)
 	req.Header = h.Clone()
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
+	if host := h.Get("Host"); host != "" {
+		req.Host = host
+	}
 	req.Header.Set("Accept", "text/event-stream")
 	res, err := b.rt.RoundTrip(req)
 	if err != nil {
@@ -307,29 +340,39 @@ func (b *agent) overStream(bearer string) bool {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return false
+		return ""
 	}
-	sc := bufio.NewScanner(res.Body)
-	for sc.Scan() {
+	m := initialize()
+	m["method"] = method
+	for sc := bufio.NewScanner(res.Body); sc.Scan(); {
 		data, ok := strings.CutPrefix(sc.Text(), "data: ")
 		if !ok {
 			continue
 		}
-		if strings.HasPrefix(data, "/messages") {
-			if a := b.json("POST", b.l.base+data, map[string]any{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, h); a.status != http.StatusAccepted {
-				return false
-			}
-			continue
+		if !strings.HasPrefix(data, "/messages") {
+			return data
 		}
-		return strings.Contains(data, "list_notes")
+		if b.json("POST", b.l.base+data, m, h).status != http.StatusAccepted {
+			return ""
+		}
 	}
-	return false
+	return ""
 }
 
 func headerAttacks() []attack {
 	evil := "https://n1.kidoban-probe.invalid"
-	discover := `{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{` + modernMeta + `}}`
-	good := func(a answer) bool { return strings.Contains(a.body, "supportedVersions") }
+	good := func(a answer) bool {
+		return strings.Contains(a.body, "supportedVersions") || strings.Contains(a.body, "serverInfo")
+	}
+	// hello is a handshake written by hand: member holds the method, before stands
+	// before it.
+	hello := func(b *agent, before, member, contentType string) bool {
+		body, head := `{"jsonrpc":"2.0","id":1,`+before+`"`+member+`":"server/discover","params":{`+modernMeta+`}}`, modernHead
+		if b.l.opt.Era == eraLegacy {
+			body, head = `{"jsonrpc":"2.0","id":1,`+before+`"`+member+`":"initialize","params":{"protocolVersion":"2025-11-25"}}`, nil
+		}
+		return good(b.raw(body, contentType, head))
+	}
 	return []attack{
 		{"E09-a", func(b *agent) bool {
 			return b.hello(http.Header{"Origin": {evil}}) && !b.hello(http.Header{"Origin": {"null"}})
@@ -344,16 +387,16 @@ func headerAttacks() []attack {
 		}},
 		{"E09-d", func(b *agent) bool { return b.hello(http.Header{"Host": {"n1.kidoban-probe.invalid"}}) }},
 		{"E09-e", func(b *agent) bool {
-			return good(b.raw(discover, "text/plain", modernHead)) && good(b.raw(discover, "application/x-www-form-urlencoded", modernHead))
+			return hello(b, "", "method", "text/plain") && hello(b, "", "method", "application/x-www-form-urlencoded")
 		}},
 		{"E33-a", func(b *agent) bool {
 			return tools(b.raw(`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{`+modernMeta+`}}`, "application/json", modernHead))
 		}},
 		{"E33-b", func(b *agent) bool {
-			return good(b.raw(`{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"server/discover","params":{`+modernMeta+`}}`, "application/json", modernHead))
+			return hello(b, `"method":"tools/list",`, "method", "application/json")
 		}},
 		{"E33-c", func(b *agent) bool {
-			return good(b.raw(`{"jsonrpc":"2.0","id":1,"METHOD":"server/discover","params":{`+modernMeta+`}}`, "application/json", modernHead))
+			return hello(b, "", "METHOD", "application/json")
 		}},
 		{"E33-d", func(b *agent) bool {
 			a := b.modern(b.l.MCPURL, "", "tools/call", map[string]any{"name": "list_notes"}, http.Header{"X-Forwarded-User": {"alice"}})

@@ -222,7 +222,7 @@ func TestLogAndUsage(t *testing.T) {
 func TestStreamEra(t *testing.T) {
 	b := newAgent(t, startLab(t, Options{Era: eraSSE}))
 	_, tok := b.login("alice", nil)
-	if !b.overStream(str(tok, "access_token")) || b.overStream("") {
+	if b.overStream(b.l.MCPURL, "tools/list", bearerHeader(str(tok, "access_token"))) == "" || b.overStream(b.l.MCPURL, "tools/list", nil) != "" {
 		t.Error("the stream must open with the token and without not")
 	}
 }

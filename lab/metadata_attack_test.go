@@ -61,7 +61,7 @@ func metadataAttacks() []attack {
 		{"E10-h", func(b *agent) bool {
 			return strings.Contains(b.challengeOf(b.l.MCPURL), scopeRead) && !has(b.prm().json(b.t)["scopes_supported"], scopeRead)
 		}},
-		{"E10-i", func(b *agent) bool { return b.prm().body != b.prm().body }},
+		{"E10-i", func(b *agent) bool { first := b.prm().body; return b.prm().body != first }},
 		{"E10-j", func(b *agent) bool { return !strings.Contains(b.prm().header.Get("Content-Type"), "json") }},
 		{"E11-a", func(b *agent) bool { return b.meta()["issuer"] != b.l.Issuer }},
 		{"E11-b", func(b *agent) bool {

@@ -102,7 +102,6 @@ type txn struct {
 	upCookie  string
 	verifier  string // PKCE towards the upstream
 	nonce     string
-	upUsed    bool
 }
 
 // stage is where a transaction stands.
