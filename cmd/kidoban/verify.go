@@ -405,7 +405,7 @@ func auditLab(ctx context.Context, l *lab.Lab, tiers []kidoban.Tier) (*audit.Rep
 }
 
 // verifyRequests is the budget of one case: enough that no probe goes without.
-const verifyRequests = 400
+const verifyRequests = 2000
 
 func sorted(in []string) []string {
 	out := slices.Clone(in)
