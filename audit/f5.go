@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/kidoban/kidoban"
-	"github.com/kidoban/kidoban/oauth"
 )
 
 // F5: does the authorization server take a request without PKCE, or with a
@@ -69,9 +68,8 @@ func probeF5Metadata() probe {
 // challenge out is allowed there, so a positive is information.
 func probeF5Confidential() probe {
 	type evidence struct {
-		reg  *Registration
-		base *Trail
-		m    mutation
+		reg *Registration
+		m   mutation
 	}
 	return define(spec{name: "confidential client without PKCE", keys: []string{"F5-j"}, tier: kidoban.T2, cost: 5},
 		func(ctx context.Context, s *session) (ev evidence) {
@@ -110,10 +108,4 @@ func probeF5Confidential() probe {
 			}
 			return verdicts([]mutation{ev.m})
 		})
-}
-
-// challengePair returns a fresh verifier and its S256 challenge.
-func (s *session) challengePair() (verifier, challenge string) {
-	verifier = s.secret(32)
-	return verifier, oauth.S256(verifier)
 }

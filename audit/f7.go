@@ -30,8 +30,15 @@ type redirectForm struct {
 }
 
 func probeF7() probe {
-	keys := []string{"F7-1", "F7-2", "F7-3", "F7-4", "F7-5", "F7-6", "F7-7", "F7-8", "F7-9", "F7-11", "F7-12", "F7-13", "F7-15", "F7-17"}
-	return define(spec{name: "redirect URI matching", keys: keys, tier: kidoban.T1, cost: len(keys)}, collectF7, judgeF7)
+	keys := []string{"F7-1", "F7-7", "F7-8", "F7-12", "F7-13", "F7-17"}
+	return define(spec{name: "redirect URIs on another host", keys: keys, tier: kidoban.T1, cost: len(keys)}, collectF7, judgeF7)
+}
+
+// probeF7Near tries URIs on the registered host, which are worth less to an
+// attacker.
+func probeF7Near() probe {
+	keys := []string{"F7-2", "F7-3", "F7-4", "F7-5", "F7-6", "F7-9", "F7-11", "F7-15"}
+	return define(spec{name: "redirect URIs near the registered one", keys: keys, tier: kidoban.T1, cost: len(keys)}, collectF7, judgeF7)
 }
 
 // f7Evidence is what was seen for one form.
@@ -46,15 +53,16 @@ type f7Evidence struct {
 
 func collectF7(ctx context.Context, s *session) []f7Evidence {
 	var out []f7Evidence
-	open := false
 	for _, form := range redirectForms(s.facts.Client.RedirectURI, s.nonce(10)+probeDomain) {
-		if form.extra && !s.thorough() {
+		if !s.wants(form.key) || form.extra && !s.thorough() {
 			continue
 		}
-		ev := f7Evidence{form: form, moot: open && !form.only && !form.mode && form.key != "F7-1"}
-		if !ev.moot && s.wants(form.key) && s.left() > 0 {
+		ev := f7Evidence{form: form, moot: s.facts.anyRedirect && !form.only && !form.mode && form.key != "F7-1"}
+		if !ev.moot && s.left() > 0 {
 			s.tryForm(ctx, &ev)
-			open = open || form.key == "F7-1" && judgeForm(s.facts, ev).Outcome == kidoban.Fail
+			if form.key == "F7-1" {
+				s.facts.anyRedirect = judgeForm(s.facts, ev).Outcome == kidoban.Fail
+			}
 		}
 		out = append(out, ev)
 	}
@@ -92,6 +100,14 @@ func (s *session) tryForm(ctx context.Context, ev *f7Evidence) {
 	t.Redirect = !form.mode
 	if u, err := url.Parse(form.target); err == nil && strings.HasSuffix(u.Hostname(), probeDomain) {
 		t.Shown = u.Hostname()
+	}
+	if form.only { // only a delivery counts here, so only a delivery is asked for twice
+		req.Params = req.Params.with("state", s.secret(24))
+		t.M1 = s.follow(ctx, form.key, form.what, req)
+		if Decide(t).Row != RowDelivered && Decide(t).Row != RowShown {
+			ev.t = t
+			return
+		}
 	}
 	ev.t = s.mutate(ctx, form.key, form.what, req, t)
 }

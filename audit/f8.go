@@ -161,3 +161,20 @@ func judgeF8c(ev upstreamEvidence) kidoban.Result {
 	}
 	return passed(key, "an answer with a wrong state is treated differently", good.Last(), ev.wrong.Last())
 }
+
+// judgeF8d compares the state that came back with the one that was sent.
+func judgeF8d(f *Facts, answer *Trail, sent string) kidoban.Result {
+	const key = "F8-d"
+	if r, ok := blocked(key, f.Base); !ok {
+		return r
+	}
+	switch {
+	case answer == nil:
+		return untested(key, kidoban.ReasonLogin, detailFor(kidoban.ReasonLogin))
+	case sent == "" || answer.Params.Get("state") == sent:
+		return passed(key, "the client's state comes back unchanged", answer.Last())
+	case !answer.Params.Has("state"):
+		return positive(key, kidoban.Confirmed, "the client's state does not come back", answer.Last())
+	}
+	return positive(key, kidoban.Confirmed, "the client's state comes back altered", answer.Last())
+}

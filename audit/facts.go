@@ -60,6 +60,7 @@ type Facts struct {
 	Base        *Trail // B
 	N1, N2      *Trail
 	L2          *Upstreams // nil when no upstream was reached
+	anyRedirect bool       // F7-1 holds: there is no comparison that narrower forms could fool
 	registered  []*Client
 	baseJar     *outbound.Jar
 	n2State     string // states sent with N2 and with the provoked scope error

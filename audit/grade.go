@@ -96,7 +96,7 @@ func grade(headline string, results []kidoban.Result, chains []kidoban.Chain) (g
 	for _, r := range results {
 		switch r.Outcome {
 		case kidoban.Fail, kidoban.Weak, kidoban.Pass:
-			if c, ok := kidoban.CheckByKey(r.Key()); ok && c.Tier == kidoban.T3 {
+			if catalogue()[r.Key()].Tier == kidoban.T3 {
 				login = true
 			}
 			anyWeak = anyWeak || r.Outcome != kidoban.Pass && r.Suppressed == ""

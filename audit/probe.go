@@ -49,26 +49,27 @@ func probes() []probe {
 	return []probe{
 		// The MCP endpoint and the metadata (T1, no client).
 		probeF5Metadata(),
-		// The authorization endpoint (T1 with a client).
+		// The authorization endpoint (T1 with a client), what gives codes away first.
 		probeBaseline(),
 		probeF2(),
 		probeF5(),
 		probeF7(),
 		probeE26(),
-		probeE05(),
-		// Registrations (T2).
+		// Registrations (T2), the two most telling ones first.
 		probeF1Https(),
 		probeE27Error(),
 		probeF1Http(),
-		probeF1Bypass(),
 		// The upstream's side (T1 with a client and an upstream).
 		probeUpstream(),
 		// Less telling forms.
+		probeE05(),
+		probeF7Near(),
+		probeF1Bypass(),
 		probeE27Next(),
 		probeE26Password(),
-		probeF5Confidential(),
 		probeF7Https(),
 		probeF7Omitted(),
+		probeF5Confidential(),
 		probeE28Markup(),
 	}
 }

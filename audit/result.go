@@ -2,16 +2,26 @@ package audit
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/kidoban/kidoban"
 )
+
+// catalogue is the catalogue by key. It is made once and never changes.
+var catalogue = sync.OnceValue(func() map[string]kidoban.Check {
+	m := map[string]kidoban.Check{}
+	for _, c := range kidoban.Checks() {
+		m[c.Key()] = c
+	}
+	return m
+})
 
 // Judges build results with the functions of this file; the run adds slug,
 // norms, fix and fingerprint. A key that is not in the catalogue panics: it is
 // a mistake in the code, not in the input.
 
 func check(key string) kidoban.Check {
-	c, ok := kidoban.CheckByKey(key)
+	c, ok := catalogue()[key]
 	if !ok {
 		panic("audit: no check " + key)
 	}

@@ -137,10 +137,19 @@ func (s *session) probe(ctx context.Context, p probe, only map[string]bool) []ki
 	for _, r := range judge(s.facts) {
 		if keys[r.Key()] {
 			out = append(out, r)
+			delete(keys, r.Key())
+		}
+	}
+	for _, k := range p.keys {
+		if keys[k] {
+			out = append(out, unclear(k, kidoban.ReasonUnstable, noVerdict))
 		}
 	}
 	return out
 }
+
+// noVerdict marks a key that its judge forgot: our mistake, said aloud.
+const noVerdict = "the probe gave no verdict"
 
 // unasked is the result of a check that no probe answered.
 func (s *session) unasked(c kidoban.Check, only map[string]bool) kidoban.Result {

@@ -22,7 +22,6 @@ type session struct {
 	out   *outbound.Client
 	facts *Facts // what discovery and earlier probes learned
 	runID string
-	live  bool // the target is in a lab or on loopback: no pauses
 
 	mu      sync.Mutex
 	sent    int
