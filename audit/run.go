@@ -122,7 +122,7 @@ func (s *session) probe(ctx context.Context, p probe, only map[string]bool) []ki
 		}
 		keys[k] = true
 	}
-	if len(keys) == 0 || !s.o.has(p.tier) {
+	if len(keys) == 0 && !(p.name == baselineProbe && s.facts.AS != nil && leansOnBaseline(only)) || !s.o.has(p.tier) {
 		return out
 	}
 	if p.cost > 0 && s.left() < min(p.cost, 2) {
@@ -146,6 +146,17 @@ func (s *session) probe(ctx context.Context, p probe, only map[string]bool) []ki
 		}
 	}
 	return out
+}
+
+// leansOnBaseline tells whether one of the checks asked for needs the client and
+// the shared requests, although none of the baseline's own is asked for.
+func leansOnBaseline(only map[string]bool) bool {
+	for k := range only {
+		if c := check(k); c.Needs&(kidoban.NeedsClient|kidoban.NeedsUpstream) != 0 || c.Tier == kidoban.T2 {
+			return true
+		}
+	}
+	return false
 }
 
 // noVerdict marks a key that its judge forgot: our mistake, said aloud.
