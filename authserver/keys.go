@@ -58,6 +58,10 @@ func (k *KeySet) Algorithms() []jose.SignatureAlgorithm {
 	return []jose.SignatureAlgorithm{jose.EdDSA, jose.ES256}
 }
 
+// RefreshKeys makes the keys that are due and reads the set, as the background
+// loop does: for an operator who has retired the keys and does not want to wait.
+func (s *Server) RefreshKeys(ctx context.Context) error { return s.keys.refresh(ctx) }
+
 // refresh makes the keys that are due and reads the set. It is called at start,
 // then about every half minute, so that every replica knows a new key long
 // before it signs.
