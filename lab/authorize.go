@@ -76,7 +76,7 @@ type fault struct {
 // URI are in doubt (RFC 6749 section 4.1.2.1) or the redirect URI belongs to
 // somebody nobody has approved, else at the redirect URI.
 func (l *Lab) refuse(w http.ResponseWriter, r *http.Request, t *txn, f *fault) {
-	if f.local || !(trusted(t.redirect) || l.any("E27-a", "F7-1")) && !l.weakMatchAny(t) {
+	if f.local || !(trusted(t.redirect) || l.on("E27-a")) && !l.weakMatchAny(t) {
 		l.errorPage(w, http.StatusBadRequest, f.code, f.text)
 		return
 	}
@@ -144,6 +144,8 @@ func (l *Lab) validate(raw string) (*txn, *fault) {
 	return t, nil
 }
 
+// validateClient looks the client up before anything else is read: whatever an
+// unknown client says about itself stays unsaid (RFC 6749 section 4.1.2.1).
 func (l *Lab) validateClient(t *txn, v url.Values) *fault {
 	t.clientID = single(v, "client_id")
 	if t.clientID == "" && !l.on("F2-d") {
@@ -162,6 +164,8 @@ func (l *Lab) validateClient(t *txn, v url.Values) *fault {
 	return nil
 }
 
+// validateRedirect compares the redirect URI with the registered ones. It has to be
+// named in every request, even by a client that has only one (RFC 9700 section 2.1).
 func (l *Lab) validateRedirect(t *txn, v url.Values) *fault {
 	t.redirect = single(v, "redirect_uri")
 	if f, done := l.weakRedirectParameter(t, v); done {
@@ -179,6 +183,8 @@ func (l *Lab) validateRedirect(t *txn, v url.Values) *fault {
 	return nil
 }
 
+// validateResponse accepts response_type=code and response_mode=query, the two that
+// put nothing but a code into an address (OAuth 2.1 section 4.1.1).
 func (l *Lab) validateResponse(t *txn, v url.Values) *fault {
 	t.response = single(v, "response_type")
 	t.mode = single(v, "response_mode")
@@ -198,6 +204,8 @@ func (l *Lab) validateResponse(t *txn, v url.Values) *fault {
 	return nil
 }
 
+// validateScope takes known scopes only; without any, the smallest one is meant. The
+// order of the answer is fixed, so that equal grants look equal.
 func (l *Lab) validateScope(t *txn, v url.Values) *fault {
 	asked := strings.Fields(single(v, "scope"))
 	if len(asked) == 0 {

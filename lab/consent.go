@@ -35,6 +35,9 @@ func (l *Lab) consent(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// decide takes the answer of the decision page: from this origin, from the browser
+// that started, with the form's own token, once. Anything but the word approve is a
+// no.
 func (l *Lab) decide(w http.ResponseWriter, r *http.Request) {
 	if !isForm(r) || !l.sameOrigin(r) && !l.on("E28-c") {
 		l.errorPage(w, http.StatusForbidden, "access_denied", "This form was sent from another page.")
@@ -86,7 +89,11 @@ type consentView struct {
 	Link             template.URL      // E14-a: the client's own address
 }
 
+// consentPage shows who asks, where the access would go and what it allows. The host
+// stands alone and in large type (MCP security considerations, localhost redirect
+// URI risks); the full URI, the mark and the loopback warning are beside it.
 func (l *Lab) consentPage(w http.ResponseWriter, t *txn) {
+	// A redirect URI that is no URL, which only switches let through, is shown whole.
 	u, _ := url.Parse(t.redirect)
 	host := t.redirect
 	if u != nil {
@@ -159,6 +166,7 @@ func (l *Lab) consentKey(t *txn) string {
 	return ""
 }
 
+// rememberConsent notes a decision under the key of the switches that remember any.
 func (l *Lab) rememberConsent(r *http.Request, t *txn) {
 	key := l.consentKey(t)
 	if key == "" {
@@ -178,6 +186,8 @@ func (l *Lab) rememberConsent(r *http.Request, t *txn) {
 	b.consents[key] = true
 }
 
+// consentRemembered tells whether the page may be left out, which a safe lab never
+// does: every client here gave itself its name.
 func (l *Lab) consentRemembered(r *http.Request, t *txn) bool {
 	if l.on("F1-e") && t.client != nil && !slices.ContainsFunc(t.client.redirects, trusted) {
 		return true // a registration with a web address is taken for a known partner

@@ -18,6 +18,8 @@ const (
 // fresh opaque state, S256, a nonce, and a cookie that binds the callback to this
 // browser. What the answer is for stays on the server.
 func (l *Lab) goUpstream(w http.ResponseWriter, r *http.Request, t *txn) {
+	// State and cookie do not exist before this moment, so that nobody can be brought
+	// behind the decision by a link.
 	l.mu.Lock()
 	t.stage = stageUpstream
 	t.upCookie, t.verifier, t.nonce = l.random(32), l.random(32), l.random(16)
@@ -48,6 +50,8 @@ func (l *Lab) upstreamCallback(w http.ResponseWriter, r *http.Request) {
 	if forged != "" { // switches of F4: the address comes from the state
 		t = t.routedTo(forged)
 	}
+	// The upstream is the only one this server talks to; an answer that says it is
+	// another's is a mix-up (RFC 9207 section 2.4).
 	if iss := q.Get("iss"); iss != "" && iss != l.UpstreamURL {
 		l.errorPage(w, http.StatusBadRequest, "invalid_request", "The answer came from another server.")
 		return

@@ -23,6 +23,7 @@ const (
 // legacyRevisions are the revisions that the session era answers to, newest first.
 func legacyRevisions() []string { return []string{revLegacy, "2025-06-18", "2025-03-26"} }
 
+// mcpPath is the path of the MCP endpoint, which the stream era puts elsewhere.
 func (l *Lab) mcpPath() string {
 	if l.opt.Era == eraSSE {
 		return "/sse"
@@ -48,6 +49,7 @@ func (c *call) user() string {
 	return c.tok.user
 }
 
+// has tells whether the token of a call carries a scope.
 func (c *call) has(scope string) bool {
 	if c.tok == nil {
 		return false
@@ -175,6 +177,9 @@ func (l *Lab) lookup(raw string) *token {
 	return t
 }
 
+// signatureGood tells whether the lab's key signed an access token. The algorithm is
+// fixed, keys from the header are not looked at, and the type keeps ID tokens out
+// (RFC 8725 sections 3.1 and 3.11, RFC 9068 section 4).
 func (l *Lab) signatureGood(raw string) bool {
 	tok, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil || len(tok.Headers) != 1 || tok.Headers[0].ExtraHeaders["typ"] != l.tokenType() {
@@ -274,6 +279,8 @@ func rpcError(w http.ResponseWriter, status int, id json.RawMessage, code int, t
 	writeJSON(w, status, m)
 }
 
+// rpcResult answers with a JSON-RPC result. It is a person's own, so no cache keeps
+// it.
 func rpcResult(w http.ResponseWriter, id json.RawMessage, result any) {
 	noStore(w)
 	writeJSON(w, http.StatusOK, map[string]any{"jsonrpc": "2.0", "id": id, "result": result})

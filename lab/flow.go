@@ -86,6 +86,7 @@ func (l *Lab) txnOf(w http.ResponseWriter, r *http.Request) *txn {
 	return t
 }
 
+// liveTxn finds a transaction that has neither ended nor expired.
 func (l *Lab) liveTxn(id string) *txn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,6 +111,7 @@ func (l *Lab) sessionUser(r *http.Request) string {
 	return b.user
 }
 
+// browserOf finds the login session of a request, nil without one.
 func (l *Lab) browserOf(r *http.Request) *browser {
 	l.mu.Lock()
 	defer l.mu.Unlock()

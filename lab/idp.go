@@ -19,18 +19,22 @@ type idpState struct {
 	kept     map[string]string // the lab's vault: user → upstream access token
 }
 
+// idpRequest is a request that waits for the person to log in upstream.
 type idpRequest struct {
 	q    url.Values
 	csrf string
 	at   time.Time
 }
 
+// idpCode is a code of the upstream. A challenge that was sent as plain is kept with
+// that word before it.
 type idpCode struct {
 	user, challenge, redirect, nonce string
 	used                             bool
 	at                               time.Time
 }
 
+// newIDPState is an upstream that has seen nobody.
 func newIDPState() idpState {
 	return idpState{map[string]*idpRequest{}, map[string]*idpCode{}, map[string]string{}, map[string]string{}, map[string]bool{}, map[string]string{}}
 }
@@ -56,6 +60,8 @@ func (l *Lab) idpHandler() http.Handler {
 	})
 }
 
+// idpMetadata is the upstream's own document. It offers plain beside S256, as many
+// do; which of them is used is the choice of its client, the lab.
 func (l *Lab) idpMetadata(w http.ResponseWriter, r *http.Request) {
 	at := l.UpstreamURL
 	writeJSON(w, http.StatusOK, map[string]any{
@@ -67,6 +73,9 @@ func (l *Lab) idpMetadata(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// idpAuthorize knows one client and one redirect URI. A person who is logged in and
+// has agreed before is sent straight back: the convenience that a confused deputy
+// lives on.
 func (l *Lab) idpAuthorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	if r.Method != http.MethodGet || q.Get("client_id") != upstreamClient || q.Get("redirect_uri") != l.Issuer+"/callback" || q.Get("response_type") != "code" {
@@ -83,6 +92,7 @@ func (l *Lab) idpAuthorize(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	// The rest is kept on the server; the browser carries a random id only.
 	id, req := l.random(16), &idpRequest{q, l.random(16), l.now()}
 	l.mu.Lock()
 	for k, old := range l.idp.requests {
@@ -98,6 +108,7 @@ func (l *Lab) idpAuthorize(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusFound)
 }
 
+// idpLogin shows the login and takes it. Agreeing is part of logging in.
 func (l *Lab) idpLogin(w http.ResponseWriter, r *http.Request) {
 	id := r.FormValue("tx")
 	l.mu.Lock()
@@ -128,6 +139,7 @@ func (l *Lab) idpLogin(w http.ResponseWriter, r *http.Request) {
 	l.idpFinish(w, r, req.q, user)
 }
 
+// idpFinish sends the browser back with a code, iss and the state as it came.
 func (l *Lab) idpFinish(w http.ResponseWriter, r *http.Request, q url.Values, user string) {
 	value := l.random(32)
 	challenge := q.Get("code_challenge")
@@ -146,6 +158,8 @@ func (l *Lab) idpFinish(w http.ResponseWriter, r *http.Request, q url.Values, us
 	w.WriteHeader(http.StatusSeeOther)
 }
 
+// idpToken redeems a code once, for the confidential client, with the verifier where
+// there was a challenge.
 func (l *Lab) idpToken(w http.ResponseWriter, r *http.Request) {
 	noStore(w)
 	id, secret, _ := r.BasicAuth()
@@ -185,6 +199,8 @@ func (l *Lab) idpUserinfo(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"sub": user, "name": user})
 }
 
+// idpPage writes a page with the protections the upstream owes its people, whatever
+// the switches of the main server are.
 func (l *Lab) idpPage(w http.ResponseWriter, status int, name string, data any) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")

@@ -33,6 +33,7 @@ func (l *Lab) sealState(s inputState) string {
 	return base64.RawURLEncoding.EncodeToString(g.Seal(nonce, nonce, plain, nil))
 }
 
+// openState decrypts a state. What does not authenticate is treated like garbage.
 func (l *Lab) openState(raw string) (inputState, bool) {
 	var s inputState
 	b, err := base64.RawURLEncoding.DecodeString(raw)
@@ -50,6 +51,8 @@ func (l *Lab) openState(raw string) (inputState, bool) {
 	return s, err == nil && json.Unmarshal(plain, &s) == nil
 }
 
+// stateCipher is AES-256-GCM under the lab's sealing key, which lives as long as the
+// lab.
 func (l *Lab) stateCipher() cipher.AEAD {
 	key := sha256.Sum256(l.seal)
 	block, err := aes.NewCipher(key[:])
@@ -70,6 +73,7 @@ func digest(tool string, args map[string]any) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// inputTTL is how long a question waits for its answer.
 const inputTTL = 10 * time.Minute
 
 // needsInput asks for a confirmation before it pays (multi round-trip requests of

@@ -21,6 +21,7 @@ type mcpSession struct {
 	out      chan []byte // SSE era: answers on their way to the stream
 }
 
+// maxSessions bounds the open sessions of all people together.
 const maxSessions = 1000
 
 // legacy answers one request of the session era.
@@ -71,6 +72,7 @@ func (l *Lab) legacyMethod(c *call) (result map[string]any, fail *rpcFault, answ
 	return result, fail, true
 }
 
+// initialized is the result of initialize (revision 2025-11-25, lifecycle).
 func (l *Lab) initialized(s *mcpSession) map[string]any {
 	return map[string]any{"protocolVersion": s.revision, "capabilities": serverCapabilities(), "serverInfo": l.serverInfo(), "instructions": "Notes for tests."}
 }
@@ -87,6 +89,7 @@ func (l *Lab) openSession(c *call) *mcpSession {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// Sessions end after an hour, used or not: they hold nothing worth more.
 	for id, old := range l.st.sessions {
 		if l.now().Sub(old.opened) > time.Hour {
 			delete(l.st.sessions, id)

@@ -194,6 +194,8 @@ func (l *Lab) weakenTLS(conf *tls.Config) {
 	}
 }
 
+// newSigningKey makes a P-256 key. Keys come from crypto/rand even where
+// Options.Rand is fixed: the standard library mixes its own randomness in.
 func newSigningKey() (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	return key, kidoban.Wrap(kidoban.KindInternal, err, "cannot make a key")
@@ -224,6 +226,7 @@ func (e *eitherListener) Accept() (net.Conn, error) {
 	return pc, nil
 }
 
+// peeked is a connection whose first byte was looked at and put back.
 type peeked struct {
 	net.Conn
 	r *bufio.Reader

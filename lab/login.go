@@ -52,6 +52,7 @@ func (l *Lab) login(w http.ResponseWriter, r *http.Request) {
 // loggedIn opens a session and goes on; with the login-first profile this is where
 // the request is validated at last.
 func (l *Lab) loggedIn(w http.ResponseWriter, r *http.Request, t *txn, user string) {
+	// A new session id for every login: one that was planted before is worth nothing.
 	id := l.random(32)
 	l.mu.Lock()
 	put(l.st.browsers, id, &browser{user: user, created: l.now(), consents: map[string]bool{}})

@@ -104,21 +104,26 @@ func oauthError(w http.ResponseWriter, status int, code, description string) {
 	writeJSON(w, status, map[string]string{"error": code, "error_description": description})
 }
 
+// noStore keeps an answer out of every cache (RFC 6749 section 5.1).
 func noStore(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")
 }
 
+// methodNotAllowed answers 405 and names what is allowed (RFC 9110 section 15.5.6).
 func methodNotAllowed(w http.ResponseWriter, allow string) {
 	w.Header().Set("Allow", allow)
 	http.Error(w, "That method is not allowed here.", http.StatusMethodNotAllowed)
 }
 
+// isForm tells whether a body is declared as a form.
 func isForm(r *http.Request) bool {
 	ct, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(ct), "application/x-www-form-urlencoded")
 }
 
+// isJSON tells whether a body is declared as JSON; parameters of the type do not
+// matter.
 func isJSON(r *http.Request) bool {
 	ct, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(ct), "application/json")

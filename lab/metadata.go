@@ -16,6 +16,8 @@ const (
 	scopeOffline = "offline_access"
 )
 
+// resourceScopes are the scopes of the MCP server; offline_access is the
+// authorization server's alone.
 func resourceScopes() []string { return []string{scopeRead, scopeWrite, scopeMail} }
 
 // metadataRoutes adds the well-known documents: RFC 9728 at the path-inserted and
@@ -111,11 +113,13 @@ func (l *Lab) jwks(w http.ResponseWriter, r *http.Request) {
 	w.Write(l.jwksBody())
 }
 
+// jwksBody is the key set as it is served, byte for byte.
 func (l *Lab) jwksBody() []byte {
 	body, _ := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &l.key.PublicKey, KeyID: keyID, Algorithm: "ES256", Use: "sig"}}})
 	return body
 }
 
+// keyID names the one signing key.
 const keyID = "lab-1"
 
 // withQuery adds parameters to a redirect URI, keeping its own query as it is.

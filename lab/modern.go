@@ -114,10 +114,12 @@ func (l *Lab) fail(w http.ResponseWriter, c *call, f *rpcFault) {
 	rpcError(w, status, c.msg.ID, f.code, f.text, f.data)
 }
 
+// serverInfo names the software; clients must not decide anything by it.
 func (l *Lab) serverInfo() map[string]any {
 	return map[string]any{"name": "kidoban-lab", "version": "1.0.0"}
 }
 
+// serverCapabilities are the capabilities of both eras.
 func serverCapabilities() map[string]any {
 	return map[string]any{"tools": map[string]any{}, "resources": map[string]any{}, "prompts": map[string]any{}, "completions": map[string]any{}}
 }

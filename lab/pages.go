@@ -12,6 +12,7 @@ import (
 // pages holds the parsed templates.
 type pages struct{ t *template.Template }
 
+// newPages parses the templates; html/template escapes every value by its place.
 func newPages() (*pages, error) {
 	t, err := template.New("pages").Funcs(template.FuncMap{
 		"scope": scopeText,
@@ -20,6 +21,8 @@ func newPages() (*pages, error) {
 	return &pages{t}, kidoban.Wrap(kidoban.KindInternal, err, "the lab's pages do not parse")
 }
 
+// pageTexts are the pages. They hold no script, so that the content policy can
+// forbid it.
 const pageTexts = `
 {{define "head"}}<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{{.}}</title>
 <style>body{font:16px system-ui,sans-serif;max-width:34rem;margin:3rem auto;padding:0 1rem;color:#1b1b1f}h1{font-size:1.3rem}
@@ -88,6 +91,7 @@ func (l *Lab) pageHeaders(w http.ResponseWriter) {
 	l.weakPageHeaders(h)
 }
 
+// loginPage shows the login form, with a sentence about what went wrong.
 func (l *Lab) loginPage(w http.ResponseWriter, status int, t *txn, fault string) {
 	l.pageHeaders(w)
 	l.pages.render(w, status, "login", map[string]string{"Action": l.asPath + "/login", "Tx": t.id, "CSRF": t.csrf, "Fault": fault, "Noise": l.noise})

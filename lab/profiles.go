@@ -26,6 +26,7 @@ func (l *Lab) sealStep(n int, raw string) string {
 	return base64.RawURLEncoding.EncodeToString(body) + "." + l.mac(body)
 }
 
+// mac is the HMAC of body under the lab's sealing key, as base64url.
 func (l *Lab) mac(body []byte) string {
 	m := hmac.New(sha256.New, l.seal)
 	m.Write(body)

@@ -36,6 +36,8 @@ func (l *Lab) register(w http.ResponseWriter, r *http.Request) {
 		oauthError(w, http.StatusBadRequest, f.code, f.text)
 		return
 	}
+	// Id and management token are fresh for every request: the same metadata twice
+	// are two clients, each with its own owner.
 	c.id, c.manageToken, c.issued, c.dynamic = l.newClientID(), l.random(32), l.now(), true
 	if !l.on("E17-c") {
 		c.expires = c.issued.Add(clientTTL)
@@ -109,6 +111,8 @@ func (l *Lab) clientFrom(m map[string]any) (*client, *tokenFault) {
 	bad := func(text string) (*client, *tokenFault) {
 		return nil, &tokenFault{"invalid_client_metadata", text}
 	}
+	// Members that are not named below are dropped, as RFC 7591 section 2 allows;
+	// nothing a stranger invents is stored.
 	c := &client{}
 	var ok bool
 	if c.redirects, ok = stringList(m["redirect_uris"]); !ok || len(c.redirects) == 0 || len(c.redirects) > maxRedirects && !l.on("E17-b") {
@@ -192,6 +196,7 @@ func (l *Lab) clientKind(c *client, m map[string]any) *tokenFault {
 	return nil
 }
 
+// maxName is how many characters a client_name may have.
 func (l *Lab) maxName() int {
 	if l.on("E14-b") {
 		return maxBody
@@ -278,6 +283,9 @@ func (l *Lab) manage(w http.ResponseWriter, r *http.Request, id string) {
 	}
 }
 
+// mayManage tells whether a request holds the registration access token of c. An
+// unknown client and a wrong token get the same answer, so that ids cannot be tried
+// out.
 func (l *Lab) mayManage(r *http.Request, c *client) bool {
 	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if c == nil {

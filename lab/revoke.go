@@ -19,6 +19,8 @@ func (l *Lab) revoke(w http.ResponseWriter, r *http.Request) {
 		oauthError(w, http.StatusBadRequest, "invalid_request", "Send a form with the token.")
 		return
 	}
+	// Who asks is settled before the token is looked at: a stranger must not learn
+	// whether a token exists (RFC 7009 section 2.1).
 	stranger := l.on("E25-c")
 	var id string
 	if !stranger {
@@ -59,6 +61,7 @@ func (l *Lab) introspect(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	noStoreUnless(w, l.on("E31-b"))
+	// A refresh token is never active: nothing is opened with one.
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.st.tokens[r.PostForm.Get("token")]

@@ -28,6 +28,7 @@ type state struct {
 	counter   int
 }
 
+// newState is the memory of a lab that has just started.
 func newState() state {
 	return state{
 		clients: map[string]*client{}, txns: map[string]*txn{}, browsers: map[string]*browser{},

@@ -24,6 +24,8 @@ func strictJSON(body []byte, twice bool) error {
 	return nil
 }
 
+// strictValue reads one value. Numbers and strings are checked by the decoder;
+// objects are watched for members that stand twice.
 func strictValue(dec *json.Decoder, twice bool, depth int) error {
 	if depth > maxDepth {
 		return errors.New("the message is nested too deeply")

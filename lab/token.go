@@ -80,6 +80,7 @@ func (l *Lab) token(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, answer)
 }
 
+// noStoreUnless is noStore with the exception that E31-b makes.
 func noStoreUnless(w http.ResponseWriter, open bool) {
 	if !open {
 		noStore(w)
@@ -89,6 +90,7 @@ func noStoreUnless(w http.ResponseWriter, open bool) {
 // tokenFault is a refusal of the token endpoint.
 type tokenFault struct{ code, text string }
 
+// badGrant is the refusal of a code or refresh token (RFC 6749 section 5.2).
 func badGrant(text string) *tokenFault { return &tokenFault{"invalid_grant", text} }
 
 // authenticate finds the client of a token, revocation or introspection request
@@ -135,6 +137,8 @@ func (l *Lab) authenticate(w http.ResponseWriter, r *http.Request) (*client, boo
 	return c, true
 }
 
+// clientProved tells whether a client authenticated by the method it registered. A
+// public client that sends a secret is refused too: it is not the client it says.
 func (l *Lab) clientProved(c *client, used, secret string) bool {
 	if c.method == "none" {
 		return used == "none"
@@ -168,6 +172,8 @@ func (l *Lab) redeem(c *client, f url.Values) (map[string]any, *tokenFault) {
 		l.mu.Unlock()
 		return nil, fail
 	}
+	// Client, redirect and resource were compared without spending the code: a
+	// stranger who tries costs its owner nothing. From here on it is spent.
 	if !l.verifierFits(k, f) {
 		if !l.any("F9-5") {
 			k.used = true // one try: a verifier cannot be guessed
@@ -321,6 +327,8 @@ func (l *Lab) refresh(c *client, f url.Values) (map[string]any, *tokenFault) {
 		l.mu.Unlock()
 		return nil, badGrant("The grant has ended.")
 	}
+	// A spent token means that two parties hold it; which of them is the thief cannot
+	// be told, so both lose it.
 	if t.spent && !l.on("E22-1") {
 		l.killGrant(t.grant)
 		l.mu.Unlock()

@@ -21,6 +21,8 @@ type note struct {
 	Text  string `json:"text"`
 }
 
+// firstNotes are the notes that people start with. Each text names its owner, so
+// that data in the wrong hands can be told.
 func firstNotes() map[string][]note {
 	return map[string][]note{
 		"alice": {{"note-a1", "Alice's list", "alice-secret: buy bread"}, {"note-a2", "Alice's plan", "alice-secret: call Bob"}},
@@ -68,6 +70,7 @@ func (l *Lab) listed(member string, items []any) map[string]any {
 	return map[string]any{member: items, "ttlMs": 60000, "cacheScope": l.cacheScope()}
 }
 
+// schema is the input schema of a tool whose arguments are all strings.
 func schema(required []string, props map[string]string) map[string]any {
 	p := map[string]any{}
 	for name, text := range props {
@@ -80,6 +83,7 @@ func schema(required []string, props map[string]string) map[string]any {
 	return m
 }
 
+// tool is a tool's definition.
 func tool(name, description string, in map[string]any, readOnly, destructive bool) any {
 	return map[string]any{"name": name, "description": description, "inputSchema": in,
 		"annotations": map[string]any{"readOnlyHint": readOnly, "destructiveHint": destructive}}
@@ -113,6 +117,8 @@ func toolScope(name string) string {
 	return ""
 }
 
+// callTool runs a tool: the scope first (403 with the missing one, RFC 6750 section
+// 3.1), then the person of this very call.
 func (l *Lab) callTool(c *call, caps map[string]any) (map[string]any, *rpcFault) {
 	name, _ := c.msg.Params["name"].(string)
 	args, _ := c.msg.Params["arguments"].(map[string]any)
@@ -161,12 +167,14 @@ func said(text string) map[string]any {
 	return map[string]any{"content": []any{map[string]any{"type": "text", "text": text}}, "isError": false}
 }
 
+// failed is a tool result that says what went wrong.
 func failed(text string) map[string]any {
 	m := said(text)
 	m["isError"] = true
 	return m
 }
 
+// notesOf is a copy of a person's notes.
 func (l *Lab) notesOf(user string) []note {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,6 +213,7 @@ func (l *Lab) startReport(user string) map[string]any {
 	return m
 }
 
+// getReport reads a report of the person's own; the handle alone opens nothing.
 func (l *Lab) getReport(user, id string) map[string]any {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,6 +224,7 @@ func (l *Lab) getReport(user, id string) map[string]any {
 	return said(fmt.Sprintf("%s has %d notes.", owner, len(l.st.notes[owner])))
 }
 
+// addNote adds a note within the bounds of 200 notes and 4000 bytes.
 func (l *Lab) addNote(user, title, text string) (map[string]any, *rpcFault) {
 	if len(title) > 200 || len(text) > 4000 {
 		return failed("The note is too long."), nil
@@ -230,6 +240,8 @@ func (l *Lab) addNote(user, title, text string) (map[string]any, *rpcFault) {
 	return said("Added " + id + "."), nil
 }
 
+// readResource reads a note by its address. The person in the address must be the
+// caller: an address is not a permission.
 func (l *Lab) readResource(c *call) (map[string]any, *rpcFault) {
 	uri, _ := c.msg.Params["uri"].(string)
 	user := l.caller(c)

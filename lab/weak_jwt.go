@@ -21,6 +21,7 @@ func hs256(key []byte, signed string) string {
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
+// hs256Good tells whether a JWT's signature part is the HMAC under key.
 func hs256Good(key []byte, raw string) bool {
 	i := strings.LastIndexByte(raw, '.')
 	return i > 0 && same(hs256(key, raw[:i]), raw[i+1:])
@@ -69,6 +70,7 @@ func (l *Lab) weakJWT(raw, resource string) (*token, bool) {
 	return t, true
 }
 
+// decodePart decodes one part of a JWT.
 func decodePart(part string, to any) bool {
 	b, err := base64.RawURLEncoding.DecodeString(part)
 	return err == nil && json.Unmarshal(b, to) == nil

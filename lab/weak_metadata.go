@@ -41,6 +41,8 @@ func metadataSwitches() []Switch {
 	}
 }
 
+// strangerIssuer is an authorization server that nobody has heard of and that never
+// resolves.
 const strangerIssuer = "https://login.lab-stranger.invalid"
 
 // weakPRM changes the protected resource metadata; true means that it has answered.

@@ -32,6 +32,8 @@ func (l *Lab) addIssuer(params url.Values) {
 	}
 }
 
+// weakResponseType tells whether a switch lets a response type other than code
+// through.
 func (l *Lab) weakResponseType(rt string) bool {
 	if rt == "token" {
 		return l.on("E26-a")

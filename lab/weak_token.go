@@ -42,6 +42,7 @@ func tokenSwitches() []Switch {
 	}
 }
 
+// accessTTL is how long access tokens live; 0 is for ever.
 func (l *Lab) accessTTL() time.Duration {
 	switch {
 	case l.on("E24-a"):
