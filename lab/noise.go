@@ -71,6 +71,9 @@ func (l *Lab) viaNoise(r *http.Request, raw string) (string, bool) {
 		r.URL.RawQuery = rest
 		return "", false
 	}
+	if l.on("F7-17") && l.hostFromHeader(r) != l.base {
+		return "", false // other hosts than its own have not booked the analytics
+	}
 	back := l.Issuer + "/authorize?" + raw + seen
 	if l.opt.Noise == 0 {
 		q := url.Values{

@@ -19,7 +19,7 @@ type Switch struct {
 	Eras   []string     // eras in which the flaw exists; empty means all
 
 	// Authorize tells that the finding is decided by what /authorize and the pages
-	// behind it answer; see Undecided.
+	// behind it answer; Undecided says what that means in a profile.
 	Authorize bool
 }
 

@@ -11,10 +11,10 @@ import (
 // attack chain together.
 
 // Options returns base with the switch thrown and everything set that it needs. It
-// says false, and returns base as it was, when the switch does not exist in base's
-// era.
+// says false, and returns base as it was, when there is no such flaw in base's era or
+// profile.
 func (s Switch) Options(base Options) (Options, bool) {
-	if !s.existsIn(base.Era) {
+	if !s.existsIn(base.Era) || base.Profile == profileLogin && slices.Contains(endedByLogin(), s.Key) {
 		return base, false
 	}
 	o := base
@@ -72,15 +72,18 @@ func Within(keys []string, tiers []kidoban.Tier) []string {
 	return out
 }
 
-// Undecided tells whether a tester that cannot log in has to leave the switch's
-// finding open in a profile, because something stands before the place where it
-// shows.
-func (s Switch) Undecided(profile string) bool {
+// endedByLogin are flaws of what happens before a login, which the login-first
+// profile leaves no room for.
+func endedByLogin() []string { return []string{"E27-a", "F6-A"} }
+
+// Undecided tells whether a tester that cannot log in has to leave a finding open in
+// a profile, because something stands before the place where it shows.
+func Undecided(key, profile string) bool {
 	switch profile {
 	case profileLogin:
-		return s.Authorize && !slices.Contains(shownByLogin(), s.Key)
+		return decidedAtAuthorize(key) && !slices.Contains(shownByLogin(), key)
 	case profileSPA, profileChallenge:
-		return s.Authorize
+		return decidedAtAuthorize(key)
 	}
 	return false
 }
@@ -88,7 +91,7 @@ func (s Switch) Undecided(profile string) bool {
 // shownByLogin are findings about the login page itself and the way to it: they
 // stand behind /authorize, and the login-first profile shows them all the same.
 func shownByLogin() []string {
-	return []string{"E23-c", "E27-b", "E28-a", "E28-d", "E28-g", "E29-b", "E29-d", "E34-c"}
+	return []string{"E23-c", "E27-b", "E28-a", "E28-d", "E28-g", "E29-b", "E29-d", "E34-c", "F7-17"}
 }
 
 // decidedAtAuthorize tells whether a finding is decided by what /authorize and the
@@ -176,7 +179,7 @@ func Combos() []Combo {
 		{Name: "two authorization servers, no iss", Flaws: []string{"E10-f", "E12-a"}},
 		{Name: "codes used twice, tokens in addresses", Flaws: []string{"F9-2", "E23-a"}},
 		{Name: "phishing clients without limit", Flaws: []string{"E17-a", "F1-a"}},
-		{Name: "everything at once", Flaws: []string{"F1-a", "F5-a", "F7-1", "E17-a", "E10-f", "E12-b"}},
+		{Name: "everything at once", Flaws: []string{"F1-a", "F5-a", "F7-8", "E17-a", "E10-f", "E12-b"}},
 	}
 	for i := range all {
 		c := &all[i]

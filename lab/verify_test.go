@@ -92,13 +92,17 @@ func TestUndecided(t *testing.T) {
 		id := b.client(nil)
 		good, _ := b.walk(b.request(id))
 		bad, _ := b.walk(b.request(strangerID))
-		s, _ := switchByKey("F2-a")
-		if alike := good.status == bad.status; alike != s.Undecided(p) {
-			t.Errorf("%s: good %d, unknown client %d, declared undecided %v", p, good.status, bad.status, s.Undecided(p))
+		if alike := good.status == bad.status; alike != Undecided("F2-a", p) {
+			t.Errorf("%s: good %d, unknown client %d, declared undecided %v", p, good.status, bad.status, !alike)
+		}
+	}
+	for _, s := range Switches() {
+		if s.Authorize != Undecided(s.Key, profileChallenge) {
+			t.Errorf("%s: Authorize is %v", s.Key, s.Authorize)
 		}
 	}
 	for _, key := range []string{"F5-e", "E17-a", "E32-c"} {
-		if s, ok := switchByKey(key); ok && s.Undecided(profileChallenge) {
+		if Undecided(key, profileChallenge) {
 			t.Errorf("%s needs no /authorize", key)
 		}
 	}

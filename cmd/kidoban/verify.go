@@ -192,10 +192,13 @@ func (c *verifyCmd) matrix() ([]verifyCase, error) {
 				if !ok {
 					continue // the switch does not exist in this era
 				}
-				vc := verifyCase{group: "switch", lab: o, tiers: tiers, expect: within(sw.Expect, tiers), chains: sw.Chains}
-				if sw.Authorize && undecidedReasons(profile) != nil {
-					vc.undecided, vc.reasons = vc.expect, undecidedReasons(profile)
-					vc.expect, vc.chains = nil, nil
+				vc := verifyCase{group: "switch", lab: o, tiers: tiers, chains: sw.Chains, reasons: undecidedReasons(profile)}
+				for _, k := range lab.Within(sw.Expect, tiers) {
+					if lab.Undecided(k, profile) {
+						vc.undecided, vc.chains = append(vc.undecided, k), nil
+						continue
+					}
+					vc.expect = append(vc.expect, k)
 				}
 				cases = append(cases, vc)
 			}
@@ -206,18 +209,6 @@ func (c *verifyCmd) matrix() ([]verifyCase, error) {
 		cases = append(cases, chainCases(tiers)...)
 	}
 	return cases, nil
-}
-
-// within keeps the findings that the tiers reach: some switches show more to a
-// tester who logs in.
-func within(keys []string, tiers []kidoban.Tier) []string {
-	var out []string
-	for _, k := range keys {
-		if c, ok := kidoban.CheckByKey(k); ok && slices.Contains(tiers, c.Tier) {
-			out = append(out, k)
-		}
-	}
-	return out
 }
 
 // offVariants are the safe servers: no switch on, all shapes.
@@ -261,7 +252,7 @@ func chainCases(tiers []kidoban.Tier) []verifyCase {
 		for _, era := range []string{"modern", "legacy"} {
 			o := combo.Options
 			o.Flaws, o.Profile, o.Era = combo.Flaws, "plain", era
-			out = append(out, verifyCase{group: "chain", tiers: tiers, lab: o, expect: within(combo.Expect, tiers), chains: combo.Chains})
+			out = append(out, verifyCase{group: "chain", tiers: tiers, lab: o, expect: lab.Within(combo.Expect, tiers), chains: combo.Chains})
 		}
 	}
 	return out
