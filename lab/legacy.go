@@ -178,6 +178,7 @@ func (l *Lab) sseStream(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
 	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Time{}) // the request is whole; the answer may take as long as it likes
 	fmt.Fprintf(w, "event: endpoint\ndata: /messages?%s\n\n", url.Values{"session_id": {s.id}}.Encode())
 	if rc.Flush() != nil {
 		return

@@ -123,6 +123,7 @@ func (l *Lab) serve(ctx context.Context, name string, ln net.Listener, h http.Ha
 	srv := &http.Server{
 		Handler:           l.logged(name, h),
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // streams lift it for themselves
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },

@@ -54,6 +54,11 @@ func (l *Lab) mainHandler() http.Handler {
 		}
 		if h, ok := routes[r.URL.Path]; ok {
 			if flow[r.URL.Path] {
+				// The body is read before the turn is taken: who sends slowly waits alone.
+				if err := r.ParseForm(); err != nil && r.Method == http.MethodPost {
+					l.errorPage(w, http.StatusBadRequest, "invalid_request", "The form cannot be read.")
+					return
+				}
 				l.flowMu.Lock()
 				defer l.flowMu.Unlock()
 			}

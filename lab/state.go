@@ -135,6 +135,7 @@ type code struct {
 	grant     string
 	expires   time.Time
 	used      bool
+	racing    int // requests that have looked the code up; only F9-4 counts
 }
 
 // token is an access or a refresh token.
@@ -148,6 +149,7 @@ type token struct {
 	grant    string
 	expires  time.Time // zero: never
 	spent    bool      // a refresh token that was rotated away
+	racing   int       // requests that have looked it up; only E22-2 counts
 }
 
 // grant ties the tokens of one authorization together.
