@@ -24,7 +24,7 @@ type f1Evidence struct {
 }
 
 func probeF1Https() probe {
-	return define(spec{name: "registration with a foreign https redirect", keys: []string{"F1-a"}, tier: kidoban.T2, cost: 5},
+	return define(spec{name: "registration with a foreign https redirect", keys: []string{"F1-a", "F1-e"}, tier: kidoban.T2, cost: 5},
 		func(ctx context.Context, s *session) f1Evidence {
 			uri := s.foreign()
 			ev := s.tryRedirect(ctx, "F1-a", "a foreign https redirect URI", uri, "web")
@@ -36,8 +36,17 @@ func probeF1Https() probe {
 			}
 			return ev
 		}, func(f *Facts, ev f1Evidence) []kidoban.Result {
-			return []kidoban.Result{judgeF1(f, "F1-a", "any https redirect URI is registered", ev)}
+			return []kidoban.Result{judgeF1(f, "F1-a", "any https redirect URI is registered", ev), judgeF1Delivered(ev)}
 		})
+}
+
+// judgeF1Delivered: where a code comes without any page, the stranger has it
+// without a login of ours. Everywhere else F1-e needs one.
+func judgeF1Delivered(ev f1Evidence) kidoban.Result {
+	if t := ev.trail; t != nil && t.Kind == CallbackCode && startsURI(t.At, ev.uri) {
+		return positive("F1-e", kidoban.Confirmed, "a code for the stranger's client is sent to its own host without any page being shown", ev.reg.X, t.Last())
+	}
+	return untested("F1-e", kidoban.ReasonLogin, detailFor(kidoban.ReasonLogin))
 }
 
 func probeF1Http() probe {

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/kidoban/kidoban"
@@ -96,6 +97,9 @@ func (s *session) tryForm(ctx context.Context, ev *f7Evidence) {
 			return // the registered URI was used, or the refusal is about the redirect URI
 		}
 	}
+	if form.mode && s.tryMode(ctx, ev, req) {
+		return
+	}
 	t := s.trials()
 	t.Redirect = !form.mode
 	if u, err := url.Parse(form.target); err == nil && strings.HasSuffix(u.Hostname(), probeDomain) {
@@ -110,6 +114,40 @@ func (s *session) tryForm(ctx context.Context, ev *f7Evidence) {
 		}
 	}
 	ev.t = s.mutate(ctx, form.key, form.what, req, t)
+}
+
+// tryMode asks for a response mode together with an unknown scope. The mode that
+// the error comes back in shows whether the server honours it; that a request
+// goes on shows nothing, because unknown parameters are to be ignored.
+func (s *session) tryMode(ctx context.Context, ev *f7Evidence, req authRequest) bool {
+	bad := req
+	bad.Params = req.Params.with("scope", "kidoban:unknown").with("state", s.secret(24))
+	ev.probe = s.follow(ctx, ev.form.key, ev.form.what+", with an unknown scope", bad)
+	switch ev.probe.Kind {
+	case CallbackError, CallbackCode:
+		if ev.probe.Mode != "query" {
+			bad.Params = bad.Params.with("state", s.secret(24))
+			ev.again = s.follow(ctx, ev.form.key, ev.form.what+", with an unknown scope, again", bad)
+		}
+		return true
+	case ErrorPage:
+		return true
+	}
+	return false
+}
+
+// judgeMode reads what tryMode saw.
+func judgeMode(ev f7Evidence) kidoban.Result {
+	key, what, p := ev.form.key, ev.form.what, ev.probe
+	switch {
+	case p.Kind == ErrorPage:
+		return passed(key, what+" is refused: "+trailText(p), p.Last())
+	case p.Mode == "query":
+		return passed(key, what+" is not honoured: the answer comes in the query", p.Last())
+	case ev.again == nil || ev.again.Mode != p.Mode:
+		return unclear(key, kidoban.ReasonUnstable, "two runs of the same request ended differently", p.Last())
+	}
+	return positive(key, kidoban.Confirmed, what+" is honoured: the answer comes as "+p.Mode, ev.again.Last(), p.Last())
 }
 
 // errorsReturn tells whether the server sends errors to the registered redirect
@@ -162,6 +200,9 @@ func judgeForm(f *Facts, ev f7Evidence) kidoban.Result {
 	if !ev.asked {
 		return untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
 	}
+	if ev.form.mode && ev.probe != nil && ev.t.M1 == nil {
+		return judgeMode(ev)
+	}
 	if p := ev.probe; p != nil && ev.t.M1 == nil {
 		switch {
 		case p.Foreign && (p.Kind == CallbackError || p.Kind == CallbackBare):
@@ -184,6 +225,12 @@ func judgeForm(f *Facts, ev f7Evidence) kidoban.Result {
 		if d.Row == RowAccepted {
 			return unclear(key, kidoban.ReasonDeferred, what+": which of the two is used shows after a login", ev.t.M1.Last())
 		}
+	}
+	if ev.form.mode && Decide(ev.t).Row == RowAccepted {
+		if f.AS != nil && slices.Contains(f.AS.Meta.ResponseModesSupported, strings.TrimPrefix(what, "response_mode=")) {
+			return r // advertised and taken up
+		}
+		return unclear(key, kidoban.ReasonDeferred, what+": whether it is honoured or ignored shows after a login", ev.t.M1.Last())
 	}
 	if key == "F7-17" && r.Outcome == kidoban.Fail {
 		r.Summary = "a redirect is built from the request's " + what

@@ -291,6 +291,11 @@ func (w *walker) callback(to string) (Kind, bool) {
 			hit, foreign = t, t != w.r.Registered
 		}
 	}
+	for _, t := range w.r.Targets {
+		if hit == w.r.Registered && keepsExtra(to, t, w.r.Registered) {
+			hit, foreign = t, true
+		}
+	}
 	if hit == "" {
 		for _, t := range w.r.Targets {
 			if t != w.r.Registered && samePlace(to, t) && !samePlace(to, w.r.Registered) {
@@ -323,6 +328,27 @@ func startsURI(to, t string) bool {
 		return false
 	}
 	return rest == "" || strings.ContainsRune("?&#", rune(rest[0])) || strings.Count(t, "/") == 2 && strings.HasPrefix(rest, "/?")
+}
+
+// keepsExtra tells whether a Location at the registered URI still carries the
+// query or fragment by which t differs from it: some servers put the URI
+// together anew.
+func keepsExtra(to, t, registered string) bool {
+	x, err1 := url.Parse(to)
+	m, err2 := url.Parse(t)
+	r, err3 := url.Parse(registered)
+	if err1 != nil || err2 != nil || err3 != nil || m.Host != r.Host || m.Path != r.Path {
+		return false
+	}
+	if m.Fragment != r.Fragment && x.Fragment == m.Fragment {
+		return true
+	}
+	for k, v := range m.Query() {
+		if !r.Query().Has(k) && x.Query().Get(k) == v[0] {
+			return true
+		}
+	}
+	return false
 }
 
 // samePlace compares where two URIs lead after a URL parser has had its way with

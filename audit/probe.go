@@ -145,9 +145,9 @@ func gate(c kidoban.Check, f *Facts, o *Options, only map[string]bool) (kidoban.
 	return kidoban.Result{}, true
 }
 
-// static3 are checks of tier T3 that a consent page shown before any login
-// decides without one.
-var static3 = map[string]bool{"F6-B": true, "F6-C": true, "F6-D": true, "F6-F": true}
+// static3 are checks of tier T3 that need no login where a consent page, or the
+// code itself, comes before any.
+var static3 = map[string]bool{"F1-e": true, "F6-B": true, "F6-C": true, "F6-D": true, "F6-F": true}
 
 // gateClient continues gate once the run knows whether it has a client and
 // whether the baseline reached an upstream.
