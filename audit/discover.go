@@ -2,14 +2,12 @@ package audit
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/oauth"
-	"github.com/kidoban/kidoban/outbound"
 	"github.com/kidoban/kidoban/wire"
 )
 
@@ -111,6 +109,11 @@ func (s *session) modernAnswer(r Reply) {
 		f.Modern = true
 		f.Versions = stringsOf(r.Data, "supported")
 	}
+	for _, v := range f.Versions {
+		if era, known := wire.EraOf(v); known && era == wire.Legacy {
+			f.Legacy = true // it says so; its handshake was not needed
+		}
+	}
 	if f.Modern && len(f.Versions) == 0 {
 		f.Versions = []string{wire.LatestModern}
 	}
@@ -135,6 +138,7 @@ func (s *session) legacyAnswer(ctx context.Context, r Reply) {
 	if id := f.Init.Header("Mcp-Session-Id"); id != "" && len(id) <= 1024 {
 		f.Session = id
 		s.opened[id] = true
+		s.reserve++ // it is ended at last
 	}
 	s.rpc(ctx, "discover", "initialized", call{Method: "notifications/initialized", Version: v})
 }
@@ -158,29 +162,21 @@ func (s *session) refusals() {
 // message endpoint in its first event.
 func (s *session) oldTransport(ctx context.Context) {
 	f := s.facts
-	found := ""
-	p := wire.NewEventParser(64 << 10)
-	x := s.do(ctx, outbound.Req{Method: http.MethodGet, URL: f.URL, Probe: "discover", Note: "event stream",
-		Header: kidoban.Fields{{Name: "Accept", Value: "text/event-stream"}},
-		Stream: func(chunk []byte) bool {
-			err := p.Feed(chunk, func(e wire.Event) bool {
-				if e.Type == "endpoint" {
-					found = strings.TrimSpace(string(e.Data))
-				}
-				return found == ""
-			})
-			return err == nil && found == ""
-		}})
+	r := s.overStream(ctx, "discover", "tools/list over the event stream", call{Method: "tools/list"})
+	x := r.stream
 	if st := x.Status(); st == 401 || st == 403 && !challenged(x) {
 		f.SSE, f.Refused = true, x
 		f.Asks = oauth.ParseChallenges(x.Response.Header.Values("WWW-Authenticate"))
 		return
 	}
-	if found == "" || mediaType(x) != "text/event-stream" {
+	if r.post == "" || mediaType(x) != "text/event-stream" {
 		return
 	}
 	f.SSE, f.Legacy, f.Greets = true, true, true
 	f.Versions = []string{wire.Rev20241105}
+	f.Stream, f.StreamID, f.List = x, r.sid, r.last()
+	f.Tools, f.Open = r.reply.tools()
+	s.refusals()
 }
 
 // morePages follows the cursors of tools/list, at most eight, no cursor twice.

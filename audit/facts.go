@@ -37,6 +37,10 @@ type Facts struct {
 	Greets   bool              // the handshake answered without credentials
 	Refused  *kidoban.Exchange // the first 401 or 403, or in-band refusal
 	Asks     []oauth.Challenge // its challenges
+	Stream   *kidoban.Exchange // the stream of the two-endpoint transport, opened without credentials
+	StreamID string            // the session in its message address
+
+	anyBearer bool // a made-up bearer token is accepted (E04-a)
 
 	// Authorization metadata.
 	PRMs     []Document // every place that was asked, in order
@@ -74,6 +78,7 @@ type Document struct {
 	From string // challenge, path, root, metadata order number
 	X    *kidoban.Exchange
 	PRM  oauth.PRM
+	Meta oauth.Metadata
 	Err  string // why it is not usable; "" when it is
 }
 

@@ -56,8 +56,9 @@ type Event struct {
 
 // Budgets of a whole run. T2 includes its clean-up.
 const (
-	DefaultRequestsT1 = 40
-	DefaultRequestsT2 = 60
+	DefaultRequestsT1       = 20
+	DefaultRequestsT1Client = 40 // with a client of the operator's: the authorization endpoint too
+	DefaultRequestsT2       = 60
 )
 
 func (o *Options) fill() {
@@ -72,6 +73,9 @@ func (o *Options) fill() {
 	}
 	if o.MaxRequests <= 0 {
 		o.MaxRequests = DefaultRequestsT1
+		if len(o.Clients) > 0 {
+			o.MaxRequests = DefaultRequestsT1Client
+		}
 		if o.has(kidoban.T2) {
 			o.MaxRequests = DefaultRequestsT2
 		}

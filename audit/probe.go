@@ -105,6 +105,9 @@ func gate(c kidoban.Check, f *Facts, o *Options, only map[string]bool) (kidoban.
 	na := func(why string) (kidoban.Result, bool) { return absent(key, why), false }
 	switch f.Headline {
 	case kidoban.HeadlineUnreachable:
+		if key == "E29-c" && f.TLS { // the transport may be the reason
+			break
+		}
 		return unclear(key, kidoban.ReasonNetwork, "the server did not answer"), false
 	case kidoban.HeadlineMoved:
 		return na("the server has moved; audit its new address")

@@ -15,17 +15,18 @@ import (
 // call is one JSON-RPC request to the MCP endpoint without credentials. Probes
 // change what they test: headers, body, path.
 type call struct {
-	Method  string         // "tools/list"
-	Params  map[string]any // nil: none; the modern era's _meta is added
-	Version string         // revision; "" is the target's
-	Session string         // Mcp-Session-Id to send; "" is that of the discovery session
-	URL     string         // "" is the target's
-	Header  kidoban.Fields // set on top of the usual ones
-	Drop    []string       // usual headers to leave out
-	Body    []byte         // sent instead of the usual body
-	Jar     *outbound.Jar  // nil: none
-	Verb    string         // "" is POST
-	Raw     *outbound.Req  // when set, its Raw and Target are used
+	Method  string              // "tools/list"
+	Params  map[string]any      // nil: none; the modern era's _meta is added
+	Version string              // revision; "" is the target's
+	Session string              // Mcp-Session-Id to send; "" is that of the discovery session
+	URL     string              // "" is the target's
+	Header  kidoban.Fields      // set on top of the usual ones
+	Drop    []string            // usual headers to leave out
+	Body    []byte              // sent instead of the usual body
+	Jar     *outbound.Jar       // nil: none
+	Verb    string              // "" is POST
+	Raw     *outbound.Req       // when set, its Raw and Target are used
+	Mangle  func([]byte) []byte // changes the bytes of every message, handshake included
 }
 
 // clientInfo names the tester to the server.
@@ -74,7 +75,11 @@ func (s *session) build(c call) outbound.Req {
 	if session != "" && era == wire.Legacy {
 		h = append(h, kidoban.Field{Name: "Mcp-Session-Id", Value: session})
 	}
-	for _, x := range c.Header {
+	for i, x := range c.Header {
+		if len(c.Header[:i].Values(x.Name)) > 0 { // the probe wants it twice
+			h = append(h, x)
+			continue
+		}
 		h = h.Set(x.Name, x.Value)
 	}
 	for _, name := range c.Drop {
@@ -83,6 +88,9 @@ func (s *session) build(c call) outbound.Req {
 	body := c.Body
 	if body == nil {
 		body = encodeCall(c, version, era)
+	}
+	if c.Mangle != nil {
+		body = c.Mangle(body)
 	}
 	r := outbound.Req{Method: http.MethodPost, URL: f.URL, Header: h, Body: body, Jar: c.Jar}
 	if c.Verb != "" {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -22,9 +23,12 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	}
 	started := o.Now()
 	rec := outbound.NewRecorder()
-	out := outbound.New(outbound.Options{Lab: o.Lab, RootCAs: o.RootCAs, Resolve: o.Resolve, Now: o.Now, Recorder: rec})
+	var number atomic.Int64
+	ids := func() int { return int(number.Add(1)) }
+	out := outbound.New(outbound.Options{Lab: o.Lab, RootCAs: o.RootCAs, Resolve: o.Resolve, Now: o.Now, Recorder: rec, NextID: ids})
 	defer out.Close()
 	s := newSession(&o, out, target)
+	s.rec, s.ids = rec, ids
 	if o.has(kidoban.T2) || o.has(kidoban.T3) || o.has(kidoban.T4) {
 		if err := s.permitted(ctx); err != nil {
 			return nil, err
@@ -84,7 +88,7 @@ func (s *session) collect(ctx context.Context) []kidoban.Result {
 		}
 	}
 	done := map[string]kidoban.Result{}
-	all := probes()
+	all := plan()
 	for i, p := range all {
 		s.emit("probe", p.name, i, len(all))
 		for _, r := range s.probe(ctx, p, only) {

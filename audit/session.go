@@ -28,6 +28,10 @@ type session struct {
 	reserve int // requests kept for clean-up
 	last    time.Time
 
+	rec  *outbound.Recorder
+	ids  func() int          // numbers of exchanges, shared with the TLS probe's own client
+	seen []*kidoban.Exchange // answers for the closing judges, bodies cut
+
 	ledger *Ledger
 	posts  map[string]int // registrations sent, by issuer
 	opened map[string]bool
@@ -48,6 +52,7 @@ func (s *session) do(ctx context.Context, r outbound.Req) *kidoban.Exchange {
 			x.Err, x.ErrKind = err.Error(), kidoban.KindOf(err)
 		}
 	}
+	s.keep(x)
 	return x
 }
 

@@ -62,7 +62,7 @@ func endpointSwitches() []Switch {
 		{Key: "E30-d", Title: "Tools do not look at the scope."},
 		{Key: "E31-a", Title: "Answers that depend on the person are marked as public.", Eras: []string{eraDual, eraModern}},
 		{Key: "E31-b", Title: "Token, registration and introspection answers lack no-store."},
-		{Key: "E31-c", Title: "Answers of the endpoint come with Age and X-Cache: HIT."},
+		{Key: "E31-c", Title: "Answers of the endpoint come with Age and X-Cache: HIT.", Eras: post},
 		{Key: "E31-d", Title: "resources/list is cached for all people together."},
 		{Key: "E32-a", Title: "Errors show a stack trace."},
 		{Key: "E32-b", Title: "Errors show the server's configuration with the upstream secret."},

@@ -117,6 +117,9 @@ func (c *Client) enter() (id int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lastID++
+	if c.o.NextID != nil {
+		c.lastID = c.o.NextID()
+	}
 	if c.closed {
 		return c.lastID, kidoban.Errorf(kidoban.KindUsage, "the client was closed; make a new one")
 	}

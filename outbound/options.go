@@ -40,6 +40,10 @@ type Options struct {
 
 	Recorder *Recorder // may be nil; not closed by the client
 
+	// NextID numbers the exchanges, for several clients of one run; nil = from 1.
+	// It is called under the client's lock.
+	NextID func() int
+
 	// InsecureTLSProbe makes a client that looks at broken TLS: it accepts any
 	// certificate and TLS 1.0, and in return sends nothing but GET, HEAD and
 	// OPTIONS without body, cookies and credentials. TLSInfo.Verified tells what
