@@ -30,6 +30,9 @@ func probeE27Error() probe {
 			case f.ForeignReg == nil:
 				return one(untested(key, postReason(f), detailFor(postReason(f))))
 			case f.Foreign == nil:
+				if r, ok := foreignUnclear(key, f); ok {
+					return one(r)
+				}
 				return one(absent(key, "no client with a foreign redirect URI could be registered", f.ForeignReg.X))
 			}
 			if r, ok := blocked(key, t); !ok {

@@ -30,8 +30,11 @@ func probeF1Https() probe {
 			ev := s.tryRedirect(ctx, "F1-a", "a foreign https redirect URI", uri, "web")
 			if ev.reg != nil {
 				s.facts.ForeignReg = ev.reg
-				if keeps(ev) && ev.trail != nil && ev.trail.Kind.reached() {
-					s.facts.Foreign, s.facts.foreignBase = ev.reg.Client, ev.trail
+				if keeps(ev) {
+					s.facts.foreignBase = ev.trail
+					if ev.trail.Kind.reached() {
+						s.facts.Foreign = ev.reg.Client
+					}
 				}
 			}
 			return ev
@@ -174,18 +177,21 @@ func judgeF1(f *Facts, key, fact string, ev f1Evidence) kidoban.Result {
 	if !keeps(ev) {
 		return passed(key, "the server registers the client without that redirect URI", x)
 	}
+	// Registered is not delivered: what the authorization endpoint makes of the
+	// client decides, as far as it can be seen.
 	t := ev.trail
-	if t == nil || t.Budget {
-		return positive(key, kidoban.Likely, fact, x)
+	if r, ok := blocked(key, t); !ok {
+		return r
 	}
 	switch {
+	case sigOf(f.N1) == t.Signature() && sigOf(f.N2) == t.Signature():
+		return unclear(key, kidoban.ReasonDeferred, "it is registered; whether it is served shows after the login that everybody gets", x, t.Last())
 	case t.Kind == ErrorPage || t.Kind == CallbackError && !strings.HasSuffix(t.Error, "_required"):
 		return passed(key, "it is registered, but the authorization endpoint refuses it: "+trailText(t), x, t.Last())
 	case t.Kind.reached():
 		return positive(key, kidoban.Likely, fact+", and an authorization with it is taken up: "+trailText(t), x, t.Last())
 	}
-	// A page that says nothing leaves the registration itself, which was seen.
-	return positive(key, kidoban.Likely, fact+"; what the authorization endpoint makes of it cannot be seen", x, t.Last())
+	return unclear(key, kidoban.ReasonUnstable, "it is registered; an authorization with it ends with "+trailText(t), x, t.Last())
 }
 
 func errorText(x *kidoban.Exchange) string {

@@ -326,10 +326,23 @@ func probeF7Https() probe {
 				if f.ForeignReg == nil {
 					return []kidoban.Result{untested(m.key, postReason(f), detailFor(postReason(f)))}
 				}
+				if r, ok := foreignUnclear(m.key, f); ok {
+					return []kidoban.Result{r}
+				}
 				return []kidoban.Result{absent(m.key, "no client with an https redirect URI could be registered", f.ForeignReg.X)}
 			}
 			return verdicts([]mutation{m})
 		})
+}
+
+// foreignUnclear is the result of a check that wants the client with the foreign
+// redirect URI, where that client exists and what became of it cannot be seen.
+func foreignUnclear(key string, f *Facts) (kidoban.Result, bool) {
+	if f.foreignBase == nil || f.Foreign != nil {
+		return kidoban.Result{}, false
+	}
+	r, ok := blocked(key, f.foreignBase)
+	return r, !ok
 }
 
 // probeF7Omitted leaves redirect_uri out although the client registered two.
