@@ -6,8 +6,9 @@
 // definition describes its own tool; an attack speaks to the model about
 // something else: other tools, files, secrets, the conversation, what the user
 // may know. So text is cut into sentences, an Aho-Corasick pass says which
-// concepts (lexicon.go) a sentence holds, only rules whose concepts are all
-// there run, and a rule's regular expression (RE2, linear) gives the position.
+// literals a sentence holds, only rules whose gate (anchor.go) they open run,
+// and a rule's regular expression (RE2, linear) gives the position. Rules are
+// written over concepts (lexicon.go), so that they learn synonyms together.
 // Rules are hard (enough alone) or soft (counted once per independent family);
 // position, quoting and counter-evidence discount them (decide.go). A small
 // linear model trained offline (model.go) adds one more soft signal.

@@ -10,8 +10,7 @@ import (
 
 // A concept is an idea an attack needs, and the ways it is said: alternatives in
 // RE2 syntax, in lower case. {name} in a rule stands for the alternatives of
-// the concept; its anchors (the longest literal of each alternative) decide
-// whether a sentence can hold it at all.
+// the concept.
 //
 // A new phrasing goes into the concept, not into a rule: that way a rule learns
 // every synonym at once.
@@ -62,7 +61,7 @@ var lexicon = map[string][]string{
 	"command":  {`rm -rf`, `chmod`, `curl `, `wget `, `\bbash\b`, `\bsh -c`, `powershell`, `nc -`, `netcat`, `/dev/tcp`, `base64 -d`, `eval\(`, `exec\(`, `os\.system`, `subprocess`, `sudo `, `crontab`, `dd if=`, `mkfs`, `\| ?(?:ba)?sh\b`, `/bin/`, `nohup`, `launchctl`, `reg add`, `iex\(`},
 	"crossing": {`traversal`, `\.\./`, `outside (?:of )?the`, `parent director(?:y|ies)`, `home directory`, `root director`},
 	// Text hidden by an encoding, seen through its own shape.
-	"rotated":     {`vafgehpgvbaf?`, `cerivbhf`, `flfgrz cebzcg`, `vtaber`, `cnffjbeq`, `perqragvnyf`},
+	"rotated":     {`vafgehpgvba`, `cerivbhf`, `flfgrz cebzcg`, `vtaber`, `cnffjbeq`, `perqragvnyf`},
 	"reversed":    {`snoitcurtsni`, `suoiverp`, `erongi`, `tpmorp metsys`, `drowssap`, `slaitnederc`},
 	"commentmark": {`<!--`},
 	"rest":        {`else`, `rest`, `others?`, `alternatives?`, `similar`, `another`, `competing`},
@@ -77,15 +76,30 @@ var lexicon = map[string][]string{
 	"foreign": {`忽略.{0,12}(?:指令|指示|提示|规则|說明|说明|要求)`, `无视.{0,12}(?:指令|指示|提示|规则)`, `不要(?:告诉|告知|提及|透露).{0,8}用户`, `(?:以前|上記|前|これまで|以上|全て|すべて)の.{0,12}(?:指示|命令|プロンプト|ルール).{0,6}(?:無視|忘れ)`, `(?:指示|命令|プロンプト).{0,4}を?(?:無視|忘れ)`, `ユーザー.{0,10}(?:知らせ|伝え|言わ|教え|通知し)(?:ない|ず|るな)`, `(?:игнорируй|забудь|не обращай).{0,40}(?:инструкц|указан|правил|команд)`, `не (?:говори|сообщай|упоминай|раскрывай).{0,30}пользовател`, `ignor(?:a|ez|ieren?|iere|are|eer) .{0,30}(?:instrucci|instruç|instruction|anweisung|istruzion|instructies|regeln|reglas|regras)`, `ignor(?:e|es) .{0,30}(?:instrucci|instruç|anweisung|istruzion|instructies|reglas|regras)`, `(?:vergiss|olvida|oublie[rz]?|esqueça|dimentica) .{0,30}(?:anweisung|instrucci|instruction|instruç|istruzion|regeln|reglas)`, `(?:no (?:le )?(?:digas|menciones|informes)|ne (?:le )?(?:dis|mentionne[rz]?|dites) pas|sag(?:e|en)? .{0,12}nicht|não (?:diga|mencione|informe)) .{0,30}(?:usuario|utilisateur|nutzer|benutzer|usuário)`, `이전.{0,10}(?:지시|명령|지침).{0,6}무시`, `사용자에게.{0,12}(?:말하지|알리지|언급하지)`, `(?:تجاهل).{0,30}(?:تعليمات|التعليمات)`},
 }
 
-// conceptSet is a bit set over the sorted concept names.
-type conceptSet uint64
+// anchorSet is a bit set over the literal sets of all gates.
+type anchorSet [8]uint64
 
-// lexer finds concepts in a sentence.
+func (s *anchorSet) has(c conj) bool {
+	for i := range s {
+		if c.bits[i]&^s[i] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// conj is a conjunction of literal sets.
+type conj struct{ bits anchorSet }
+
+// lexer finds the anchors of a text and says which rules may match it.
 type lexer struct {
 	matcher *ahocorasick.Matcher
-	of      []conceptSet // concepts of every anchor
-	bit     map[string]conceptSet
+	of      []anchorSet // literal sets of every anchor
 	expand  *strings.Replacer
+
+	ids     map[string]int // literal set → bit
+	members map[string][]int
+	turned  [2]conj // rot13 and reversed text
 }
 
 func newLexer() *lexer {
@@ -94,40 +108,77 @@ func newLexer() *lexer {
 		names = append(names, n)
 	}
 	sort.Strings(names)
-	l := &lexer{bit: map[string]conceptSet{}}
-	anchors := map[string]conceptSet{}
+	l := &lexer{ids: map[string]int{}, members: map[string][]int{}}
 	var pairs []string
-	for i, n := range names {
-		l.bit[n] = 1 << i
-		for _, alt := range lexicon[n] {
-			for _, a := range anchorsOf(alt) {
-				anchors[a] |= 1 << i
-			}
-		}
+	for _, n := range names {
 		pairs = append(pairs, "{"+n+"}", "(?:"+strings.Join(lexicon[n], "|")+")")
 	}
-	var words []string
-	for a := range anchors {
-		words = append(words, a)
-	}
-	sort.Strings(words)
-	for _, w := range words {
-		l.of = append(l.of, anchors[w])
-	}
-	l.matcher = ahocorasick.NewStringMatcher(words)
 	l.expand = strings.NewReplacer(pairs...)
 	return l
 }
 
-// concepts returns the concepts that may be in b.
-func (l *lexer) concepts(b []byte) conceptSet {
-	var s conceptSet
-	for _, i := range l.matcher.MatchThreadSafe(b) {
-		s |= l.of[i]
+// compile compiles a rule's expression and registers its gate.
+func (l *lexer) compile(re string) (*regexp.Regexp, []conj) {
+	full := l.expand.Replace(re)
+	var out []conj
+	for _, c := range gateOf(full) {
+		var cj conj
+		for _, set := range c {
+			id := l.id(set)
+			cj.bits[id/64] |= 1 << (id % 64)
+		}
+		out = append(out, cj)
 	}
-	return s
+	return regexp.MustCompile(full), out
 }
 
-func (l *lexer) compile(re string) *regexp.Regexp {
-	return regexp.MustCompile(l.expand.Replace(re))
+func (l *lexer) id(set literals) int {
+	key := strings.Join(set, "\x00")
+	id, ok := l.ids[key]
+	if !ok {
+		id = len(l.ids)
+		if id >= 64*len(anchorSet{}) {
+			panic("toolscan: more literal sets than an anchorSet holds: widen it")
+		}
+		l.ids[key] = id
+		for _, lit := range set {
+			l.members[lit] = append(l.members[lit], id)
+		}
+	}
+	return id
+}
+
+// build makes the automaton; no rule may be compiled after it.
+func (l *lexer) build() {
+	for i, n := range [...]string{"rotated", "reversed"} {
+		var set literals
+		for _, w := range lexicon[n] {
+			set = append(set, w[:min(len(w), anchorLength)])
+		}
+		sort.Strings(set)
+		id := l.id(set)
+		l.turned[i].bits[id/64] |= 1 << (id % 64)
+	}
+	words := make([]string, 0, len(l.members))
+	for w := range l.members {
+		words = append(words, w)
+	}
+	sort.Strings(words)
+	l.of = make([]anchorSet, len(words))
+	for i, w := range words {
+		for _, id := range l.members[w] {
+			l.of[i][id/64] |= 1 << (id % 64)
+		}
+	}
+	l.matcher = ahocorasick.NewStringMatcher(words)
+}
+
+// anchors returns the literal sets present in b.
+func (l *lexer) anchors(b []byte) (s anchorSet) {
+	for _, i := range l.matcher.MatchThreadSafe(b) {
+		for k := range s {
+			s[k] |= l.of[i][k]
+		}
+	}
+	return s
 }

@@ -66,8 +66,9 @@ func (m *model) logit(f *features) float64 {
 }
 
 // A model's log-odds become a soft weight in three steps. Training puts the
-// steps where one, a half and a sixth of a percent of honest material from
-// sources left out lies above (see package corpus).
+// steps where small, falling shares of honest material from sources left out
+// lie above (package corpus); the last step of definitions and the middle one of
+// sentences cross the default threshold alone.
 var (
 	definitionWeights = [3]float64{0.3, 0.45, 0.7}
 	sentenceWeights   = [3]float64{0.4, 0.7, 0.9}

@@ -2,7 +2,6 @@ package toolscan
 
 import (
 	"regexp"
-	"strings"
 
 	"github.com/kidoban/kidoban"
 )
@@ -18,7 +17,6 @@ type rule struct {
 	group    string
 	weight   float64
 	severity kidoban.Severity
-	need     string // concepts that must all be in the sentence
 	re       string // {concept} stands for the concept's alternatives
 	unless   string // counter-evidence in the same sentence; "" for none
 	where    places
@@ -41,7 +39,7 @@ const (
 
 type compiled struct {
 	rule
-	need   conceptSet
+	gate   []conj
 	re     *regexp.Regexp
 	unless *regexp.Regexp
 }
@@ -66,24 +64,29 @@ func compileRules(l *lexer) []compiled {
 	var out []compiled
 	for _, set := range [][]rule{instructionRules, secrecyRules, secretRules, shadowRules, sinkRules, preferenceRules, contentRules} {
 		for _, r := range set {
-			c := compiled{rule: r, re: l.compile(r.re)}
+			c := compiled{rule: r}
+			c.re, c.gate = l.compile(r.re)
 			if c.group == "" {
 				c.group = string(r.family)
 			}
-			for _, n := range strings.Fields(r.need) {
-				bit, ok := l.bit[n]
-				if !ok {
-					panic("toolscan: rule " + r.id + " needs an unknown concept " + n)
-				}
-				c.need |= bit
-			}
 			if r.unless != "" {
-				c.unless = l.compile(r.unless)
+				c.unless = regexp.MustCompile(l.expand.Replace(r.unless))
 			}
 			out = append(out, c)
 		}
 	}
+	l.build()
 	return out
+}
+
+// open says whether the anchors let the rule match.
+func (r *compiled) open(s *anchorSet) bool {
+	for i := range r.gate {
+		if s.has(r.gate[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // Rules lists every rule by id with its family, tier and reason: sentence

@@ -157,27 +157,27 @@ func (sc *Scanner) sentences(c *itemContext, out []Finding) []Finding {
 // rulesOn applies the sentence rules to s.norm.
 func (sc *Scanner) rulesOn(c *itemContext, out []Finding) []Finding {
 	s := c.s
-	whole := sc.lexer.concepts(s.norm)
-	any := false
+	whole := sc.lexer.anchors(s.norm)
+	s.open = s.open[:0]
 	for i := range sc.rules {
-		if sc.rules[i].need&^whole == 0 {
-			any = true
-			break
+		if sc.rules[i].open(&whole) {
+			s.open = append(s.open, int32(i))
 		}
 	}
-	if !any {
+	rot, rev := whole.has(sc.lexer.turned[0]), whole.has(sc.lexer.turned[1])
+	if len(s.open) == 0 && !rot && !rev {
 		return out
 	}
 	for _, ln := range s.lines {
 		text := s.norm[ln.start:ln.end]
-		have := sc.lexer.concepts(text)
-		if have == 0 {
-			continue
+		have := whole
+		if len(s.lines) > 1 {
+			have = sc.lexer.anchors(text)
 		}
 		c.line, c.seg = ln, s.segs[ln.seg]
-		for i := range sc.rules {
+		for _, i := range s.open {
 			r := &sc.rules[i]
-			if r.need&^have != 0 || !r.applies(c) {
+			if !r.applies(c) || !r.open(&have) {
 				continue
 			}
 			if f, ok := sc.try(r, c, text); ok {
@@ -187,8 +187,11 @@ func (sc *Scanner) rulesOn(c *itemContext, out []Finding) []Finding {
 				}
 			}
 		}
-		if have&(sc.lexer.bit["rotated"]|sc.lexer.bit["reversed"]) != 0 {
-			out = sc.turned(c, text, out)
+		if rot && have.has(sc.lexer.turned[0]) {
+			out = sc.turned(c, text, "rot13", rot13(text), out)
+		}
+		if rev && have.has(sc.lexer.turned[1]) {
+			out = sc.turned(c, text, "reversed", backwards(text), out)
 		}
 	}
 	return out
@@ -293,20 +296,10 @@ func (sc *Scanner) decoded(c *itemContext, seg segment, text, how string, start,
 	return out
 }
 
-// turned scans a sentence written in rot13 or backwards.
-func (sc *Scanner) turned(c *itemContext, text []byte, out []Finding) []Finding {
-	seg := c.seg
-	start, end := int(c.s.off[c.line.start]-seg.start), int(c.s.off[c.line.end-1]-seg.start)+1
-	keep := c.line
-	have := sc.lexer.concepts(text)
-	if have&sc.lexer.bit["rotated"] != 0 {
-		out = sc.decoded(c, seg, rot13(text), "rot13", start, end, 0.3, out)
-	}
-	if have&sc.lexer.bit["reversed"] != 0 {
-		out = sc.decoded(c, seg, backwards(text), "reversed", start, end, 0.3, out)
-	}
-	c.line, c.seg = keep, seg
-	return out
+// turned scans a sentence that was written in rot13 or backwards.
+func (sc *Scanner) turned(c *itemContext, text []byte, how, plain string, out []Finding) []Finding {
+	start, end := int(c.s.off[c.line.start]-c.seg.start), int(c.s.off[c.line.end-1]-c.seg.start)+1
+	return sc.decoded(c, c.seg, plain, how, start, end, 0.3, out)
 }
 
 // blankWall finds text pushed out of sight: far to the right or far below.

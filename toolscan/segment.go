@@ -66,6 +66,7 @@ type scratch struct {
 	hardLines bool // every line break ends a sentence
 
 	feat features
+	open []int32 // rules that may match the item
 
 	readOnly, destructive, openWorld int8 // annotation hints: -1 absent, 0 false, 1 true
 }

@@ -12,11 +12,8 @@ import (
 // Shares of honest material above each step of a model (see toolscan's weights).
 var (
 	definitionShares = [3]float64{0.01, 0.005, 0.0015}
-	sentenceShares   = [3]float64{0.03, 0.012, 0.004}
+	sentenceShares   = [3]float64{0.04, 0.02, 0.006}
 )
-
-// Sources left out is how generalisation is measured: no example of a source is
-// scored by weights that saw the source.
 
 // Trained is the outcome of a training: the bytes to embed, and what leaving
 // sources out says about them.
@@ -26,12 +23,12 @@ type Trained struct {
 	Sentences   LeaveOut `json:"sentences"`
 }
 
-// LeaveOut is a leave-one-source-out measurement.
+// LeaveOut is a leave-one-source-out measurement: no example of a source is
+// scored by weights that saw the source.
 type LeaveOut struct {
-	Examples int                `json:"examples"`
-	Attacks  int                `json:"attacks"`
-	Steps    []LeaveOutStep     `json:"steps"`
-	scores   map[string]float64 // reserved for tests
+	Examples int            `json:"examples"`
+	Attacks  int            `json:"attacks"`
+	Steps    []LeaveOutStep `json:"steps"`
 }
 
 // LeaveOutStep is one step: the share of honest material above it and the
@@ -113,9 +110,11 @@ func (lo *LeaveOut) run(all, extra []sample, shares [3]float64) (toolscan.Weight
 			group[s.unit] = s.class
 		}
 	}
+	// Examples written to look like attacks train, but do not stand for the share
+	// of honest material.
 	var honest []float64
 	for u, z := range best {
-		if !bad[u] {
+		if !bad[u] && group[u] != nearMisses {
 			honest = append(honest, z)
 		}
 	}
@@ -157,6 +156,9 @@ func foldsOf(groups map[string]bool) []map[string]bool {
 	}
 	return folds
 }
+
+// nearMisses is the source of honest tools written to be hard.
+const nearMisses = "own-honest"
 
 // Training parameters, chosen by leaving sources out.
 const (
