@@ -137,7 +137,7 @@ func (lo *LeaveOut) run(all, extra []sample, shares [3]float64) (toolscan.Weight
 	return w, nil
 }
 
-// foldsOf puts groups into at most twelve folds by their names' order, so that
+// foldsOf puts groups into at most thirty folds by their names' order, so that
 // training time does not grow with the number of sources.
 func foldsOf(groups map[string]bool) []map[string]bool {
 	names := make([]string, 0, len(groups))
@@ -145,7 +145,7 @@ func foldsOf(groups map[string]bool) []map[string]bool {
 		names = append(names, g)
 	}
 	sort.Strings(names)
-	const most = 12
+	const most = 30
 	folds := make([]map[string]bool, min(most, len(names)))
 	for i, g := range names {
 		k := i % len(folds)
