@@ -75,10 +75,11 @@ type Contents struct {
 
 // Drift are the numbers of changed definitions.
 type Drift struct {
-	MaliciousHeld Rate           `json:"malicious_held"`
-	BenignCalm    Rate           `json:"benign_calm"`
-	Grades        map[string]int `json:"grades"`
-	NotCalm       []Case         `json:"not_calm"`
+	MaliciousHeld  Rate           `json:"malicious_held"`  // any change is held
+	MaliciousAlarm Rate           `json:"malicious_alarm"` // and graded an alarm
+	BenignCalm     Rate           `json:"benign_calm"`
+	Grades         map[string]int `json:"grades"`
+	NotCalm        []Case         `json:"not_calm"`
 }
 
 // Point is one threshold of the score and what it would give.
