@@ -104,19 +104,23 @@ func (sc *Scanner) newFindings(ctx *Context, before, after Item, d *Drift, raise
 			continue
 		}
 		d.Findings = append(d.Findings, f)
-		if f.weight > gained {
+		if f.Rule != "model" && f.weight > gained {
 			gained = f.weight
 		}
 	}
-	if now.Flagged && now.Score >= old.Score+alarmGain || gained >= Threshold {
+	if now.Flagged && now.Score >= old.Score+alarmGain || gained >= alarmWeight {
 		for _, f := range d.Findings {
 			raise(GradeAlarm, "new: %s (%s)", f.Reason, f.Rule)
 		}
 	}
 }
 
-// alarmGain is how much the score must grow for an alarm.
-const alarmGain = 0.3
+// An alarm needs a score that grew by alarmGain to the threshold, or one new
+// rule hit of alarmWeight.
+const (
+	alarmGain   = 0.3
+	alarmWeight = 0.5
+)
 
 func rank(g Grade) int {
 	for i, x := range [...]Grade{GradeSame, GradeFormat, GradeTypo, GradeReworded, GradeParameter, GradeWidened, GradeAlarm} {

@@ -23,15 +23,16 @@ var paramRules = []struct {
 	{"param-tools", regexp.MustCompile(`^(?:available|all|other|known|installed|mcp|connected)?tools?(?:list|names|available|definitions|descriptions|callhistory|calls|results|callresults|outputs)$|^list(?:of)?tools$|^(?:available|other|all|mcp|connected)tools$|^(?:mcp|other|connected)servers?(?:list)?$|^(?:previous|prior|last|other)tool(?:call|calls|result|results|output|outputs|history)?$`), 1, "It asks which tools the model has, or what they returned.", true},
 	{"param-thoughts", regexp.MustCompile(`^(?:your|model|llm|internal|agent|full)?(?:chainofthought|innermonologue|internalthoughts|scratchpad|hiddenreasoning|internalreasoning|reasoningtrace)$`), 1, "It asks for the model's private reasoning.", true},
 	{"param-secret", regexp.MustCompile(`^(?:user|all|your|other|ssh|aws|env|environment|system|browser|private|stolen|local)(?:secrets?|credentials?|passwords?|keys?|privatekeys?|tokens?|cookies|environment|env|variables|vars|envvars|environmentvariables)$`), 0.6, "It asks for secrets the tool does not name a use for.", false},
-	{"param-sidenote", regexp.MustCompile(`^_?(?:sidenotes?|hiddennotes?|secretnotes?|internalnotes?|notetoself|exfil\w*|exfiltrated?\w*|leak\w*|covert\w*|backdoor\w*|payloadout|extradata|telemetrydata|telemetrycontext|debugcontext|contextdump|memorydump|userdata|userinfo|userprofile|fullcontext|contextdata|contextinfo|usercontext)$`), 0.5, "It is a place to put what the tool does not need.", false},
+	{"param-sidenote", regexp.MustCompile(`^_?(?:sidenotes?|hiddennotes?|secretnotes?|internalnotes?|notetoself|extradata|telemetrydata|telemetrycontext|debugcontext|contextdump|memorydump|userdata|userinfo|userprofile|fullcontext|contextdata|contextinfo|usercontext)$`), 0.5, "It is a place to put what the tool does not need.", false},
 	{"param-secret-file", regexp.MustCompile(`^(?:content|contents|data|file|output|text|dump|value|result|body|raw|full|your|the|user|a)*(?:of|from|in|by|after|reading|read)*(?:the|file|reading|user|your|home)*(?:sshkey|sshidrsa|idrsa|ided25519|etcpasswd|etcshadow|envfile|mcpjson|awscred|privatekeycontent|readingssh|dotenv|credentialsfile|browsercookies|seedphrase)(?:contents?|text|data|file|value|body)*$`), 1, "Its name asks for the contents of a credential file.", false},
+	{"param-exfil", regexp.MustCompile(`^_?(?:exfil\w*|leakto\w*|leakeddata|covert\w*|backdoor\w*|payloadout|stolen\w*|attacker\w*)$`), 1, "Its name says that data leaves by it.", false},
 	{"param-disguised", regexp.MustCompile(`^_+[a-z_]+_*$`), 0.3, "Its name is dressed up as internal.", false},
 }
 
 // paramHints are pieces of names one of which every rule above needs.
 var paramHints = []string{"prompt", "instruction", "message", "conversation", "chat", "dialog", "histor", "log", "transcript", "context", "queries", "requests",
 	"llm", "model", "agent", "caller", "client", "assistant", "ai", "tool", "server", "thought", "monologue", "scratchpad", "reasoning",
-	"secret", "credential", "password", "key", "token", "cookie", "env", "variable", "idrsa", "note", "exfil", "leak", "covert", "backdoor", "payloadout",
+	"secret", "credential", "password", "key", "token", "cookie", "env", "variable", "idrsa", "note", "exfil", "leak", "covert", "backdoor", "payloadout", "stolen", "attacker",
 	"data", "dump", "info", "profile", "ssh", "passwd", "shadow", "mcpjson", "aws", "seed", "ed25519"}
 
 // vague parameters say nothing about what they want; two or more of them,
