@@ -112,6 +112,23 @@ func (l Lock) Write(w io.Writer) error {
 	return kidoban.Wrap(kidoban.KindInput, err, "cannot write the lock file")
 }
 
+// Servers returns the pinned definitions by server, in their canonical form.
+func (l Lock) Servers() []Server {
+	var out []Server
+	at := map[string]int{}
+	for i := range l.Pins {
+		p := &l.Pins[i]
+		k, ok := at[p.Server]
+		if !ok {
+			k = len(out)
+			at[p.Server] = k
+			out = append(out, Server{Name: p.Server, Version: p.Version})
+		}
+		out[k].Items = append(out[k].Items, Item{Kind: p.Kind, Name: p.Name, Raw: p.Canonical})
+	}
+	return out
+}
+
 // Departure is an item that is not as it was pinned.
 type Departure struct {
 	Server string `json:"server"`

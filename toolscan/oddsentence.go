@@ -35,8 +35,8 @@ const (
 // maxSentences bounds the model's work on one text.
 const maxSentences = 4000
 
-// oddSentence returns the weight of the oddest sentence, and a finding for it.
-func (sc *Scanner) oddSentence(c *itemContext, out []Finding) ([]Finding, float64) {
+// oddSentence adds a finding for the oddest sentence, when it is odd enough.
+func (sc *Scanner) oddSentence(c *itemContext, out []Finding) []Finding {
 	best, at := -1e9, -1
 	sc.eachSentence(c, func(i int, f *features) {
 		if z := sc.texts.logit(f); z > best {
@@ -44,11 +44,11 @@ func (sc *Scanner) oddSentence(c *itemContext, out []Finding) ([]Finding, float6
 		}
 	})
 	if at < 0 {
-		return out, 0
+		return out
 	}
 	w := sc.texts.weigh(best)
 	if w == 0 {
-		return out, 0
+		return out
 	}
 	s := c.s
 	ln := s.lines[at]
@@ -56,7 +56,7 @@ func (sc *Scanner) oddSentence(c *itemContext, out []Finding) ([]Finding, float6
 	from, to := s.off[ln.start], s.off[ln.end-1]+1
 	return append(out, Finding{Rule: "odd-sentence", Family: FamilyModel, Tier: Soft, Severity: "medium", Path: s.pointer(seg.node),
 		Start: int(from - seg.start), End: int(to - seg.start), Excerpt: Visible(string(bytes.ToValidUTF8(s.text[from:to], nil)), 240),
-		Reason: ruleWhy["odd-sentence"], Fix: fixHold, weight: w}), w
+		Reason: ruleWhy["odd-sentence"], Fix: fixHold, weight: w})
 }
 
 // eachSentence cuts the text anew, every line break ending a sentence, and calls

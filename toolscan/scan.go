@@ -89,7 +89,10 @@ func (sc *Scanner) Item(ctx *Context, it Item) Verdict {
 	found = sc.nameFindings(c, found)
 	s.feat.reset()
 	c.definition(&s.feat)
-	v := decide(found, sc.defs.weigh(sc.defs.logit(&s.feat)))
+	if w := sc.defs.weigh(sc.defs.logit(&s.feat)); w > 0 {
+		found = append(found, sc.likeliest(c, w))
+	}
+	v := decide(found)
 	v.Kind, v.Item = it.Kind, it.Name
 	if it.Kind == KindTool {
 		v.Capabilities = c.capabilities()
@@ -107,8 +110,8 @@ func (sc *Scanner) Content(text string) Verdict {
 	c := &itemContext{content: true, s: s, lexer: sc.lexer}
 	found := sc.sentences(c, nil)
 	found = sc.secretFindings(c, found)
-	found, _ = sc.oddSentence(c, found)
-	v := decide(found, 0)
+	found = sc.oddSentence(c, found)
+	v := decide(found)
 	v.Kind = KindContent
 	return v
 }
@@ -374,9 +377,54 @@ func homoglyphs(name string) bool {
 // hard rule (weight 1 and more) is above it alone.
 const Threshold = 0.65
 
-// decide adds up. Hits of one group count once, by the strongest; the model
-// adds a soft signal of its own.
-func decide(found []Finding, modelWeight float64) Verdict {
+// likeliest is the model's finding: its span is the sentence that weighs most.
+func (sc *Scanner) likeliest(c *itemContext, weight float64) Finding {
+	f := Finding{Rule: "model", Family: FamilyModel, Tier: Soft, Severity: kidoban.Medium, Reason: ruleWhy["model"], Fix: fixHold, weight: weight}
+	s := c.s
+	best, at := -1e9, -1
+	var buf []token
+	for i, ln := range s.lines {
+		if p := s.segs[ln.seg].pos; p == posName || p == posTitle || p == posParamName || i > 400 {
+			continue
+		}
+		s.feat.reset()
+		buf, _ = c.sentence(&s.feat, s.norm[ln.start:ln.end], 0, buf)
+		if z := sc.defs.logit(&s.feat); z > best {
+			best, at = z, i
+		}
+	}
+	if at >= 0 {
+		ln := s.lines[at]
+		seg := s.segs[ln.seg]
+		from, to := s.off[ln.start], s.off[ln.end-1]+1
+		f.Path, f.Start, f.End = s.pointer(seg.node), int(from-seg.start), int(to-seg.start)
+		f.Excerpt = Visible(string(bytes.ToValidUTF8(s.text[from:to], nil)), 240)
+	}
+	return f
+}
+
+// once keeps the strongest hit of a rule at one place.
+func once(found []Finding) []Finding {
+	type place struct{ rule, path, hidden string }
+	at := map[place]int{}
+	kept := found[:0]
+	for _, f := range found {
+		k := place{f.Rule, f.Path, f.Hidden}
+		if i, dup := at[k]; dup {
+			if f.weight > kept[i].weight {
+				kept[i] = f
+			}
+			continue
+		}
+		at[k] = len(kept)
+		kept = append(kept, f)
+	}
+	return kept
+}
+
+// decide adds up. Hits of one group count once, by the strongest.
+func decide(found []Finding) Verdict {
+	found = once(found)
 	best := map[string]float64{}
 	strict := false
 	for i := range found {
@@ -400,11 +448,6 @@ func decide(found []Finding, modelWeight float64) Verdict {
 	sort.Strings(groups) // floating point sums must not depend on map order
 	for _, g := range groups {
 		total += best[g]
-	}
-	if modelWeight > 0 {
-		total += modelWeight
-		found = append(found, Finding{Rule: "model", Family: FamilyModel, Tier: Soft, Severity: kidoban.Medium, weight: modelWeight,
-			Reason: ruleWhy["model"], Fix: fixHold})
 	}
 	sort.SliceStable(found, func(i, j int) bool { return found[i].weight > found[j].weight })
 	if len(found) > maxFindings {

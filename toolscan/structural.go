@@ -24,7 +24,7 @@ var structuralRules = []RuleInfo{
 	{"param-exfil", FamilyParameter, Hard, kidoban.High, "Its name says that data leaves by it.", fixParameter},
 	{"param-disguised", FamilyParameter, Soft, kidoban.Medium, "Its name is dressed up as internal.", fixParameter},
 	{"param-vague", FamilyParameter, Soft, kidoban.Medium, "Several free-text parameters have no description and no part in what the tool does.", fixParameter},
-	{"model", FamilyModel, Soft, kidoban.Medium, "Its wording resembles known attacks (statistical signal; never enough alone in a definition).", fixHold},
+	{"model", FamilyModel, Soft, kidoban.Medium, "Its wording resembles known attacks (statistical signal).", fixHold},
 	{"secret-in-result", FamilySecrets, Hard, kidoban.High, "The text holds a credential, recognisable by its form.", "Redact it before the model sees it, and rotate it."},
 	{"odd-sentence", FamilyModel, Soft, kidoban.Medium, "One sentence does not belong to the text around it: it orders or asks the reader for something (statistical signal).", fixHold},
 	{"annotation-lie", FamilyCapability, Label, kidoban.Medium, "An annotation contradicts the tool's name.", "Correct the annotation."},

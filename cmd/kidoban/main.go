@@ -45,15 +45,17 @@ func (e *env) env(name string) string {
 
 // cli is the command line. Each command lives in a file of its own.
 type cli struct {
-	Version versionCmd `cmd:"" help:"Print the version."`
-	Sandbox sandboxCmd `cmd:"" name:"__sandbox" hidden:""`
-	Audit   auditCmd   `cmd:"" help:"Test the authentication of an MCP server."`
-	Lab     labCmd     `cmd:"" help:"The deliberately weak servers, on loopback."`
-	Explain explainCmd `cmd:"" help:"What a flaw or check is, how it is tested and how to fix it."`
-	Checks  checksCmd  `cmd:"" help:"List every check."`
-	Report  reportCmd  `cmd:"" help:"Show a stored run again, or write it as HTML, SARIF, JUnit, Markdown or badge."`
-	Diff    diffCmd    `cmd:"" help:"Compare two runs: new, fixed, changed."`
-	Docs    docsCmd    `cmd:"" hidden:"" help:"Write the generated pages of docs/flaws."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
+	Sandbox    sandboxCmd    `cmd:"" name:"__sandbox" hidden:""`
+	Audit      auditCmd      `cmd:"" help:"Test the authentication of an MCP server."`
+	Lab        labCmd        `cmd:"" help:"The deliberately weak servers, on loopback."`
+	Explain    explainCmd    `cmd:"" help:"What a flaw or check is, how it is tested and how to fix it."`
+	Checks     checksCmd     `cmd:"" help:"List every check."`
+	Report     reportCmd     `cmd:"" help:"Show a stored run again, or write it as HTML, SARIF, JUnit, Markdown or badge."`
+	Diff       diffCmd       `cmd:"" help:"Compare two runs: new, fixed, changed."`
+	Tools      toolsCmd      `cmd:"" help:"Scan, pin and verify what MCP servers offer to the model."`
+	Advisories advisoriesCmd `cmd:"" help:"Known incidents and vulnerable versions around MCP, with sources."`
+	Docs       docsCmd       `cmd:"" hidden:"" help:"Write the generated pages of docs/flaws."`
 }
 
 type versionCmd struct{}
