@@ -1,21 +1,487 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"net/http"
+	"sync"
+	"time"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/wire"
 )
 
-// bridges holds the relationships that the gateway itself has with servers.
-type bridges struct{ g *Gateway }
+// bridges holds the relationships that the gateway itself has with servers, the
+// legacy sessions that clients have with the gateway, and the requests of modern
+// clients that wait for their input. All of it is bounded, and what nobody uses
+// ends after a while.
+type bridges struct {
+	g    *Gateway
+	wg   sync.WaitGroup
+	list listCache
 
-func (b *bridges) init(g *Gateway) { b.g = g }
-func (b *bridges) drop(*server)    {}
-func (b *bridges) close()          {}
-
-func (g *Gateway) bridge(st *state, c *call) *Refusal {
-	return refuse(http.StatusBadRequest, wire.CodeUnsupportedVersion, "bridge", "Unsupported protocol version")
+	mu       sync.Mutex
+	peers    map[peerKey]*held   // guarded by mu
+	sessions map[string]*session // by id; guarded by mu
+	holds    map[string]*hold    // by id; guarded by mu
 }
 
-func (g *Gateway) bridgeListen(st *state, c *call) *Refusal { return g.bridge(st, c) }
-func (g *Gateway) bridgeEnd(c *call) *Refusal               { return g.bridge(c.st, c) }
+// peerKey says whose relationship it is: no two users and no two clients share
+// one, but for stdio servers that are shared by config (G-PX5, E37).
+type peerKey struct {
+	s            *server
+	user, client string
+}
+
+// held is a peer with its users.
+type held struct {
+	ready chan struct{} // closed when p or err is there
+	p     peer
+	err   error
+	refs  int       // guarded by bridges.mu
+	last  time.Time // when the last user left; guarded by bridges.mu
+}
+
+const (
+	maxPeers    = 4096
+	maxSessions = 10_000
+	perUser     = 64 // peers, sessions and holds of one user
+	peerIdle    = 10 * time.Minute
+	sessionIdle = time.Hour
+	sweepEvery  = 15 * time.Second
+)
+
+func (b *bridges) init(g *Gateway) {
+	b.g = g
+	b.peers, b.sessions, b.holds = map[peerKey]*held{}, map[string]*session{}, map[string]*hold{}
+	b.list.init()
+	b.wg.Go(b.sweep)
+}
+
+// sweep ends what is idle; it is the owner's goroutine and ends with the gateway.
+func (b *bridges) sweep() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.g.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := b.g.deps.Now()
+		var over []peer
+		b.mu.Lock()
+		for k, h := range b.peers {
+			idle := peerIdle
+			if k.s.Transport == TransportStdio {
+				idle = k.s.Idle
+			}
+			if h.refs == 0 && now.Sub(h.last) > idle {
+				delete(b.peers, k)
+				over = append(over, h.p)
+			}
+		}
+		for id, s := range b.sessions {
+			if now.Sub(s.seen()) > sessionIdle {
+				delete(b.sessions, id)
+			}
+		}
+		b.mu.Unlock()
+		for _, p := range over {
+			if p != nil {
+				p.close()
+			}
+		}
+	}
+}
+
+func (b *bridges) close() {
+	b.wg.Wait()
+	b.mu.Lock()
+	all := b.peers
+	b.peers = map[peerKey]*held{}
+	for _, h := range b.holds {
+		h.conv.cancel()
+	}
+	b.mu.Unlock()
+	for _, h := range all {
+		<-h.ready
+		if h.p != nil {
+			h.p.close()
+		}
+	}
+}
+
+// drop ends all relationships with a server that is no longer configured.
+func (b *bridges) drop(s *server) {
+	b.mu.Lock()
+	var over []*held
+	for k, h := range b.peers {
+		if k.s == s {
+			delete(b.peers, k)
+			over = append(over, h)
+		}
+	}
+	b.mu.Unlock()
+	for _, h := range over {
+		<-h.ready
+		if h.p != nil {
+			h.p.close()
+		}
+	}
+}
+
+// acquire gives the caller's relationship with the server, made now if there is
+// none. release must be called when the caller is done with it.
+func (g *Gateway) acquire(ctx context.Context, c *call, s *server) (p peer, release func(), refusal *Refusal) {
+	b := &g.bridges
+	key := peerKey{s: s, user: c.Caller.User, client: c.Caller.Client}
+	switch {
+	case s.Transport == TransportStdio && s.Shared:
+		key.user, key.client = "", ""
+	case s.Transport == TransportStdio:
+		key.client = ""
+	}
+	for range 3 {
+		b.mu.Lock()
+		h := b.peers[key]
+		if h == nil {
+			var over peer
+			if over, refusal = b.room(key); refusal != nil {
+				b.mu.Unlock()
+				return nil, nil, refusal
+			}
+			h = &held{ready: make(chan struct{}), refs: 1}
+			b.peers[key] = h
+			b.mu.Unlock()
+			if over != nil {
+				over.close()
+			}
+			h.p, h.err = g.open1(ctx, c, s)
+			close(h.ready)
+		} else {
+			h.refs++
+			b.mu.Unlock()
+			select {
+			case <-h.ready:
+			case <-ctx.Done():
+				b.release(h)
+				return nil, nil, refuse(http.StatusGatewayTimeout, wire.CodeInternal, "upstream:timeout", "The server "+s.Name+" did not answer in time.")
+			}
+		}
+		if h.err != nil {
+			b.forget(key, h)
+			return nil, nil, g.noPeer(c, s, h.err)
+		}
+		select {
+		case <-h.p.done(): // it ended since: a new one
+			b.forget(key, h)
+			h.p.close()
+			continue
+		default:
+			return h.p, func() { b.release(h) }, nil
+		}
+	}
+	return nil, nil, refuse(http.StatusBadGateway, wire.CodeInternal, "upstream:ends", "The server "+s.Name+" ends as soon as it begins.")
+}
+
+// room makes place for one more peer or refuses. The caller holds mu and closes
+// the peer it gets.
+func (b *bridges) room(key peerKey) (over peer, refusal *Refusal) {
+	ofServer, ofUser := 0, 0
+	var idle *peerKey
+	for k, h := range b.peers {
+		same := k.s == key.s
+		if same {
+			ofServer++
+		}
+		if k.user == key.user && key.user != "" {
+			ofUser++
+		}
+		if h.refs == 0 && (same || key.s.Transport != TransportStdio) && (idle == nil || h.last.Before(b.peers[*idle].last)) {
+			idle = &k
+		}
+	}
+	full := len(b.peers) >= maxPeers || ofUser >= perUser || key.s.Transport == TransportStdio && ofServer >= key.s.Processes
+	if !full {
+		return nil, nil
+	}
+	if idle == nil {
+		return nil, &Refusal{Status: http.StatusServiceUnavailable, RPC: wire.CodeInternal, Rule: "processes", Retry: 5, Say: "The server " + key.s.Name + " serves as many users as it may. Try again later."}
+	}
+	over = b.peers[*idle].p
+	delete(b.peers, *idle)
+	return over, nil
+}
+
+func (b *bridges) release(h *held) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h.refs--
+	h.last = b.g.deps.Now()
+}
+
+func (b *bridges) forget(key peerKey, h *held) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.peers[key] == h {
+		delete(b.peers, key)
+	}
+}
+
+// open1 makes one relationship.
+func (g *Gateway) open1(ctx context.Context, c *call, s *server) (p peer, err error) {
+	if ok, _ := s.breaker.enter(g.deps.Now()); !ok {
+		return nil, kidoban.Errorf(kidoban.KindUnreachable, "The server %s does not answer at present. Try again later.", s.Name)
+	}
+	st := c.st
+	defer func() {
+		s.breaker.done(g.deps.Now(), err != nil && !errors.As(err, new(*accountError)), ctx.Err() != nil)
+	}()
+	ctx, cancel := context.WithTimeout(ctx, st.config.HeaderWait)
+	defer cancel()
+	if s.Transport == TransportStdio {
+		pipe, err := openStdio(ctx, g.deps.Sandbox, *s.Stdio, st.config.MaxResponse)
+		if err != nil {
+			return nil, err
+		}
+		return opened(openDuplex(ctx, pipe, st.answers, s.Shared, s.eras.fixed))
+	}
+	sc := *c
+	sc.server = s
+	account, refusal := g.credential(ctx, &sc, false)
+	if refusal != nil {
+		return nil, &refusedError{refusal}
+	}
+	header := func() http.Header { return s.ownHeader(account) }
+	if s.Transport == TransportSSE {
+		pipe, err := openSSE(ctx, s, header, st.config.MaxResponse)
+		if err != nil {
+			return nil, err
+		}
+		return opened(openDuplex(ctx, pipe, st.answers, false, wire.Legacy))
+	}
+	era := s.eras.fixed
+	if modern, legacy, ok := s.eras.known(g.deps.Now()); ok && modern && !legacy {
+		era = wire.Modern
+	}
+	hp, err := openHTTP(ctx, s, header, st.answers, st.config, era)
+	if err != nil {
+		return nil, err
+	}
+	if hp.said.era == wire.Modern {
+		s.eras.learn(g.deps.Now(), true, false)
+	}
+	return hp, nil
+}
+
+// opened keeps a nil *duplex from becoming a peer that is not nil.
+func opened(d *duplex, err error) (peer, error) {
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// ownHeader is the header of a request that the gateway makes for itself.
+func (s *server) ownHeader(account []Header) http.Header {
+	h := http.Header{"User-Agent": {userAgent}}
+	for _, f := range s.Header {
+		h.Set(f.Name, f.Value)
+	}
+	for _, f := range account {
+		h.Set(f.Name, f.Value)
+	}
+	return h
+}
+
+// refusedError carries a refusal through an error.
+type refusedError struct{ r *Refusal }
+
+func (e *refusedError) Error() string { return e.r.Say }
+
+// noPeer is the answer when there is no relationship to be had.
+func (g *Gateway) noPeer(c *call, s *server, err error) *Refusal {
+	var r *refusedError
+	if errors.As(err, &r) {
+		return r.r
+	}
+	if errors.As(err, new(*accountError)) {
+		if s.Account == AccountUser {
+			sc := *c
+			sc.server, sc.Server = s, s.Name
+			return g.connect(&sc)
+		}
+		return refuse(http.StatusBadGateway, wire.CodeInternal, "upstream:account", "The server "+s.Name+" did not accept the gateway's account. Ask the gateway's operator.").because(err)
+	}
+	status := http.StatusBadGateway
+	if kidoban.KindOf(err) == kidoban.KindLimit {
+		status = http.StatusGatewayTimeout
+	}
+	return refuse(status, wire.CodeInternal, "upstream:unreachable", "The server "+s.Name+" cannot be reached.").because(err)
+}
+
+// conversation is a request under way at a peer. It runs in a goroutine of its
+// own, so that it can outlive the HTTP request that began it; cancel ends it.
+type conversation struct {
+	events  chan event
+	ctx     context.Context
+	cancel  context.CancelFunc
+	release func()
+}
+
+// event is one thing that happens in a conversation: exactly one member is set.
+type event struct {
+	note *wire.Message
+	ask  *question
+	done *wire.Message
+	err  error
+}
+
+// question is a request of the server that the client must answer.
+type question struct {
+	method string
+	params wire.Raw
+	reply  chan reply // has room for the one answer
+}
+
+type reply struct{ result, refusal wire.Raw }
+
+// converse sends the request. release is called when the conversation is over.
+func (g *Gateway) converse(p peer, release func(), o outgoing) *conversation {
+	v := &conversation{events: make(chan event, 64), release: release}
+	v.ctx, v.cancel = context.WithCancel(g.ctx)
+	h := handler{
+		note: func(m wire.Message) {
+			select {
+			case v.events <- event{note: &m}:
+			default: // a client that does not read loses progress, not answers
+			}
+		},
+		ask: func(ctx context.Context, method string, params wire.Raw) (wire.Raw, wire.Raw) {
+			q := &question{method: method, params: params, reply: make(chan reply, 1)}
+			if !capable(o.caps, method, params) {
+				return nil, cannotAsk
+			}
+			select {
+			case v.events <- event{ask: q}:
+			case <-ctx.Done():
+				return nil, cannotAsk
+			}
+			select {
+			case r := <-q.reply:
+				return r.result, r.refusal
+			case <-ctx.Done():
+				return nil, cannotAsk
+			}
+		},
+	}
+	g.bridges.wg.Go(func() {
+		defer release()
+		m, err := p.request(v.ctx, o, h)
+		e := event{done: &m}
+		if err != nil {
+			e = event{err: err}
+		}
+		select {
+		case v.events <- e:
+		case <-v.ctx.Done():
+		}
+	})
+	return v
+}
+
+// bridge answers a message where it cannot simply pass.
+func (g *Gateway) bridge(st *state, c *call) *Refusal {
+	if c.Era == wire.Modern {
+		return g.bridgeModern(st, c)
+	}
+	return g.bridgeLegacy(st, c)
+}
+
+// failed is the answer for a conversation that ended without one.
+func (g *Gateway) failed(c *call, err error) *Refusal {
+	if errors.As(err, new(*accountError)) {
+		return g.noPeer(c, c.server, err)
+	}
+	status, rule := http.StatusBadGateway, "upstream:malformed"
+	if kidoban.KindOf(err) == kidoban.KindUnreachable {
+		rule = "upstream:unreachable"
+	}
+	if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) {
+		status, rule = http.StatusGatewayTimeout, "upstream:timeout"
+	}
+	return refuse(status, wire.CodeInternal, rule, "The server "+c.Server+" did not give an answer.").because(err)
+}
+
+// final turns the answer of a peer into what this client's era expects.
+func (g *Gateway) final(c *call, m wire.Message) (wire.Message, *Refusal) {
+	m.ID = c.Message.ID
+	if m.Kind == wire.Result {
+		if c.Era == wire.Modern {
+			m.Result = toModern(c.Message.Method, m.Result)
+		} else {
+			m.Result = toLegacy(m.Result)
+		}
+	} else if c.Era == wire.Modern && errorCode(m) == wire.CodeResourceNotFound { // TR-21
+		m.Error = wire.SetMember(m.Error, "code", wire.Raw("-32602"))
+	}
+	return g.back(c, m)
+}
+
+// toModern adds what every modern result has (TR-14, TR-15).
+func toModern(method string, result wire.Raw) wire.Raw {
+	if len(result) == 0 || result[0] != '{' {
+		return result
+	}
+	if _, ok := wire.Lookup(result, "resultType"); !ok {
+		result = wire.SetMember(result, "resultType", wire.Raw(`"complete"`))
+	}
+	switch method {
+	case wire.MethodDiscover, wire.MethodToolsList, wire.MethodPromptsList, wire.MethodResourcesList, wire.MethodTemplatesList, wire.MethodResourcesRead:
+		if _, ok := wire.Lookup(result, "ttlMs"); !ok {
+			result = wire.SetMember(result, "ttlMs", wire.Raw("0"))
+		}
+		if _, ok := wire.Lookup(result, "cacheScope"); !ok {
+			result = wire.SetMember(result, "cacheScope", wire.Raw(`"private"`))
+		}
+	}
+	return result
+}
+
+func toLegacy(result wire.Raw) wire.Raw {
+	for _, name := range []string{"resultType", "ttlMs", "cacheScope"} {
+		if _, ok := wire.Lookup(result, name); ok {
+			result = wire.DropMember(result, name)
+		}
+	}
+	return result
+}
+
+// writeMessage answers with one JSON document.
+func (c *call) writeMessage(m wire.Message) {
+	h := c.w.Header()
+	h["Content-Type"] = []string{"application/json"}
+	h["Cache-Control"] = []string{"no-store"}
+	if c.Era == wire.Modern && m.Kind == wire.ErrorReply {
+		switch code := errorCode(m); {
+		case code == wire.CodeMethodNotFound: // TR-10
+			c.rec.Status = http.StatusNotFound
+		case wire.IsModernCode(code):
+			c.rec.Status = http.StatusBadRequest
+		}
+		if c.rec.Status != http.StatusOK {
+			c.w.WriteHeader(c.rec.Status)
+		}
+	}
+	_, _ = c.w.Write(wire.AppendMessage(nil, m)) // the client may have gone
+}
+
+func (c *call) writeResult(result wire.Raw) {
+	c.writeMessage(wire.Message{Kind: wire.Result, ID: c.Message.ID, Result: result})
+}
+
+func (c *call) writeError(code int, say string) {
+	e := wire.SetMember(wire.SetMember(wire.Raw("{}"), "code", wire.IntID(int64(code)).Raw), "message", wire.Quote(say))
+	c.writeMessage(wire.Message{Kind: wire.ErrorReply, ID: c.Message.ID, Error: e})
+}

@@ -474,7 +474,7 @@ func TestTR17_E08_StatesBelongToTheirRequest(t *testing.T) {
 			result(w, body, `{"resultType":"complete","content":[]}`)
 			return
 		}
-		result(w, body, `{"resultType":"input_required","supportedVersions":[],"inputRequests":{"a":{"method":"elicitation/create","params":{}}},"requestState":"upstream-secret-state"}`)
+		result(w, body, `{"resultType":"input_required","supportedVersions":["2026-07-28"],"inputRequests":{"a":{"method":"elicitation/create","params":{}}},"requestState":"upstream-secret-state"}`)
 	})
 	r := newRig(t, []Server{at("one", up.URL), at("two", up.URL)})
 	ask := func(name, args, more string) (string, []string) {

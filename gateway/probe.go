@@ -85,16 +85,34 @@ func (g *Gateway) looksModern(st *state, resp *http.Response) bool {
 		return false
 	}
 	if m.Kind == wire.Result {
-		_, versions := wire.Lookup(m.Result, "supportedVersions")
-		_, result := wire.Lookup(m.Result, "resultType")
-		return versions || result
+		versions, _ := wire.Lookup(m.Result, "supportedVersions")
+		return listsModern(versions) // a legacy server may know the question, too
 	}
 	return g.modernOnly(m) || resp.StatusCode == http.StatusNotFound && errorCode(m) == wire.CodeMethodNotFound
 }
 
-// modernOnly tells whether an error reply shows a server of the modern era.
+// modernOnly tells whether an error reply shows a server of the modern era. One
+// that knows the code but lists no modern version among those it supports is
+// legacy all the same.
 func (g *Gateway) modernOnly(m wire.Message) bool {
-	return m.Kind == wire.ErrorReply && wire.IsModernCode(errorCode(m))
+	code := errorCode(m)
+	if m.Kind != wire.ErrorReply || !wire.IsModernCode(code) {
+		return false
+	}
+	supported, _ := wire.Lookup(m.Error, "data", "supported")
+	return code != wire.CodeUnsupportedVersion || listsModern(supported)
+}
+
+// listsModern tells whether a modern version that we know is in the list.
+func listsModern(versions wire.Raw) bool {
+	modern := false
+	wire.Elements(versions, func(v wire.Raw) bool {
+		text, _ := wire.String(v)
+		era, known := wire.EraOf(text)
+		modern = modern || known && era == wire.Modern
+		return !modern
+	})
+	return modern
 }
 
 func errorCode(m wire.Message) int64 {

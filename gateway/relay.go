@@ -22,6 +22,9 @@ func (g *Gateway) route(st *state, c *call) *Refusal {
 		sum := sha256.Sum256(c.Params.Arguments)
 		c.rec.Digest = hex.EncodeToString(sum[:])
 	}
+	if refusal := g.resolve(c); refusal != nil {
+		return refusal
+	}
 	if c.Era == wire.Legacy {
 		return g.openSession(c)
 	}
@@ -103,6 +106,9 @@ func (g *Gateway) forward(st *state, c *call) *Refusal {
 func (g *Gateway) needsBridge(c *call) (bool, *Refusal) {
 	if c.mode != 0 {
 		return c.mode == modeBridge, nil
+	}
+	if c.target.server == nil && c.Era == wire.Legacy {
+		return true, nil // its session is ours
 	}
 	if c.server == nil || c.server.Transport != TransportHTTP {
 		return true, nil

@@ -9,12 +9,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -264,10 +266,9 @@ func result(w http.ResponseWriter, body, res string) {
 
 func at(name string, url string) Server { return Server{Name: name, URL: url, Loopback: true} }
 
-// sdkServer is a server by the Go SDK with a few tools.
-func sdkServer(t testing.TB, stateless bool) *httptest.Server {
-	t.Helper()
-	s := mcp.NewServer(&mcp.Implementation{Name: "sdk", Version: "1"}, nil)
+// fixture is a server by the Go SDK with a few tools.
+func fixture(name string) *mcp.Server {
+	s := mcp.NewServer(&mcp.Implementation{Name: name, Version: "1"}, nil)
 	type in struct {
 		Text string `json:"text"`
 	}
@@ -290,6 +291,26 @@ func sdkServer(t testing.TB, stateless bool) *httptest.Server {
 		name, _ := res.Content["name"].(string)
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "hello " + name}}}, nil, nil
 	})
+	if name == "http" {
+		return s
+	}
+	mcp.AddTool(s, &mcp.Tool{Name: "pid"}, func(context.Context, *mcp.CallToolRequest, in) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprint(os.Getpid())}}}, nil, nil
+	})
+	mcp.AddTool(s, &mcp.Tool{Name: "die"}, func(context.Context, *mcp.CallToolRequest, in) (*mcp.CallToolResult, any, error) {
+		os.Exit(3)
+		return nil, nil, nil
+	})
+	s.AddResource(&mcp.Resource{URI: "test://note", Name: "note"}, func(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: "test://note", Text: "a note"}}}, nil
+	})
+	return s
+}
+
+// sdkServer serves the fixture over streamable HTTP.
+func sdkServer(t testing.TB, stateless bool) *httptest.Server {
+	t.Helper()
+	s := fixture("http")
 	h := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, &mcp.StreamableHTTPOptions{Stateless: stateless}))
 	t.Cleanup(func() { h.CloseClientConnections(); h.Close() })
 	return h

@@ -135,6 +135,24 @@ func (k *catalog) tool(view, name string) wire.Raw {
 	return k.tools[view][name]
 }
 
+// headers returns the annotated parameters of a tool, from any view of it: they
+// only say what a modern request must repeat in its header (TR-07).
+func (k *catalog) headers(name string) []wire.HeaderParam {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	for _, view := range k.tools {
+		if def := view[name]; def != nil {
+			schema, _ := wire.Lookup(def, "inputSchema")
+			params, err := wire.HeaderParams(schema)
+			if err != nil {
+				return nil
+			}
+			return params
+		}
+	}
+	return nil
+}
+
 // learn takes the definitions of one page; the first page forgets the old ones.
 func (k *catalog) learn(view string, first bool, result wire.Raw) {
 	list, ok := wire.Lookup(result, "tools")

@@ -1,0 +1,299 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban/wire"
+)
+
+// The aggregate is one endpoint for all servers that the user may use. Tools and
+// prompts carry the server's name and two underscores before theirs, resources
+// the server's name and a plus before their URI; from the first server on, so
+// that a second one renames nothing (CL-19).
+
+const nameMark, uriMark = "__", "+"
+
+// aggregateHello is what the aggregate says of itself. It offers what any server
+// behind it may offer.
+var aggregateHello = hello{era: wire.Legacy, version: wire.LatestLegacy, info: clientInfo(),
+	capabilities: wire.Raw(`{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true},"completions":{}}`)}
+
+// reach lists the servers that a call is about: its own, or for the aggregate all
+// that the token reaches, in order of name.
+func (g *Gateway) reach(c *call) []*server {
+	if c.target.server != nil {
+		return []*server{c.target.server}
+	}
+	var out []*server
+	for _, s := range c.st.servers {
+		if c.st.config.Open || c.st.allows(c.Caller.Scopes, s.Scopes) {
+			out = append(out, s)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out
+}
+
+// resolve finds the server that a call at the aggregate is for, and gives its
+// params the names that the server knows.
+func (g *Gateway) resolve(c *call) *Refusal {
+	if c.target.server != nil || c.Message.Kind != wire.Request {
+		return nil
+	}
+	switch c.Message.Method {
+	case wire.MethodToolsCall, wire.MethodPromptsGet:
+		server, name, ok := strings.Cut(c.Params.Name, nameMark)
+		if !ok || !g.pick(c, server) {
+			return unknownName("There is no such name here. Names are server" + nameMark + "name, as the list says.")
+		}
+		c.Params.Name = name
+		c.Message.Params = wire.SetMember(c.Message.Params, "name", wire.Quote(name))
+	case wire.MethodResourcesRead, wire.MethodSubscribe, wire.MethodUnsubscribe:
+		server, uri, ok := strings.Cut(c.Params.URI, uriMark)
+		if !ok || !g.pick(c, server) {
+			return unknownName("There is no such resource here. URIs begin with the server's name and " + uriMark + ", as the list says.")
+		}
+		c.Params.URI = uri
+		c.Message.Params = wire.SetMember(c.Message.Params, "uri", wire.Quote(uri))
+	case wire.MethodComplete:
+		return g.resolveRef(c)
+	}
+	c.rec.Name = c.Params.Name + c.Params.URI
+	return nil
+}
+
+// resolveRef does the same for the reference of a completion.
+func (g *Gateway) resolveRef(c *call) *Refusal {
+	ref, _ := wire.Lookup(c.Message.Params, "ref")
+	for member, mark := range map[string]string{"name": nameMark, "uri": uriMark} {
+		server, rest, ok := strings.Cut(wire.LookupString(ref, member), mark)
+		if ok && g.pick(c, server) {
+			c.Message.Params = wire.SetMember(c.Message.Params, "ref", wire.SetMember(ref, member, wire.Quote(rest)))
+			return nil
+		}
+	}
+	return unknownName("The reference names no server here.")
+}
+
+func unknownName(say string) *Refusal {
+	return refuse(http.StatusOK, wire.CodeInvalidParams, "name", say)
+}
+
+// pick chooses the server, if the token reaches it.
+func (g *Gateway) pick(c *call, name string) bool {
+	for _, s := range g.reach(c) {
+		if s.Name == name {
+			c.server, c.Server = s, name
+			return true
+		}
+	}
+	return false
+}
+
+// What the lists hold: the member of the result, and the member that is renamed.
+var lists = map[string]struct{ items, name string }{
+	wire.MethodToolsList:     {"tools", "name"},
+	wire.MethodPromptsList:   {"prompts", "name"},
+	wire.MethodResourcesList: {"resources", "uri"},
+	wire.MethodTemplatesList: {"resourceTemplates", "uriTemplate"},
+}
+
+// capabilityOf is what a server must declare to be asked for a list.
+var capabilityOf = map[string]string{wire.MethodToolsList: "tools", wire.MethodPromptsList: "prompts", wire.MethodResourcesList: "resources", wire.MethodTemplatesList: "resources"}
+
+const (
+	pageSize  = 250    // items per page of the aggregate
+	maxPages  = 100    // followed at one server
+	maxItems  = 10_000 // taken from one server
+	listFresh = 10 * time.Second
+	fanOut    = 8 // servers asked at once
+)
+
+// aggregate answers what is about all servers.
+func (g *Gateway) aggregate(st *state, c *call) *Refusal {
+	l, ok := lists[c.Message.Method]
+	if !ok {
+		c.writeError(wire.CodeMethodNotFound, "The endpoint for all servers does not offer this; use the server's own.")
+		return nil
+	}
+	from := 0
+	if c.Params.Cursor != "" {
+		n, err := strconv.Atoi(c.Params.Cursor)
+		if err != nil || n < 0 || n > maxItems*1000 {
+			c.writeError(wire.CodeInvalidParams, "The cursor is not one of this list.")
+			return nil
+		}
+		from = n
+	}
+	all := g.collect(c)
+	result := wire.Raw(`{"` + l.items + `":[`)
+	to := min(from+pageSize, len(all.items))
+	for i := min(from, to); i < to; i++ {
+		if result[len(result)-1] != '[' {
+			result = append(result, ',')
+		}
+		result = append(result, all.items[i]...)
+	}
+	result = append(result, `]}`...)
+	if to < len(all.items) {
+		result = wire.SetMember(result, "nextCursor", wire.Quote(strconv.Itoa(to)))
+	}
+	if len(all.missing) > 0 { // the rest goes on without them, and says so
+		names := wire.Raw{'['}
+		for i, n := range all.missing {
+			if i > 0 {
+				names = append(names, ',')
+			}
+			names = wire.AppendQuote(names, n)
+		}
+		result = wire.SetMember(result, "_meta", wire.SetMember(wire.Raw("{}"), "kidoban/missing", append(names, ']')))
+	}
+	m := wire.Message{Kind: wire.Result, ID: c.Message.ID, Result: result}
+	if c.Era == wire.Modern {
+		m.Result = toModern(c.Message.Method, m.Result)
+	}
+	c.writeMessage(m)
+	return nil
+}
+
+// gathered is a list over all servers.
+type gathered struct {
+	items   []wire.Raw
+	missing []string
+	at      time.Time
+}
+
+// listCache keeps gathered lists for some seconds, each for one user and client
+// (E31).
+type listCache struct {
+	mu  sync.Mutex
+	all map[listKey]gathered
+}
+
+type listKey struct{ user, client, method string }
+
+func (l *listCache) init() { l.all = map[listKey]gathered{} }
+
+func (l *listCache) get(k listKey, now time.Time) (gathered, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v, ok := l.all[k]
+	return v, ok && now.Sub(v.at) < listFresh
+}
+
+func (l *listCache) put(k listKey, v gathered) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.all) >= 1024 {
+		for old := range l.all {
+			delete(l.all, old)
+			break
+		}
+	}
+	l.all[k] = v
+}
+
+// drop forgets the lists of a caller, because a server says they changed.
+func (l *listCache) drop(c *call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k := range l.all {
+		if k.user == c.Caller.User && k.client == c.Caller.Client {
+			delete(l.all, k)
+		}
+	}
+}
+
+// collect asks all servers at once, a few at a time. One that fails or is slow is
+// named, the others are listed.
+func (g *Gateway) collect(c *call) gathered {
+	key := listKey{c.Caller.User, c.Caller.Client, c.Message.Method}
+	if v, ok := g.bridges.list.get(key, g.deps.Now()); ok {
+		return v
+	}
+	servers := g.reach(c)
+	parts := make([][]wire.Raw, len(servers))
+	failed := make([]bool, len(servers))
+	ctx, cancel := context.WithTimeout(c.r.Context(), min(c.st.config.HeaderWait, 15*time.Second))
+	defer cancel()
+	slots := make(chan struct{}, fanOut)
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			var ok bool
+			parts[i], ok = g.listOne(ctx, c, s)
+			failed[i] = !ok
+		})
+	}
+	wg.Wait()
+	v := gathered{at: g.deps.Now()}
+	for i, s := range servers {
+		v.items = append(v.items, parts[i]...)
+		if failed[i] {
+			v.missing = append(v.missing, s.Name)
+		}
+	}
+	if len(v.missing) == 0 { // a server that comes back is listed at once
+		g.bridges.list.put(key, v)
+	}
+	return v
+}
+
+// listOne reads all pages of one server and renames what they hold. A cursor
+// that comes twice ends the list (G-PX3).
+func (g *Gateway) listOne(ctx context.Context, c *call, s *server) ([]wire.Raw, bool) {
+	sc := *c // guards and catalog see the server's own call
+	sc.server, sc.Server = s, s.Name
+	l := lists[c.Message.Method]
+	p, release, refusal := g.acquire(ctx, &sc, s)
+	if refusal != nil {
+		return nil, false
+	}
+	defer release()
+	if !p.hello().has(capabilityOf[c.Message.Method]) {
+		return nil, true
+	}
+	var items []wire.Raw
+	seen := map[string]bool{}
+	params := wire.Raw("{}")
+	for range maxPages {
+		m, err := p.request(ctx, outgoing{method: c.Message.Method, params: params}, handler{})
+		if err != nil || m.Kind != wire.Result {
+			return items, false
+		}
+		sc.Params.Cursor = wire.LookupString(params, "cursor")
+		result, refusal := g.result(&sc, m.Result)
+		if refusal != nil {
+			return items, false
+		}
+		page, _ := wire.Lookup(result, l.items)
+		wire.Elements(page, func(item wire.Raw) bool {
+			items = append(items, rename(slices.Clone(item), l.name, s.Name))
+			return len(items) < maxItems
+		})
+		cursor := wire.LookupString(result, "nextCursor")
+		if cursor == "" || seen[cursor] || len(items) >= maxItems {
+			return items, cursor == "" || !seen[cursor]
+		}
+		seen[cursor] = true
+		params = wire.SetMember(wire.Raw("{}"), "cursor", wire.Quote(cursor))
+	}
+	return items, false
+}
+
+func rename(item wire.Raw, member, server string) wire.Raw {
+	mark := nameMark
+	if member != "name" {
+		mark = uriMark
+	}
+	return wire.SetMember(item, member, wire.Quote(server+mark+wire.LookupString(item, member)))
+}

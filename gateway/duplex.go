@@ -1,0 +1,284 @@
+package gateway
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// pipe carries whole messages in both directions: the lines of a process, or the
+// two endpoints of HTTP+SSE.
+type pipe interface {
+	send(ctx context.Context, msg []byte) error
+	recv() ([]byte, error) // blocks; an error ends the pipe
+	close()
+}
+
+// duplex is a peer over a pipe. One goroutine reads; it ends with the pipe.
+type duplex struct {
+	pipe   pipe
+	reader *wire.Reader
+	shared bool // several users: a server's request goes out only when one call is under way
+	said   hello
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	next    int64
+	pending map[string]*pending // by raw id; guarded by mu
+	order   []*pending          // oldest first; guarded by mu
+	subs    fan                 // guarded by mu
+	err     error               // why it ended; guarded by mu
+}
+
+// pending is a request of ours that waits for its answer.
+type pending struct {
+	id    string
+	token wire.Raw // the client's progress token; nil without
+	h     handler
+	caps  wire.Raw
+	ctx   context.Context
+	reply chan wire.Message
+}
+
+// openDuplex starts reading and introduces us: legacy first, which servers of
+// both eras understand on a pipe; a server that knows the modern era alone says so.
+func openDuplex(ctx context.Context, p pipe, reader *wire.Reader, shared bool, era wire.Era) (*duplex, error) {
+	d := &duplex{pipe: p, reader: reader, shared: shared, ended: make(chan struct{}), pending: map[string]*pending{}}
+	go d.read()
+	if err := d.introduce(ctx, era); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *duplex) introduce(ctx context.Context, era wire.Era) error {
+	if era != wire.Modern {
+		m, err := d.exchange(ctx, wire.MethodInitialize, initializeParams(), nil, handler{})
+		if err != nil {
+			return err
+		}
+		if m.Kind == wire.Result {
+			d.said = helloOf(wire.Legacy, m.Result)
+			return d.pipe.send(ctx, wire.AppendNotification(nil, wire.MethodInitialized, nil))
+		}
+		if era == wire.Legacy || !wire.IsModernCode(errorCode(m)) && errorCode(m) != wire.CodeMethodNotFound {
+			return kidoban.Errorf(kidoban.KindInput, "The server refused to begin a session.")
+		}
+	}
+	m, err := d.exchange(ctx, wire.MethodDiscover, discoverParams(), nil, handler{})
+	if err != nil {
+		return err
+	}
+	if m.Kind != wire.Result {
+		return kidoban.Errorf(kidoban.KindInput, "The server refused to say what it offers.")
+	}
+	d.said = helloOf(wire.Modern, m.Result)
+	return nil
+}
+
+func (d *duplex) hello() hello          { return d.said }
+func (d *duplex) done() <-chan struct{} { return d.ended }
+func (d *duplex) close()                { d.pipe.close() }
+
+func (d *duplex) subscribe(f func(wire.Message)) func() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.subs.add(f)
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.subs.to, n)
+	}
+}
+
+func (d *duplex) request(ctx context.Context, o outgoing, h handler) (wire.Message, error) {
+	if d.said.era == wire.Modern {
+		return rounds(ctx, o, h, func(params wire.Raw) (wire.Message, error) { return d.exchange(ctx, o.method, params, o.caps, h) })
+	}
+	return d.exchange(ctx, o.method, legacyParams(o.params), o.caps, h)
+}
+
+// exchange sends one request under an id of our own and waits for its answer.
+func (d *duplex) exchange(ctx context.Context, method string, params, caps wire.Raw, h handler) (wire.Message, error) {
+	p := &pending{h: h, caps: caps, ctx: ctx, reply: make(chan wire.Message, 1)}
+	d.mu.Lock()
+	if d.err != nil {
+		d.mu.Unlock()
+		return wire.Message{}, d.gone()
+	}
+	d.next++
+	p.id = strconv.FormatInt(d.next, 10)
+	d.pending[p.id] = p
+	d.order = append(d.order, p)
+	d.mu.Unlock()
+	defer d.forget(p)
+	if token, ok := wire.Lookup(params, "_meta", wire.MetaProgressToken); ok {
+		p.token = append(wire.Raw(nil), token...)
+		meta, _ := wire.Lookup(params, "_meta")
+		params = wire.SetMember(params, "_meta", wire.SetMember(meta, wire.MetaProgressToken, wire.Quote("k"+p.id)))
+	}
+	if err := d.pipe.send(ctx, wire.AppendRequest(nil, wire.ID{Raw: wire.Raw(p.id)}, method, params)); err != nil {
+		return wire.Message{}, kidoban.Wrap(kidoban.KindUnreachable, err, "The server cannot be reached.")
+	}
+	select {
+	case m := <-p.reply:
+		return m, nil
+	case <-d.ended:
+		return wire.Message{}, d.gone()
+	case <-ctx.Done():
+		d.cancelled(p, method)
+		return wire.Message{}, kidoban.Wrap(kidoban.KindUnreachable, context.Cause(ctx), "The server did not answer in time.")
+	}
+}
+
+// cancelled tells the server that nobody waits any more.
+func (d *duplex) cancelled(p *pending, method string) {
+	if method == wire.MethodInitialize {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), 2*time.Second)
+	defer cancel()
+	_ = d.pipe.send(ctx, wire.AppendNotification(nil, wire.MethodCancelled, wire.Raw(`{"requestId":`+p.id+`}`))) // a courtesy
+}
+
+func (d *duplex) forget(p *pending) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.pending, p.id)
+	for i, o := range d.order {
+		if o == p {
+			d.order = append(d.order[:i], d.order[i+1:]...)
+			break
+		}
+	}
+}
+
+func (d *duplex) gone() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return kidoban.Wrap(kidoban.KindUnreachable, d.err, "The server has ended.")
+}
+
+// read is the peer's goroutine.
+func (d *duplex) read() {
+	defer close(d.ended)
+	for {
+		raw, err := d.pipe.recv()
+		if err == nil {
+			var m wire.Message
+			if m, err = d.reader.Read(raw); err == nil {
+				d.arrived(own(m))
+				continue
+			}
+			if len(raw) == 0 || raw[0] != '{' && raw[0] != '[' {
+				continue // a line of text that some programs print; not a message, not an answer
+			}
+		}
+		d.mu.Lock()
+		d.err = err
+		d.mu.Unlock()
+		d.pipe.close()
+		return
+	}
+}
+
+func (d *duplex) arrived(m wire.Message) {
+	switch m.Kind {
+	case wire.Result, wire.ErrorReply:
+		d.mu.Lock()
+		p := d.pending[string(m.ID.Raw)]
+		delete(d.pending, string(m.ID.Raw)) // one answer
+		d.mu.Unlock()
+		if p != nil {
+			p.reply <- m
+		}
+	case wire.Notification:
+		d.note(m)
+	case wire.Request:
+		d.asked(m)
+	}
+}
+
+// note routes a notification: progress to its request, the log to the only
+// request there is, everything else to the subscribers.
+func (d *duplex) note(m wire.Message) {
+	d.mu.Lock()
+	var to *pending
+	switch m.Method {
+	case wire.MethodProgress:
+		token, _ := wire.Lookup(m.Params, "progressToken")
+		text, _ := wire.String(token)
+		if len(text) > 1 && text[0] == 'k' {
+			to = d.pending[text[1:]]
+		}
+		if to == nil || to.token == nil {
+			d.mu.Unlock()
+			return
+		}
+		m.Params = wire.SetMember(m.Params, "progressToken", to.token)
+	case wire.MethodCancelled:
+		d.mu.Unlock()
+		return
+	case wire.MethodToolsChanged, wire.MethodPromptsChanged, wire.MethodResChanged, wire.MethodResUpdated:
+	default:
+		if len(d.order) == 1 {
+			to = d.order[0]
+		}
+	}
+	if to != nil {
+		d.mu.Unlock()
+		if to.h.note != nil {
+			to.h.note(m)
+		}
+		return
+	}
+	if d.shared && m.Method == wire.MethodLogMessage {
+		d.mu.Unlock()
+		return // whose call it belongs to is not known
+	}
+	subs := make([]func(wire.Message), 0, len(d.subs.to))
+	for _, f := range d.subs.to {
+		subs = append(subs, f)
+	}
+	d.mu.Unlock()
+	for _, f := range subs {
+		f(m)
+	}
+}
+
+// asked routes a request of the server to the client that is being served. The
+// newest call asks; with several users, only if there is no other.
+func (d *duplex) asked(m wire.Message) {
+	var p *pending
+	d.mu.Lock()
+	if n := len(d.order); n == 1 || n > 1 && !d.shared {
+		p = d.order[n-1]
+	}
+	d.mu.Unlock()
+	switch {
+	case m.Method == wire.MethodPing:
+		d.answer(m.ID, wire.Raw("{}"), nil)
+	case p == nil || p.h.ask == nil || d.said.era == wire.Modern || !capable(p.caps, m.Method, m.Params):
+		d.answer(m.ID, nil, cannotAsk)
+	default:
+		go func() { // ends with the call's context, which ask heeds
+			res, refusal := p.h.ask(p.ctx, m.Method, m.Params)
+			d.answer(m.ID, res, refusal)
+		}()
+	}
+}
+
+func (d *duplex) answer(id wire.ID, result, refusal wire.Raw) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	msg := wire.AppendResult(nil, id, result)
+	if refusal != nil {
+		msg = wire.AppendErrorRaw(nil, id, refusal)
+	}
+	_ = d.pipe.send(ctx, msg) // a pipe that is gone ends the call by itself
+}

@@ -1,0 +1,329 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"mime"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// httpPeer is a peer over streamable HTTP, of either era.
+type httpPeer struct {
+	s      *server
+	header func() http.Header // fixed headers and the account's
+	reader *wire.Reader
+	max    int
+	wait   time.Duration // until an answer begins
+	idle   time.Duration // between its pieces
+	said   hello
+	sid    string // legacy session
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	next   int64
+	subs   fan
+	listen bool // the stream of notifications runs; guarded by mu
+}
+
+func openHTTP(ctx context.Context, s *server, header func() http.Header, reader *wire.Reader, c Config, era wire.Era) (*httpPeer, error) {
+	p := &httpPeer{s: s, header: header, reader: reader, max: c.MaxResponse, wait: c.HeaderWait, idle: c.IdleWait}
+	p.ctx, p.cancel = context.WithCancel(context.Background()) // ended by close
+	if err := p.introduce(ctx, era); err != nil {
+		p.cancel()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *httpPeer) introduce(ctx context.Context, era wire.Era) error {
+	if era == wire.Modern {
+		p.said.era = wire.Modern
+		m, err := p.post(ctx, wire.MethodDiscover, discoverParams(), nil, handler{})
+		if err != nil {
+			return err
+		}
+		if m.Kind != wire.Result {
+			return kidoban.Errorf(kidoban.KindInput, "The server refused to say what it offers.")
+		}
+		p.said = helloOf(wire.Modern, m.Result)
+		return nil
+	}
+	p.said.era = wire.Legacy
+	m, err := p.post(ctx, wire.MethodInitialize, initializeParams(), nil, handler{})
+	if err != nil {
+		return err
+	}
+	if m.Kind != wire.Result {
+		if wire.IsModernCode(errorCode(m)) {
+			return p.introduce(ctx, wire.Modern)
+		}
+		return kidoban.Errorf(kidoban.KindInput, "The server refused to begin a session.")
+	}
+	p.said = helloOf(wire.Legacy, m.Result)
+	return p.deliver(ctx, wire.AppendNotification(nil, wire.MethodInitialized, nil))
+}
+
+func (p *httpPeer) hello() hello          { return p.said }
+func (p *httpPeer) done() <-chan struct{} { return p.ctx.Done() }
+
+// close ends the relationship and, in the legacy era, the session.
+func (p *httpPeer) close() {
+	if p.ctx.Err() != nil {
+		return
+	}
+	p.cancel()
+	if p.sid == "" {
+		return
+	}
+	go func() { // bounded by its own deadline; nobody waits for a farewell
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if resp, err := p.s.http.RoundTrip(p.build(ctx, http.MethodDelete, nil, nil)); err == nil {
+			resp.Body.Close()
+		}
+	}()
+}
+
+func (p *httpPeer) build(ctx context.Context, method string, body []byte, mirror kidoban.Fields) *http.Request {
+	h := p.header()
+	h.Set("Accept", "application/json, text/event-stream")
+	if p.sid != "" {
+		h.Set(wire.HeaderSession, p.sid)
+	}
+	if p.said.era == wire.Legacy && p.said.version != "" {
+		h.Set(wire.HeaderVersion, p.said.version)
+	}
+	for _, f := range mirror {
+		h.Set(f.Name, f.Value)
+	}
+	req := (&http.Request{Method: method, URL: p.s.url, Host: p.s.url.Host, Header: h}).WithContext(ctx)
+	if body != nil {
+		h.Set("Content-Type", "application/json")
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
+	return req
+}
+
+// deliver posts a notification or an answer.
+func (p *httpPeer) deliver(ctx context.Context, msg []byte) error {
+	resp, err := p.s.http.RoundTrip(p.build(ctx, http.MethodPost, msg, nil))
+	if err != nil {
+		return kidoban.Wrap(kidoban.KindUnreachable, err, "The server cannot be reached.")
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return statusError(resp.StatusCode)
+	}
+	return nil
+}
+
+func (p *httpPeer) request(ctx context.Context, o outgoing, h handler) (wire.Message, error) {
+	if p.said.era == wire.Modern {
+		return rounds(ctx, o, h, func(params wire.Raw) (wire.Message, error) { return p.post(ctx, o.method, params, o.caps, h) })
+	}
+	return p.post(ctx, o.method, legacyParams(o.params), o.caps, h)
+}
+
+// post sends one request and reads its answer, which may be a document or a stream.
+func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Raw, h handler) (wire.Message, error) {
+	p.mu.Lock()
+	p.next++
+	id := wire.IntID(p.next)
+	p.mu.Unlock()
+	var mirror kidoban.Fields
+	if p.said.era == wire.Modern {
+		peek, err := wire.PeekParams(params)
+		if err != nil {
+			return wire.Message{}, err
+		}
+		var annotated []wire.HeaderParam
+		if method == wire.MethodToolsCall {
+			annotated = p.s.catalog.headers(peek.Name)
+		}
+		mirror = wire.MirrorHeaders(method, peek, annotated)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(p.wait, func() { cancel(errSilent) })
+	defer timer.Stop()
+	resp, err := p.s.http.RoundTrip(p.build(ctx, http.MethodPost, wire.AppendRequest(nil, id, method, params), mirror))
+	if err != nil {
+		return wire.Message{}, kidoban.Wrap(kidoban.KindUnreachable, err, "The server cannot be reached.")
+	}
+	defer resp.Body.Close()
+	body := &pacedBody{r: resp.Body, timer: timer, idle: p.idle}
+	if method == wire.MethodInitialize {
+		if sid := resp.Header.Get(wire.HeaderSession); len(sid) <= 1024 {
+			p.sid = sid
+		}
+	}
+	mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case resp.StatusCode == http.StatusOK && mt == "text/event-stream":
+		return p.stream(ctx, id, body, caps, h)
+	case mt == "application/json" && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusBadRequest || resp.StatusCode == http.StatusNotFound):
+		raw, err := readAll(body, p.max, resp.ContentLength)
+		if err != nil {
+			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, err, "The server's answer did not arrive whole.")
+		}
+		m, err := p.reader.Read(raw)
+		if err != nil || m.Kind != wire.Result && m.Kind != wire.ErrorReply || m.Kind == wire.Result && !m.ID.Equal(id) {
+			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, errOr(err, errPostRefused), "The server's answer is not a valid message.")
+		}
+		return m, nil
+	case resp.StatusCode == http.StatusNotFound && p.sid != "":
+		p.cancel() // the session is over; the next call begins a new one
+	}
+	return wire.Message{}, statusError(resp.StatusCode)
+}
+
+func errOr(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+// pacedBody puts the deadline off with every piece that arrives.
+type pacedBody struct {
+	r     io.Reader
+	timer *time.Timer
+	idle  time.Duration
+}
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if n > 0 {
+		b.timer.Reset(b.idle)
+	}
+	return n, err
+}
+
+func (p *httpPeer) stream(ctx context.Context, id wire.ID, body io.Reader, caps wire.Raw, h handler) (wire.Message, error) {
+	in := wire.NewEventReader(body, p.max)
+	for {
+		ev, err := in.Next()
+		if err != nil {
+			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, err, "The server ended its answer before it was complete.")
+		}
+		if ev.Type != "" && ev.Type != "message" || len(ev.Data) == 0 {
+			continue
+		}
+		m, err := p.reader.Read(ev.Data)
+		if err != nil {
+			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, err, "The server's answer is not a valid message.")
+		}
+		switch m.Kind {
+		case wire.Result, wire.ErrorReply:
+			if m.ID.Equal(id) {
+				return own(m), nil
+			}
+		case wire.Notification:
+			if h.note != nil {
+				h.note(own(m))
+			}
+		case wire.Request:
+			p.asked(ctx, own(m), caps, h)
+		}
+	}
+}
+
+// asked answers a request that a legacy server made in the stream of ours.
+func (p *httpPeer) asked(ctx context.Context, m wire.Message, caps wire.Raw, h handler) {
+	reply := func(result, refusal wire.Raw) {
+		msg := wire.AppendResult(nil, m.ID, result)
+		if refusal != nil {
+			msg = wire.AppendErrorRaw(nil, m.ID, refusal)
+		}
+		_ = p.deliver(ctx, msg) // without it the server gives up by itself
+	}
+	switch {
+	case m.Method == wire.MethodPing:
+		reply(wire.Raw("{}"), nil)
+	case h.ask == nil || p.said.era == wire.Modern || !capable(caps, m.Method, m.Params):
+		reply(nil, cannotAsk)
+	default:
+		go func() { reply(h.ask(ctx, m.Method, m.Params)) }() // ends with the call
+	}
+}
+
+// subscribe opens the stream of notifications with its first subscriber.
+func (p *httpPeer) subscribe(f func(wire.Message)) func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.subs.add(f)
+	if !p.listen {
+		p.listen = true
+		go p.follow()
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.subs.to, n)
+	}
+}
+
+// follow reads notifications until the peer is closed; it comes back after a
+// while when the stream ends.
+func (p *httpPeer) follow() {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		began := time.Now() // paces reconnections only
+		if !p.followOnce() {
+			return
+		}
+		if time.Since(began) > time.Minute {
+			wait = time.Second
+		}
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// followOnce tells whether it makes sense to come back.
+func (p *httpPeer) followOnce() bool {
+	req := p.build(p.ctx, http.MethodGet, nil, nil)
+	if p.said.era == wire.Modern {
+		params := modernParams(outgoing{params: wire.Raw(`{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}`)})
+		peek, _ := wire.PeekParams(params)
+		req = p.build(p.ctx, http.MethodPost, wire.AppendRequest(nil, wire.StringID("kidoban-listen"), wire.MethodListen, params), wire.MirrorHeaders(wire.MethodListen, peek, nil))
+	}
+	resp, err := p.s.http.RoundTrip(req)
+	if err != nil {
+		return p.ctx.Err() == nil
+	}
+	defer resp.Body.Close()
+	if mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); resp.StatusCode != http.StatusOK || mt != "text/event-stream" {
+		return false // not offered
+	}
+	in := wire.NewEventReader(resp.Body, p.max)
+	for {
+		ev, err := in.Next()
+		if err != nil {
+			return p.ctx.Err() == nil
+		}
+		m, err := p.reader.Read(ev.Data)
+		if err != nil || m.Kind != wire.Notification {
+			continue
+		}
+		m = own(m)
+		p.mu.Lock()
+		subs := make([]func(wire.Message), 0, len(p.subs.to))
+		for _, f := range p.subs.to {
+			subs = append(subs, f)
+		}
+		p.mu.Unlock()
+		for _, f := range subs {
+			f(m)
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// ssePipe is the transport of revision 2024-11-05: one stream of events down,
+// whose first event names the address that messages are posted to.
+type ssePipe struct {
+	s      *server
+	header func() http.Header
+	post   *url.URL
+	body   io.Closer
+	in     *wire.EventReader
+	cancel context.CancelFunc
+}
+
+var errPostRefused = errors.New("the server refused a message")
+
+// openSSE opens the stream and waits for the endpoint. The endpoint must be at
+// the server's own origin: everything goes there, credentials included.
+func openSSE(ctx context.Context, s *server, header func() http.Header, max int) (*ssePipe, error) {
+	life, cancel := context.WithCancel(context.Background()) // ended by close
+	stop := context.AfterFunc(ctx, cancel)
+	defer stop()
+	req := (&http.Request{Method: http.MethodGet, URL: s.url, Host: s.url.Host, Header: header()}).WithContext(life)
+	req.Header.Set("Accept", "text/event-stream")
+	resp, err := s.http.RoundTrip(req)
+	if err != nil {
+		cancel()
+		return nil, kidoban.Wrap(kidoban.KindUnreachable, err, "The server cannot be reached.")
+	}
+	p := &ssePipe{s: s, header: header, body: resp.Body, in: wire.NewEventReader(resp.Body, max), cancel: cancel}
+	if resp.StatusCode != http.StatusOK {
+		p.close()
+		return nil, statusError(resp.StatusCode)
+	}
+	ev, err := p.in.Next()
+	if err != nil || ev.Type != "endpoint" {
+		p.close()
+		return nil, kidoban.Errorf(kidoban.KindInput, "The server does not speak HTTP+SSE.")
+	}
+	if p.post, err = s.url.Parse(string(ev.Data)); err != nil || p.post.Scheme != s.url.Scheme || p.post.Host != s.url.Host || p.post.User != nil {
+		p.close()
+		return nil, kidoban.Errorf(kidoban.KindRefused, "The server wants messages to be sent to another host.")
+	}
+	return p, nil
+}
+
+func statusError(status int) error {
+	if status == http.StatusUnauthorized || status == http.StatusForbidden {
+		return &accountError{}
+	}
+	return kidoban.Errorf(kidoban.KindInput, "The server answered with status %d.", status)
+}
+
+// accountError says that the server did not accept our account.
+type accountError struct{}
+
+func (*accountError) Error() string { return "the server did not accept the account" }
+
+func (p *ssePipe) send(ctx context.Context, msg []byte) error {
+	h := p.header()
+	h.Set("Content-Type", "application/json")
+	req := (&http.Request{Method: http.MethodPost, URL: p.post, Host: p.post.Host, Header: h, ContentLength: int64(len(msg)), Body: io.NopCloser(bytes.NewReader(msg))}).WithContext(ctx)
+	resp, err := p.s.http.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
+	resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return errPostRefused
+	}
+	return nil
+}
+
+func (p *ssePipe) recv() ([]byte, error) {
+	for {
+		ev, err := p.in.Next()
+		if err != nil {
+			return nil, err
+		}
+		if ev.Type == "" || ev.Type == "message" {
+			return ev.Data, nil
+		}
+	}
+}
+
+func (p *ssePipe) close() {
+	p.cancel()
+	p.body.Close()
+}
