@@ -3,6 +3,7 @@ package authserver
 import (
 	"net/http"
 	"slices"
+	"strings"
 
 	"golang.org/x/text/language"
 )
@@ -45,7 +46,8 @@ func preferred(r *http.Request) []string {
 // language remembers a choice of language and makes the address that the links
 // to choose another one begin with.
 func (s *Server) language(w http.ResponseWriter, r *http.Request, c *call) {
-	if r.Method != http.MethodGet || len(r.URL.RawQuery) > 8<<10 {
+	// A callback's parameters are not to be repeated, neither to us nor on a page.
+	if r.Method != http.MethodGet || len(r.URL.RawQuery) > 8<<10 || strings.HasSuffix(r.URL.Path, "/callback") {
 		return
 	}
 	q := r.URL.Query()
