@@ -190,9 +190,7 @@ func TestGCO4_CallbackBelongsToTheBrowserThatAgreed(t *testing.T) {
 	wantPage(t, attacker.get("/connect/callback?error=access_denied&state=unknown"), 400)
 	wantPage(t, attacker.get("/connect/callback"), 400)
 	// F8: state is opaque, 256 bit, fresh; the transaction ends after ten minutes.
-	callback = w.login("mallory").startStep(t)
-	late := w.login("mallory")
-	_ = callback
+	late := w.another("late")
 	step := late.startStep(t)
 	w.clock.forward(11 * time.Minute)
 	wantPage(t, late.get(step), 400)
