@@ -61,11 +61,13 @@ func (n Needs) apply(o *Options) {
 }
 
 // Within returns those of keys that a tester of the given tiers can decide, in the
-// order given.
+// order given. Where no page stands before a code (F6-A), nobody has to log in to
+// see it reach a stranger (F1-e).
 func Within(keys []string, tiers []kidoban.Tier) []string {
+	early := slices.Contains(keys, "F6-A") && slices.Contains(tiers, kidoban.T2)
 	var out []string
 	for _, k := range keys {
-		if c, ok := kidoban.CheckByKey(k); ok && slices.Contains(tiers, c.Tier) {
+		if c, ok := kidoban.CheckByKey(k); ok && (slices.Contains(tiers, c.Tier) || early && k == "F1-e") {
 			out = append(out, k)
 		}
 	}
@@ -197,6 +199,9 @@ func Combos() []Combo {
 		}
 		if slices.Contains(c.Expect, "E03-a") { // an open list says more than an open handshake
 			c.Expect = slices.DeleteFunc(c.Expect, func(k string) bool { return k == "E03-g" })
+		}
+		if slices.Contains(c.Expect, "F1-a") && slices.Contains(c.Expect, "F6-A") {
+			c.Expect = append(c.Expect, "F1-e")
 		}
 		c.Options.Flaws = nil
 		c.Chains = chainsOf(c.Expect)
