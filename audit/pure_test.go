@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -282,6 +283,12 @@ func TestStateRandomness(t *testing.T) {
 	} {
 		if bits := randomBits(c.states); bits < 128 != c.low {
 			t.Errorf("%v: %.0f bits", c.states, bits)
+		}
+	}
+	for n := range 1 << 16 { // eight hex digits stay short whatever they decode to
+		s := fmt.Sprintf("%08x", uint32(n)*0x9e3779b9)
+		if structured(L2{State: s}) {
+			t.Fatalf("%s counts as structured", s)
 		}
 	}
 	if !counting([]string{"1700000001", "1700000002", "1700000009"}) || counting([]string{"839201", "120332"}) {
