@@ -174,13 +174,22 @@ var regexpThis = regexp.MustCompile(`\bof (?:this|the) (?:tool|function|server|s
 
 // notAboutModels drops requests for prompts and conversations on tools whose
 // business they are.
-func notAboutModels(c *itemContext, _ []byte, _ []int) bool { return !c.aboutModels() }
+func notAboutModels(c *itemContext, _ []byte, _ []int) bool {
+	if c.seg.pos == posDescription && c.s.off[c.line.start] <= c.seg.start+2 {
+		return !c.namedAfterModels() // the first sentence cannot excuse itself
+	}
+	return !c.aboutModels()
+}
+
+// namedAfterModels says whether the item's name speaks of models or chats.
+func (c *itemContext) namedAfterModels() bool {
+	return modelWords.MatchString(strings.NewReplacer("_", " ", "-", " ", ".", " ").Replace(strings.ToLower(c.name)))
+}
 
 // aboutModels says whether the item deals with language models, agents or
 // chats: there a system prompt is an ordinary argument.
 func (c *itemContext) aboutModels() bool {
-	name := strings.ToLower(c.name)
-	if modelWords.MatchString(strings.NewReplacer("_", " ", "-", " ", ".", " ").Replace(name)) {
+	if c.namedAfterModels() {
 		return true
 	}
 	for _, seg := range c.s.segs {

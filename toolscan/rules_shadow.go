@@ -16,7 +16,7 @@ var shadowRules = []rule{
 		why:    "It lays down what is to happen when other tools are used.", fix: fixDoNotConnect},
 	{id: "govern-tools", family: FamilyShadowing, group: "shadow", weight: 0.8, severity: kidoban.Critical,
 		where:  definitions,
-		re:     `\b(?:appl(?:y|ies)|govern(?:s)?|extend(?:s)?|affect(?:s)?|control(?:s)?|influence(?:s)?|rules? for|polic(?:y|ies) for|instructions? for|also (?:holds?|counts?|valid) for|binding (?:for|on))\b(?: to| for)?(?: \w+){0,2}? (?:other|all other|every other|any other|all (?:of )?(?:the |your )?(?:available )?)(?: \w+){0,2}?(?:tools?|servers?|functions?|mcps?)\b`,
+		re:     `\b(?:appl(?:y|ies)|govern(?:s)?|extend(?:s)?|affect(?:s)?|control(?:s)?|influence(?:s)?|rules? for|polic(?:y|ies) for|instructions? for|also (?:holds?|counts?|valid) for|binding (?:for|on))\b(?: to| for)?(?: \w+){0,2}? (?:other|every other|any other|all(?: of)?(?: the| your)?(?: other)?(?: available)?)(?: \w+){0,2}? (?:tools?|servers?|functions?|mcps?)\b`,
 		unless: defensive,
 		why:    "It claims to rule over other tools.", fix: fixDoNotConnect},
 	{id: "shadow-named-passive", family: FamilyShadowing, group: "shadow", weight: 1, severity: kidoban.Critical,
