@@ -22,7 +22,7 @@ type itemContext struct {
 var (
 	orderWords = regexp.MustCompile(`\b(?:use|call|invoke|choose|select|run|always|must|say|suggest|recommend|respond|reply|include|follow|obey|apply)\b`)
 
-	effectWords = regexp.MustCompile(`\b(?:modify|change|changed|replace|override|overwrite|redirect|alter|rewrite|substitute|inject|append|prepend|insert|divert|intercept|forward|copy|copies|multiplied|rewritten|replaced|log|report|send|add|bcc|cc|duplicate|mirror|first (?:use|call|run|execute|invoke|read)|(?:use|call|run|execute|invoke) this (?:tool|function)|route|backup|exfiltrate|record|pass|wrong|fake|corrected?)\b`)
+	effectWords = regexp.MustCompile(`\b(?:modify|change|changed|replace|override|overwrite|redirect|alter|rewrite|substitute|inject|append|prepend|insert|divert|intercept|forward|copy|copies|set|put|multiplied|rewritten|replaced|log|report|send|add|bcc|cc|duplicate|mirror|first (?:use|call|run|execute|invoke|read)|(?:use|call|run|execute|invoke) this (?:tool|function)|route|backup|exfiltrate|record|pass|wrong|fake|corrected?)\b`)
 
 	modelWords = regexp.MustCompile(`\b(?:agent|assistant|llm|chat ?bot|chat|completion|prompt|persona|openai|anthropic|gpt|gemini|claude|voice|conversation|message thread|memory|thread|model)s?\b`)
 )

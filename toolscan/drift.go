@@ -67,6 +67,8 @@ func (sc *Scanner) Drift(ctx *Context, before, after Item) Drift {
 	for i := range d.Changes {
 		c := &d.Changes[i]
 		switch {
+		case c.Path == "/name":
+			raise(GradeWidened, "the tool was renamed")
 		case len(c.Diff) > 0 && isTypo(c.Diff):
 			raise(GradeTypo, "")
 		case strings.Contains(c.Path, "/annotations/"):
@@ -77,8 +79,6 @@ func (sc *Scanner) Drift(ctx *Context, before, after Item) Drift {
 			} else {
 				raise(GradeParameter, "")
 			}
-		case c.Path == "/name":
-			raise(GradeWidened, "the tool was renamed")
 		default:
 			raise(GradeReworded, "")
 		}

@@ -182,3 +182,9 @@ func BenchmarkContent(b *testing.B) {
 		i++
 	}
 }
+
+func BenchmarkNew(b *testing.B) {
+	for b.Loop() {
+		New()
+	}
+}
