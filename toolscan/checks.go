@@ -1,6 +1,7 @@
 package toolscan
 
 import (
+	"bytes"
 	"regexp"
 	"strings"
 )
@@ -299,3 +300,36 @@ func insertOrder(c *itemContext, l []byte, m []int) bool {
 }
 
 var insertWords = regexp.MustCompile(`\b(?:embed|embedding|integrat(?:e|ing|ion)|incorporat(?:e|ing|ion)|inject|insert|merge|blend|fuse|weav(?:e|ing)|meld|infuse|append|includ(?:e|ing)|inclusion|addition|adopt|absorb|utilize|employ|leverage|deploy|engage|featuring|introduce|interweave|harmoni\w+|assimilate|manifestation|presence)\b`)
+
+// hasIdentifier says whether a sentence may name a tool: an identifier with an
+// underscore, something quoted, or a word for tools.
+func hasIdentifier(l []byte) bool {
+	return bytes.IndexByte(l, '_') >= 0 || bytes.IndexByte(l, '`') >= 0 || bytes.Contains(l, []byte(" tool")) || bytes.Contains(l, []byte(" function")) ||
+		bytes.Contains(l, []byte(" operation")) || bytes.Contains(l, []byte(" command")) || bytes.Contains(l, []byte("tool "))
+}
+
+// hasAddress says whether a sentence may hold an e-mail address, a phone number
+// or a wallet.
+func hasAddress(l []byte) bool {
+	if bytes.IndexByte(l, '@') >= 0 || bytes.Contains(l, []byte("0x")) {
+		return true
+	}
+	i := bytes.IndexByte(l, '+')
+	return i >= 0 && i+8 < len(l) && l[i+1] >= '0' && l[i+1] <= '9'
+}
+
+// hasHost says whether a sentence may name a host: a full stop or a scheme
+// inside a word, or a collector by name.
+func hasHost(l []byte) bool {
+	for i := 1; i+1 < len(l); i++ {
+		if l[i] == '.' && l[i-1] != ' ' && (isLetter(l[i+1]) || l[i+1] >= '0' && l[i+1] <= '9') {
+			return true
+		}
+	}
+	return bytes.Contains(l, []byte("://")) || bytes.Contains(l, []byte("webhook")) || bytes.Contains(l, []byte("ngrok")) || bytes.Contains(l, []byte("pastebin"))
+}
+
+// hasMarkup says whether a sentence may imitate markup.
+func hasMarkup(l []byte) bool {
+	return bytes.IndexByte(l, '<') >= 0 || bytes.IndexByte(l, '[') >= 0 || bytes.Contains(l, []byte("###"))
+}

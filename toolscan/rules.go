@@ -22,6 +22,9 @@ type rule struct {
 	where    places
 	why, fix string
 
+	// pre is a cheap condition on the sentence beyond the gate; nil is none.
+	pre func(l []byte) bool
+
 	// check looks at the match and the item; false drops the hit.
 	check func(c *itemContext, l []byte, m []int) bool
 }

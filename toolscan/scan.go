@@ -216,10 +216,13 @@ func (r *compiled) applies(c *itemContext) bool {
 
 // try runs one rule on one sentence.
 func (sc *Scanner) try(r *compiled, c *itemContext, text []byte) (Finding, bool) {
-	m := r.re.FindSubmatchIndex(text)
-	if m == nil {
+	if r.pre != nil && !r.pre(text) {
 		return Finding{}, false
 	}
+	if !r.re.Match(text) { // cheaper than a search that keeps positions
+		return Finding{}, false
+	}
+	m := r.re.FindSubmatchIndex(text)
 	if r.unless != nil && r.unless.Match(text) {
 		return Finding{}, false
 	}
