@@ -85,7 +85,8 @@ var secretForms = []struct {
 	{"gh", "a GitHub token", regexp.MustCompile(`\bgh[opsu]_[0-9A-Za-z]{30,}`)},
 	{"github_pat_", "a GitHub token", regexp.MustCompile(`\bgithub_pat_[0-9A-Za-z_]{30,}`)},
 	{"xox", "a Slack token", regexp.MustCompile(`\bxox[abpr]-[0-9A-Za-z-]{10,}`)},
-	{"sk-", "an API key", regexp.MustCompile(`\bsk-[0-9A-Za-z_-]{20,}`)},
+	// The key begins a word: inside a long random one these three letters come by chance.
+	{"sk-", "an API key", regexp.MustCompile(`(?:^|[^0-9A-Za-z_.~%-])(sk-[0-9A-Za-z_-]{20,})`)},
 	{"password", "a password", regexp.MustCompile(`(?i)(?:db_|database_|redis_|postgres_)password["']?\s*[=:]\s*["']?([^\s"'&,;<>]{4,200})`)},
 	{"://", "a database address with its password", regexp.MustCompile(`(?:postgres(?:ql)?|mysql|mongodb(?:\+srv)?|redis|amqp)://[^\s:/@]{1,80}:([^\s@/]{3,200})@`)},
 	{"eyj", "a token", regexp.MustCompile(`\beyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{10,}`)},
