@@ -123,6 +123,9 @@ func (s *Server) changeAccount(ctx context.Context, c *call, who *visitor, actio
 			c.event.GrantID, c.event.ClientID = g.ID, g.ClientID
 			err = s.RevokeGrant(ctx, g.ID, "revoked by the user")
 		}
+		if err == nil {
+			err = s.letGo(ctx, c, who.User.ID)
+		}
 		return "revoked", "", err
 	case "revoke_all":
 		return "revoked", "", s.revokeUser(ctx, c, who.User.ID)
@@ -177,12 +180,40 @@ func (s *Server) RevokeGrant(ctx context.Context, id, reason string) error {
 	return nil
 }
 
-// revokeUser ends all grants of a user, and forgets the accounts at third parties
-// that only served them.
+// revokeUser ends all grants of a user, and the accounts that served them.
 func (s *Server) revokeUser(ctx context.Context, c *call, userID string) error {
 	grants, err := s.deps.Store.UserGrants(ctx, userID, c.now)
 	for _, g := range grants {
 		err = errors.Join(err, s.RevokeGrant(ctx, g.ID, "revoked by the user"))
+	}
+	return errors.Join(err, s.letGo(ctx, c, userID))
+}
+
+// letGo disconnects the accounts at third parties that no grant of the user needs
+// any more, so that taking access back reaches the third party too (G-CO6).
+func (s *Server) letGo(ctx context.Context, c *call, userID string) error {
+	if s.deps.Upstream == nil {
+		return nil
+	}
+	grants, err := s.deps.Store.UserGrants(ctx, userID, c.now)
+	if err != nil {
+		return err
+	}
+	needed := map[string]bool{}
+	for _, g := range grants {
+		accounts, err := s.deps.Upstream.Accounts(ctx, userID, g.Resource)
+		if err != nil {
+			return err
+		}
+		for _, a := range accounts {
+			needed[a.ID] = true
+		}
+	}
+	all, err := s.deps.Upstream.Accounts(ctx, userID, "")
+	for _, a := range all {
+		if a.Connected && !needed[a.ID] {
+			err = errors.Join(err, s.deps.Upstream.Disconnect(ctx, userID, a.ID))
+		}
 	}
 	return err
 }
@@ -196,7 +227,7 @@ func ago(lang string, d time.Duration) string {
 	case d >= 2*time.Hour:
 		unit, n = "hours", int(d.Hours())
 	case n < 1:
-		unit = "now"
+		return textf(lang, "ago_now")
 	}
 	return textf(lang, "ago_"+unit, n)
 }

@@ -432,8 +432,11 @@ func TestGCO6_UserSeesAndRevokes(t *testing.T) {
 		t.Fatal("it lives")
 	}
 	wantError(t, x.token(x.refreshForm(m["refresh_token"].(string))), 400, "invalid_grant")
-	alice.post("/account", set(page.hidden(), "do", "disconnect:tp"))
 	if len(p.ended) != 1 || len(p.connected) != 0 {
+		t.Fatal("the account at the third party outlived the last grant")
+	}
+	alice.get(alice.startStep(t))
+	if alice.post("/account", set(page.hidden(), "do", "disconnect:tp")); len(p.ended) != 2 || len(p.connected) != 0 {
 		t.Fatal("the account is still connected")
 	}
 }

@@ -240,6 +240,9 @@ func (b *browser) do(method, target string, form url.Values, header ...string) a
 	if err != nil {
 		b.w.t.Fatal(err)
 	}
+	if strings.Contains(string(text), "%!") || strings.Contains(string(text), "ZgotmplZ") {
+		b.w.t.Errorf("%s %s: a text of the page was not made right: %s", method, target, text)
+	}
 	for _, k := range resp.Cookies() {
 		if k.MaxAge < 0 {
 			delete(b.cookies, k.Name)

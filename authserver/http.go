@@ -98,7 +98,7 @@ var registrationRoute = route{methods: map[string]handler{
 // ServeHTTP answers the paths of Paths; others get 404.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := s.policy.Load()
-	c := &call{policy: p, id: requestID(r), addr: s.deps.Address(r), now: s.deps.Now(), langs: preferred(r)}
+	c := &call{policy: p, id: requestID(r), addr: s.deps.Address(r), now: s.deps.Now()}
 	if c.id == "" {
 		c.id = newID(s.deps.Rand, "")
 	}
@@ -141,6 +141,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if ro.page {
+		c.langs = preferred(r)
 		s.pageHeaders(h)
 		s.language(w, r, c)
 		if method == http.MethodPost && !sameSite(r, p.origin) && r.URL.Path != p.path+"/authorize" {

@@ -71,7 +71,7 @@ func (s *Server) identityAssertion(r *http.Request, t *tokenCall) (*tokenRespons
 	if err := s.checkLife(ctx, t.call, "idp:"+issuer, claims); err != nil {
 		return nil, badGrant("The assertion " + err.Error() + ".")
 	}
-	user, err := s.identityUser(ctx, issuer, claims.Subject, claims.Email, "")
+	user, _, err := s.identityUser(ctx, issuer, claims.Subject, claims.Email, "")
 	if err != nil {
 		return nil, err
 	}

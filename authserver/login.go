@@ -229,10 +229,11 @@ func localPath(c *call, r *http.Request) string {
 
 // identityUser finds or makes the user of an identity at a provider. A name that
 // belongs to somebody else is not taken over: the newcomer gets a name with a
-// suffix, and accounts are never joined by an address somebody claims.
-func (s *Server) identityUser(ctx context.Context, issuer, subject, name, display string) (User, error) {
+// suffix, and accounts are never joined by an address somebody claims. made tells
+// that this is the first login.
+func (s *Server) identityUser(ctx context.Context, issuer, subject, name, display string) (u User, made bool, err error) {
 	if len(subject) > 512 || len(issuer) > 2048 {
-		return User{}, kidoban.Errorf(kidoban.KindInput, "the identity provider's subject is too long")
+		return User{}, false, kidoban.Errorf(kidoban.KindInput, "the identity provider's subject is too long")
 	}
 	if name = loginName(name); !goodName(name) {
 		name = "user-" + strings.ToLower(base64Hash(issuer + "\x00" + subject)[:12])
@@ -241,10 +242,10 @@ func (s *Server) identityUser(ctx context.Context, issuer, subject, name, displa
 		display = name
 	}
 	fresh := User{ID: newID(s.deps.Rand, "u_"), Name: name, Display: display, Created: s.deps.Now()}
-	u, err := s.deps.Store.UserForIdentity(ctx, issuer, subject, fresh)
+	u, err = s.deps.Store.UserForIdentity(ctx, issuer, subject, fresh)
 	if kidoban.KindOf(err) == kidoban.KindConflict && err != nil {
 		fresh.Name = name + "~" + strings.ToLower(base64Hash(issuer + "\x00" + subject)[:8])
 		u, err = s.deps.Store.UserForIdentity(ctx, issuer, subject, fresh)
 	}
-	return u, err
+	return u, u.ID == fresh.ID, err
 }

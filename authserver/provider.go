@@ -235,7 +235,7 @@ func (s *Server) identify(w http.ResponseWriter, r *http.Request, c *call, x Pro
 	if err != nil {
 		return refuse("the provider did not exchange the code")
 	}
-	u, err := s.userOfToken(ctx, c, x, p, tok, h.Nonce)
+	u, err := s.userOfToken(ctx, x, p, tok, h.Nonce)
 	return u, h, err
 }
 
@@ -249,7 +249,7 @@ type idClaims struct {
 	Tenant        string `json:"tid"`
 }
 
-func (s *Server) userOfToken(ctx context.Context, c *call, x Provider, p *oidc.Provider, tok *oauth2.Token, nonce string) (User, error) {
+func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, tok *oauth2.Token, nonce string) (User, error) {
 	refuse := func(text string) (User, error) { return User{}, kidoban.Errorf(kidoban.KindRefused, "%s", text) }
 	raw, _ := tok.Extra("id_token").(string)
 	q := quirkOf(x.Issuer)
@@ -285,14 +285,14 @@ func (s *Server) userOfToken(ctx context.Context, c *call, x Provider, p *oidc.P
 	case "cognito:username":
 		name = claims.Cognito
 	}
-	u, err := s.identityUser(ctx, id.Issuer, id.Subject, name, claims.Name)
+	u, first, err := s.identityUser(ctx, id.Issuer, id.Subject, name, claims.Name)
 	if err != nil {
 		return User{}, err
 	}
 	if u.Disabled {
 		return refuse("this person's access has been switched off")
 	}
-	if verified && !u.Admin && u.Created.Equal(c.now) && slices.Contains(x.AdminEmails, email) {
+	if verified && first && slices.Contains(x.AdminEmails, email) {
 		u.Admin = true
 		return u, s.deps.Store.SetAdmin(ctx, u.ID, true)
 	}

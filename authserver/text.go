@@ -123,7 +123,7 @@ var texts = map[string]line{
 	"done_changed":    {"The password has been changed; other logins have ended.", "パスワードを変更し、他のログインを終了しました。", "密码已更改,其他登录已结束。"},
 	"done_removed":    {"Removed.", "削除しました。", "已移除。"},
 	"connect_title":   {"Connect your accounts", "アカウントを接続", "连接您的账户"},
-	"connect_for":     {"%s needs your account at these services. You are sent there one after the other.", "%s には次のサービスのアカウントが必要です。順番に各サービスへ移動します。", "%s 需要您在以下服务的账户。您将被依次引导到这些服务。"},
+	"connect_for":     {"For “%s” your accounts at these services are needed. You are sent there one after the other.", "「%s」には次のサービスのアカウントが必要です。順番に各サービスへ移動します。", "“%s”需要您在以下服务的账户。您将被依次引导到这些服务。"},
 	"connect_all":     {"Services that your tools can use in your name.", "あなたの名前でツールが利用できるサービスです。", "工具可以以您的名义使用的服务。"},
 	"connect_button":  {"Connect at %s", "%s で接続", "在 %s 连接"},
 	"connect_later":   {"Go on without the rest", "残りは後にして続ける", "跳过其余并继续"},

@@ -1,0 +1,197 @@
+package authserver_test
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/oauth"
+)
+
+// idp is an OpenID Connect provider over HTTP whose answers a test may spoil.
+type idp struct {
+	*httptest.Server
+	mu     sync.Mutex
+	signer signer
+	codes  map[string]url.Values
+	claims map[string]any // laid over the good ID token
+	sign   *signer        // another key
+	iss    string         // iss parameter of the answer
+}
+
+func newIDP(t *testing.T) *idp {
+	p := &idp{signer: newSigner(t, "idp"), codes: map[string]url.Values{}}
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path {
+		case "/.well-known/openid-configuration":
+			_ = json.NewEncoder(w).Encode(map[string]any{"issuer": p.URL, "authorization_endpoint": p.URL + "/a", "token_endpoint": p.URL + "/t", "jwks_uri": p.URL + "/k",
+				"id_token_signing_alg_values_supported": []string{"ES256"}, "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}})
+		case "/k":
+			_, _ = w.Write(p.signer.jwks())
+		case "/a":
+			q := r.URL.Query()
+			code := fmt.Sprint("c", len(p.codes))
+			p.codes[code] = q
+			v := url.Values{"code": {code}, "state": {q.Get("state")}}
+			if p.iss != "" {
+				v.Set("iss", p.iss)
+			}
+			http.Redirect(w, r, q.Get("redirect_uri")+"?"+v.Encode(), http.StatusSeeOther)
+		case "/t":
+			_ = r.ParseForm()
+			q := p.codes[r.Form.Get("code")]
+			id, secret, _ := r.BasicAuth()
+			if q == nil || !oauth.VerifyS256(q.Get("code_challenge"), r.Form.Get("code_verifier")) || id != "rp" || secret != "rp-secret" {
+				w.WriteHeader(400)
+				fmt.Fprint(w, `{"error":"invalid_grant"}`)
+				return
+			}
+			delete(p.codes, r.Form.Get("code"))
+			claims := map[string]any{"iss": p.URL, "aud": "rp", "sub": "42", "nonce": q.Get("nonce"), "exp": time.Now().Add(time.Minute).Unix(), "iat": time.Now().Unix(),
+				"email": "dana@corp.example", "email_verified": true, "name": "Dana"}
+			for k, v := range p.claims {
+				claims[k] = v
+			}
+			s := p.signer
+			if p.sign != nil {
+				s = *p.sign
+			}
+			_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "a", "token_type": "Bearer", "id_token": s.sign("JWT", false, claims)})
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (b *browser) toProvider(page answer) *url.URL {
+	b.w.t.Helper()
+	a := b.post("/login/corp", page.hidden())
+	return b.w.browser().get(a.location(b.w.t).String()).location(b.w.t)
+}
+
+func newIDPWorld(t *testing.T) (*world, *idp) {
+	p := newIDP(t)
+	w := newWorld(t, func(w *world) {
+		w.cfg.Login.Providers = []authserver.Provider{{ID: "corp", Name: "Corp", Issuer: p.URL, ClientID: "rp", ClientSecret: "rp-secret",
+			AllowDomains: []string{"corp.example"}, AdminEmails: []string{"dana@corp.example"}}}
+	})
+	return w, p
+}
+
+func TestProviderLogin(t *testing.T) {
+	w, _ := newIDPWorld(t)
+	x := w.register("Client", loopback)
+	b := w.browser()
+	page := b.get("/authorize?" + x.params().Encode())
+	if !strings.Contains(page.body, "Log in with Corp") {
+		t.Fatal(page.body)
+	}
+	back := b.toProvider(page)
+	a := b.get(back.String())
+	if a.StatusCode != 303 || !strings.HasPrefix(a.Header.Get("Location"), "/authorize?t=") {
+		t.Fatal(a.StatusCode, a.body)
+	}
+	if consent := b.get(a.Header.Get("Location")); len(scopesOf(consent)) == 0 || !strings.Contains(consent.body, "dana@corp.example") {
+		t.Fatal(consent.body)
+	}
+	u, err := w.store.UserByName(t.Context(), "dana@corp.example")
+	if err != nil || !u.Admin {
+		t.Fatal(u, err)
+	}
+	// The same person again is the same user; the answer works once.
+	if a := b.get(back.String()); a.StatusCode != 403 {
+		t.Fatal("the answer worked twice")
+	}
+	c := w.browser()
+	if a := c.get(c.toProvider(c.get("/login")).String()); a.StatusCode != 303 {
+		t.Fatal(a.body)
+	}
+	users, err := w.store.Users(t.Context(), "", 10)
+	if err != nil || len(users) != 1 {
+		t.Fatal(users, err)
+	}
+}
+
+func TestProviderLoginRefusals(t *testing.T) {
+	thief := newSigner(t, "idp")
+	for name, spoil := range map[string]func(p *idp){
+		"another key":       func(p *idp) { p.sign = &thief },
+		"another audience":  func(p *idp) { p.claims = map[string]any{"aud": "other"} },
+		"another issuer":    func(p *idp) { p.claims = map[string]any{"iss": "https://evil.example"} },
+		"another nonce":     func(p *idp) { p.claims = map[string]any{"nonce": rand.Text()} },
+		"expired":           func(p *idp) { p.claims = map[string]any{"exp": time.Now().Add(-time.Hour).Unix()} },
+		"foreign domain":    func(p *idp) { p.claims = map[string]any{"email": "x@evil.example"} },
+		"unverified e-mail": func(p *idp) { p.claims = map[string]any{"email_verified": false} },
+		"iss of another":    func(p *idp) { p.iss = "https://evil.example" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, p := newIDPWorld(t)
+			b := w.browser()
+			back := ""
+			p.mu.Lock()
+			spoil(p)
+			p.mu.Unlock()
+			back = b.toProvider(b.get("/login")).String()
+			a := b.get(back)
+			if a.StatusCode != 403 {
+				t.Fatal(a.StatusCode, a.Header.Get("Location"))
+			}
+			if users, err := w.store.Users(t.Context(), "", 10); err != nil || len(users) != 0 {
+				t.Fatal(users, err)
+			}
+		})
+	}
+	t.Run("another browser", func(t *testing.T) {
+		w, _ := newIDPWorld(t)
+		attacker, victim := w.browser(), w.browser()
+		victim.get("/login")
+		if a := victim.get(attacker.toProvider(attacker.get("/login")).String()); a.StatusCode != 403 {
+			t.Fatal(a.StatusCode)
+		}
+	})
+	t.Run("another state", func(t *testing.T) {
+		w, _ := newIDPWorld(t)
+		b := w.browser()
+		u := b.toProvider(b.get("/login"))
+		q := u.Query()
+		q.Set("state", rand.Text())
+		if a := b.get(u.Path + "?" + q.Encode()); a.StatusCode != 403 {
+			t.Fatal(a.StatusCode)
+		}
+	})
+	t.Run("a name is not taken over", func(t *testing.T) {
+		w, _ := newIDPWorld(t)
+		local := w.another("dana@corp.example")
+		b := w.browser()
+		if a := b.get(b.toProvider(b.get("/login")).String()); a.StatusCode != 303 {
+			t.Fatal(a.body)
+		}
+		if p := b.get("/account"); !strings.Contains(p.body, "dana@corp.example~") {
+			t.Fatal(p.body)
+		}
+		if p := local.get("/account"); strings.Contains(p.body, "dana@corp.example~") {
+			t.Fatal("the accounts were joined")
+		}
+	})
+	t.Run("provider away", func(t *testing.T) {
+		w, p := newIDPWorld(t)
+		p.Close()
+		b := w.browser()
+		if a := b.post("/login/corp", b.get("/login").hidden()); a.StatusCode != 502 || !strings.Contains(a.body, "does not answer") {
+			t.Fatal(a.StatusCode, a.body)
+		}
+	})
+}
