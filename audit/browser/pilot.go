@@ -1,0 +1,259 @@
+package browser
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/kidoban/kidoban"
+)
+
+// Account is a person's own test account.
+type Account struct {
+	User     string
+	Password string
+	TOTP     string // base32 secret of the second factor, "" without
+}
+
+// Decision is what the pilot does at a consent page.
+type Decision int
+
+// The decisions.
+const (
+	Approve Decision = iota
+	Deny
+	Look // stop at the first consent page and leave it open
+)
+
+// Errand is one walk.
+type Errand struct {
+	Account  Account
+	Decision Decision
+	Name     string               // the client's name as registered
+	Quick    bool                 // the tab runs no scripts: a page that does not move will not
+	Before   func(v *Visit) error // called before a consent page is answered; may change the form
+	Now      func() time.Time
+}
+
+// Visit is one page of a walk and what was done there.
+type Visit struct {
+	*Page
+	Kind Kind
+	Did  string // login, code, approve, deny, continue; "" for the last page
+}
+
+// Journey is a whole walk.
+type Journey struct {
+	Visits   []Visit
+	Captured string // the navigation that ended it, "" when it ended on a page
+	Why      string // why it ended on a page: look, refused, stuck, or a sentence
+}
+
+// The reasons of Journey.Why that callers compare with.
+const (
+	EndLook    = "look"
+	EndRefused = "refused" // the login was not accepted
+	EndStuck   = "stuck"   // nothing on the page can be pressed
+)
+
+// Consents returns the consent pages of the walk, in order.
+func (j *Journey) Consents() []*Page {
+	var out []*Page
+	for _, v := range j.Visits {
+		if v.Kind == KindConsent {
+			out = append(out, v.Page)
+		}
+	}
+	return out
+}
+
+// Last is the page on which the walk ended, nil without any.
+func (j *Journey) Last() *Page {
+	if len(j.Visits) == 0 {
+		return nil
+	}
+	return j.Visits[len(j.Visits)-1].Page
+}
+
+// maxSteps bounds the pages of one walk.
+const maxSteps = 24
+
+// Walk goes from address to the end: the capture, a decision to be looked at, or a
+// page that leads nowhere. from may be "" to go on from the tab's page. It returns
+// the journey as far as it came, with an error when the browser itself failed.
+func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error) {
+	j := &Journey{}
+	if from != "" {
+		if err := tab.Goto(ctx, from); err != nil {
+			return j, err
+		}
+	}
+	logins, codes := 0, 0
+	for range maxSteps {
+		if j.Captured = tab.Captured(); j.Captured != "" {
+			return j, nil
+		}
+		p, kind, err := settled(ctx, tab, e)
+		if err != nil {
+			return j, err
+		}
+		if j.Captured = tab.Captured(); j.Captured != "" {
+			return j, nil
+		}
+		j.Visits = append(j.Visits, Visit{Page: p, Kind: kind})
+		v := &j.Visits[len(j.Visits)-1]
+		switch kind {
+		case KindLogin:
+			if logins++; logins > 4 || logins > 1 && p.Status >= 400 {
+				j.Why = EndRefused
+				return j, nil
+			}
+			v.Did = "login"
+			err = login(ctx, tab, p, e)
+		case KindCode:
+			if codes++; codes > 2 || e.Account.TOTP == "" {
+				j.Why = EndRefused
+				return j, nil
+			}
+			v.Did = "code"
+			err = enterCode(ctx, tab, p, e)
+		case KindConsent:
+			if e.Decision == Look {
+				j.Why = EndLook
+				return j, nil
+			}
+			if e.Before != nil {
+				if err := e.Before(v); err != nil {
+					return j, err
+				}
+			}
+			at := p.approve()
+			v.Did = "approve"
+			if e.Decision == Deny {
+				at, v.Did = p.deny(), "deny"
+			}
+			if at < 0 {
+				j.Why, v.Did = EndStuck, ""
+				return j, nil
+			}
+			err = tab.Click(ctx, at)
+		case KindGoOn:
+			v.Did = "continue"
+			err = tab.Click(ctx, p.way())
+		default:
+			at := p.chooser(e.Account.User)
+			if at < 0 || p.Status >= 400 {
+				j.Why = EndStuck
+				return j, nil
+			}
+			v.Did = "continue"
+			err = tab.Click(ctx, at)
+		}
+		if err != nil {
+			return j, err
+		}
+	}
+	j.Why = "more than 24 pages"
+	return j, nil
+}
+
+// settled reads the page, and gives a script a moment where nothing can be pressed
+// yet.
+func settled(ctx context.Context, tab Tab, e Errand) (*Page, Kind, error) {
+	for try := 0; ; try++ {
+		p, err := tab.Page(ctx)
+		if err != nil {
+			return nil, KindOther, err
+		}
+		k := Read(p, e.Name)
+		if k != KindOther || e.Quick || p.Status >= 400 || try >= 10 || tab.Captured() != "" {
+			return p, k, nil
+		}
+		if len(p.Elements) > 0 && try >= 4 {
+			return p, k, nil
+		}
+		t := time.NewTimer(150 * time.Millisecond)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return p, k, kidoban.Wrap(kidoban.KindUnreachable, ctx.Err(), "the login took too long")
+		}
+	}
+}
+
+// login fills what the page asks for and sends it.
+func login(ctx context.Context, tab Tab, p *Page, e Errand) error {
+	var last Element
+	filled := false
+	fill := func(x Element, value string) error {
+		last, filled = x, true
+		return tab.Fill(ctx, x.Index, value)
+	}
+	for _, x := range p.Elements {
+		var err error
+		switch {
+		case x.password():
+			err = fill(x, e.Account.Password)
+		case x.oneTime():
+			if e.Account.TOTP != "" {
+				err = fill(x, TOTP(e.Account.TOTP, e.now()))
+			}
+		case x.identity():
+			err = fill(x, e.Account.User)
+		case x.Kind == "input" && x.Type == "text" && !filled && p.hasPassword():
+			err = fill(x, e.Account.User) // the only text field before a password
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return send(ctx, tab, p, last)
+}
+
+func (p *Page) hasPassword() bool {
+	for _, x := range p.Elements {
+		if x.password() {
+			return true
+		}
+	}
+	return false
+}
+
+func enterCode(ctx context.Context, tab Tab, p *Page, e Errand) error {
+	for _, x := range p.Elements {
+		if x.oneTime() {
+			if err := tab.Fill(ctx, x.Index, TOTP(e.Account.TOTP, e.now())); err != nil {
+				return err
+			}
+			return send(ctx, tab, p, x)
+		}
+	}
+	return nil
+}
+
+// send presses the button of a form.
+func send(ctx context.Context, tab Tab, p *Page, field Element) error {
+	at := p.submit(field)
+	if at < 0 {
+		at = p.approve()
+	}
+	if at < 0 {
+		return kidoban.Errorf(kidoban.KindInput, "the page %s has a field to log in with and no button to send it; a login script can say what to press", place(p.URL))
+	}
+	return tab.Click(ctx, at)
+}
+
+func (e Errand) now() time.Time {
+	if e.Now != nil {
+		return e.Now()
+	}
+	return time.Now()
+}
+
+// place is an address without what may be secret in it.
+func place(raw string) string {
+	raw, _, _ = strings.Cut(raw, "?")
+	raw, _, _ = strings.Cut(raw, "#")
+	return raw[:min(len(raw), 200)]
+}
