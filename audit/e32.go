@@ -72,24 +72,24 @@ func internals(x *kidoban.Exchange) string {
 }
 
 // secretForms are what secrets look like; the group, or the whole match, is the
-// secret itself.
+// secret itself. A secret without a name must stand by itself: the middle of some
+// random text may look like anything.
 var secretForms = []struct {
 	word, what string
 	re         *regexp.Regexp
 }{
 	{"client_secret", "a client secret", regexp.MustCompile(`(?i)client_secret["']?\s*[=:]\s*["']?([^\s"'&,;<>\\]{8,200})`)},
 	{"private key-----", "a private key", regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)},
-	{"akia", "an AWS key", regexp.MustCompile(`\bAKIA[0-9A-Z]{16}\b`)},
-	{"aiza", "a Google key", regexp.MustCompile(`\bAIza[0-9A-Za-z_-]{35}\b`)},
-	{"ya29.", "a Google token", regexp.MustCompile(`\bya29\.[0-9A-Za-z_-]{20,}`)},
-	{"gh", "a GitHub token", regexp.MustCompile(`\bgh[opsu]_[0-9A-Za-z]{30,}`)},
-	{"github_pat_", "a GitHub token", regexp.MustCompile(`\bgithub_pat_[0-9A-Za-z_]{30,}`)},
-	{"xox", "a Slack token", regexp.MustCompile(`\bxox[abpr]-[0-9A-Za-z-]{10,}`)},
-	// The key begins a word: inside a long random one these three letters come by chance.
-	{"sk-", "an API key", regexp.MustCompile(`(?:^|[^0-9A-Za-z_.~%-])(sk-[0-9A-Za-z_-]{20,})`)},
+	{"akia", "an AWS key", regexp.MustCompile(`(?:^|[\s"'=:(,>])(AKIA[0-9A-Z]{16}\b)`)},
+	{"aiza", "a Google key", regexp.MustCompile(`(?:^|[\s"'=:(,>])(AIza[0-9A-Za-z_-]{35}\b)`)},
+	{"ya29.", "a Google token", regexp.MustCompile(`(?:^|[\s"'=:(,>])(ya29\.[0-9A-Za-z_-]{20,})`)},
+	{"gh", "a GitHub token", regexp.MustCompile(`(?:^|[\s"'=:(,>])(gh[opsu]_[0-9A-Za-z]{30,})`)},
+	{"github_pat_", "a GitHub token", regexp.MustCompile(`(?:^|[\s"'=:(,>])(github_pat_[0-9A-Za-z_]{30,})`)},
+	{"xox", "a Slack token", regexp.MustCompile(`(?:^|[\s"'=:(,>])(xox[abpr]-[0-9A-Za-z-]{10,})`)},
+	{"sk-", "an API key", regexp.MustCompile(`(?:^|[\s"'=:(,>])(sk-[0-9A-Za-z_-]{20,})`)},
 	{"password", "a password", regexp.MustCompile(`(?i)(?:db_|database_|redis_|postgres_)password["']?\s*[=:]\s*["']?([^\s"'&,;<>]{4,200})`)},
 	{"://", "a database address with its password", regexp.MustCompile(`(?:postgres(?:ql)?|mysql|mongodb(?:\+srv)?|redis|amqp)://[^\s:/@]{1,80}:([^\s@/]{3,200})@`)},
-	{"eyj", "a token", regexp.MustCompile(`\beyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{10,}`)},
+	{"eyj", "a token", regexp.MustCompile(`(?:^|[\s"':(,>])(eyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{10,})`)},
 	{"upstream_token", "an upstream token", regexp.MustCompile(`(?i)upstream_(?:access_)?token["']?\s*[=:]\s*["']?([^\s"'&,;<>]{8,200})`)},
 }
 
@@ -101,9 +101,11 @@ func secretsShown(x *kidoban.Exchange) string {
 		if !bytes.Contains(low, []byte(f.word)) {
 			continue
 		}
-		in := text
-		if f.word == "eyj" {
-			in = x.Response.Body // states and codes in an address may be signed objects
+		in := x.Response.Body
+		if f.word == "client_secret" || f.word == "upstream_token" {
+			in = text
+		} else if st := x.Status(); st >= 300 && st < 400 {
+			continue // in an address only what is named: codes and states look like anything
 		}
 		m := f.re.FindSubmatch(in)
 		if m == nil {

@@ -155,6 +155,9 @@ func loginForm(p Page, at, name, password string) (target string, values url.Val
 func judgeLockout(f *Facts, w wrongPasswords) []kidoban.Result {
 	const key = "E34-c"
 	one := func(r kidoban.Result) []kidoban.Result { return []kidoban.Result{r} }
+	if r, bad := f.unseen(key); bad && len(w.tries) == 0 {
+		return one(r)
+	}
 	if w.none != "" {
 		return one(absent(key, w.none))
 	}

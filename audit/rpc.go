@@ -39,15 +39,35 @@ func clientInfo() map[string]any {
 func (s *session) rpc(ctx context.Context, probe, note string, c call) *kidoban.Exchange {
 	r := s.build(c)
 	r.Probe, r.Note = probe, note
-	var got []byte
-	stream := false
-	r.Stream = func(chunk []byte) bool { // an event stream ends for us with the answer
-		got = append(got, chunk...)
-		stream = stream || bytes.HasPrefix(bytes.TrimLeft(got, "\r\n :"), []byte("data:")) || bytes.HasPrefix(got, []byte("event:")) ||
-			bytes.HasPrefix(got, []byte("id:")) || bytes.HasPrefix(got, []byte("retry:"))
-		return !stream || !answersIn(got)
-	}
+	r.Stream = untilAnswer()
 	return s.do(ctx, r)
+}
+
+// untilAnswer reads an event stream up to the answer, and anything else to its
+// end. Each byte is looked at once, so that a stream without end costs no more
+// than its bound.
+func untilAnswer() func([]byte) bool {
+	var start []byte // until it is clear what the body is
+	var p *wire.EventParser
+	return func(chunk []byte) bool {
+		if p == nil {
+			if len(start) >= 64 {
+				return true
+			}
+			start = append(start, chunk...)
+			if !looksLikeStream(bytes.TrimLeft(start, "\r\n :")) {
+				return true
+			}
+			p, chunk = wire.NewEventParser(1<<20), start
+		}
+		more := true
+		err := p.Feed(chunk, func(e wire.Event) bool {
+			_, answer := replyIn(e.Data)
+			more = !answer
+			return more
+		})
+		return err == nil && more
+	}
 }
 
 // build makes the request of a call.
@@ -170,7 +190,7 @@ func ReplyOf(x *kidoban.Exchange) Reply {
 }
 
 func looksLikeStream(b []byte) bool {
-	return bytes.HasPrefix(b, []byte("event:")) || bytes.HasPrefix(b, []byte("data:")) || bytes.HasPrefix(b, []byte("id:"))
+	return bytes.HasPrefix(b, []byte("event:")) || bytes.HasPrefix(b, []byte("data:")) || bytes.HasPrefix(b, []byte("id:")) || bytes.HasPrefix(b, []byte("retry:"))
 }
 
 func streamReply(body []byte) (out Reply) {
@@ -184,8 +204,6 @@ func streamReply(body []byte) (out Reply) {
 	})
 	return out
 }
-
-func answersIn(stream []byte) bool { return streamReply(stream).RPC }
 
 func replyIn(body []byte) (Reply, bool) {
 	l, ok := wire.ReadLenient(body, wire.Limits{})

@@ -63,6 +63,9 @@ func judgeURLs(f *Facts, seen []*kidoban.Exchange) kidoban.Result {
 			return positive(key, kidoban.Signal, "an address that the server makes carries "+strings.Join(found, ", "), x)
 		}
 	}
+	if r, bad := f.unseen(key); bad {
+		return r
+	}
 	return passed(key, "no credentials in the addresses that were seen", f.List)
 }
 
@@ -80,7 +83,23 @@ func judgeLeavesTLS(f *Facts, seen []*kidoban.Exchange) kidoban.Result {
 			return positive(key, kidoban.Confirmed, "a redirect leads from https to plain http", x)
 		}
 	}
+	if r, bad := f.unseen(key); bad {
+		return r
+	}
 	return passed(key, "no redirect leaves https", f.List)
+}
+
+// unseen says that the way to the login, which these checks read, was hidden by
+// a challenge, a limit or a page that needs its script.
+func (f *Facts) unseen(key string) (kidoban.Result, bool) {
+	if f.Base == nil {
+		return kidoban.Result{}, false
+	}
+	why, bad := unclearKind(f.Base)
+	if !bad || why == kidoban.ReasonNetwork {
+		return kidoban.Result{}, false
+	}
+	return unclear(key, why, "the way to the login could not be seen: "+trailText(f.Base), f.Base.Last()), true
 }
 
 // isRedirectURI tells whether raw is an address that one of the run's clients
@@ -127,6 +146,9 @@ func judgeCookies(f *Facts, seen []*kidoban.Exchange) kidoban.Result {
 				return positive(key, kidoban.Confirmed, "a cookie is set without Secure", x)
 			}
 		}
+	}
+	if r, bad := f.unseen(key); bad && !any {
+		return r
 	}
 	if !any {
 		return absent(key, "no cookie was set")
