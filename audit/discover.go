@@ -223,6 +223,9 @@ func (s *session) metadata(ctx context.Context) {
 		if i == 3 {
 			break // more authorization servers than any client would try
 		}
+		if f.AS != nil && sharedIssuer(hostOf(iss)) {
+			continue // a public provider beside the server's own is not under test
+		}
 		as := s.serverMetadata(ctx, iss)
 		f.Servers = append(f.Servers, as)
 		if f.AS == nil && as.Err == "" {

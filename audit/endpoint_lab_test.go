@@ -151,3 +151,21 @@ func TestEndpointBudget(t *testing.T) {
 		}
 	}
 }
+
+// TestE06aIsNotContacted: a public provider that the metadata name beside the
+// server's own is reported, and nothing is sent to it.
+func TestE06aIsNotContacted(t *testing.T) {
+	var asked []string
+	r, _ := auditLab(t, lab.Options{Flaws: []string{"E06-a"}}, func(o *audit.Options) {
+		o.Resolve = func(_ context.Context, host string) ([]netip.Addr, error) {
+			asked = append(asked, host)
+			return nil, kidoban.Errorf(kidoban.KindUnreachable, "the name is not resolved in a test")
+		}
+	})
+	if x := resultOf(t, r, "E06-a"); x.Outcome != kidoban.Weak || x.Evidence != kidoban.Signal {
+		t.Errorf("E06-a: %s %s", x.Outcome, x.Evidence)
+	}
+	if len(asked) > 0 {
+		t.Errorf("names were resolved: %v", asked)
+	}
+}
