@@ -31,6 +31,8 @@ type Gateway struct {
 	places  places
 	ctx     context.Context // ended by Close
 	cancel  context.CancelFunc
+	drain   context.Context // ended by Drain
+	empty   context.CancelFunc
 	bridges bridges
 
 	reload sync.Mutex // one Reload at a time
@@ -69,6 +71,7 @@ func New(c Config, d Deps) (*Gateway, error) {
 	}
 	g := &Gateway{deps: d, limits: limit.NewMemory(0, d.Now), seal: seal}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.drain, g.empty = context.WithCancel(g.ctx)
 	g.buffers.New = func() any { return new(bytes.Buffer) }
 	g.places.user = map[string]int{}
 	g.bridges.init(g)
@@ -142,11 +145,15 @@ func (g *Gateway) Resources() []string {
 	return out
 }
 
-// Paths tells whether the gateway answers a path.
+// Serves tells whether the gateway answers a path.
 func (g *Gateway) Serves(path string) bool {
 	st := g.state.Load()
 	return st.targets[strings.TrimSuffix(path, "/")] != nil || st.documents[strings.TrimSuffix(path, "/")] != nil
 }
+
+// Drain ends the streams that would stay open for ever, so that a server can shut
+// down; calls under way go on. Clients open their streams anew, elsewhere.
+func (g *Gateway) Drain() { g.empty() }
 
 // Close ends held conversations and processes. Requests under way are the http
 // server's to drain, before.

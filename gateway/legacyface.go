@@ -346,7 +346,7 @@ func (g *Gateway) bridgeListen(st *state, c *call) *Refusal {
 		select {
 		case <-c.r.Context().Done():
 			return nil
-		case <-g.ctx.Done():
+		case <-g.drain.Done():
 			return nil
 		case <-tick.C:
 			err = out.comment()

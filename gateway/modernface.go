@@ -266,7 +266,7 @@ func (g *Gateway) subscriptions(st *state, c *call) *Refusal {
 		select {
 		case <-c.r.Context().Done():
 			return nil
-		case <-g.ctx.Done():
+		case <-g.drain.Done():
 			return bye()
 		case <-tick.C:
 			err = out.comment()

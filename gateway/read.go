@@ -8,10 +8,14 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/wire"
 )
+
+// bodyWait is how long a client may take to send its message.
+const bodyWait = 30 * time.Second
 
 // read reads the body of a POST: one message, strictly, and decides its era.
 func (g *Gateway) read(st *state, c *call) *Refusal {
@@ -22,6 +26,9 @@ func (g *Gateway) read(st *state, c *call) *Refusal {
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return refuse(http.StatusUnsupportedMediaType, 0, "content_encoding", "Send the message without content encoding.")
 	}
+	rc := http.NewResponseController(c.w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyWait)) // the kernel's clock; a client that dribbles does not hold a place
+	defer rc.SetReadDeadline(time.Time{})
 	c.buf = g.buffers.Get().(*bytes.Buffer)
 	c.buf.Reset()
 	if _, err := c.buf.ReadFrom(io.LimitReader(c.r.Body, int64(st.config.MaxRequest)+1)); err != nil {

@@ -100,9 +100,16 @@ func (g *Gateway) stream(st *state, c *call, up *upcall, open bool) *Refusal {
 	out := g.startStream(c)
 	tick := time.NewTicker(st.config.KeepAlive)
 	defer tick.Stop()
+	drain := g.drain.Done()
+	if !open && c.Message.Method != wire.MethodListen {
+		drain = nil // a call under way is finished
+	}
 	for {
 		select {
 		case <-ctx.Done():
+			up.gone = true
+			return nil
+		case <-drain:
 			up.gone = true
 			return nil
 		case <-tick.C:

@@ -55,6 +55,8 @@ type cli struct {
 	Diff       diffCmd       `cmd:"" help:"Compare two runs: new, fixed, changed."`
 	Tools      toolsCmd      `cmd:"" help:"Scan, pin and verify what MCP servers offer to the model."`
 	Advisories advisoriesCmd `cmd:"" help:"Known incidents and vulnerable versions around MCP, with sources."`
+	Gateway    gatewayCmd    `cmd:"" help:"Stand guard before MCP servers: authorization, relay, audit log."`
+	Config     configCmd     `cmd:"" help:"About the gateway's config."`
 	Docs       docsCmd       `cmd:"" hidden:"" help:"Write the generated pages of docs/flaws."`
 }
 

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/kidoban/kidoban"
+)
+
+// gatewayCmd is kidoban gateway. Without a subcommand it runs the gateway.
+type gatewayCmd struct {
+	Run   gatewayRunCmd   `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
+	Check gatewayCheckCmd `cmd:"" help:"List what is unsafe or impossible in a config, all at once."`
+}
+
+// gatewayFile is where a command finds the config.
+type gatewayFile struct {
+	Config string `short:"c" placeholder:"FILE" help:"YAML config. Without one the gateway runs on loopback with its defaults."`
+	Data   string `placeholder:"DIR" help:"Directory for database and key; overrides the config."`
+	Listen string `placeholder:"ADDRESS" help:"Address and port to listen on; overrides the config."`
+}
+
+// load reads the config and fills in defaults.
+func (f gatewayFile) load() (gatewayConfig, error) {
+	c, err := readGatewayConfig(f.Config)
+	if err != nil {
+		return c, err
+	}
+	if f.Data != "" {
+		c.Data = f.Data
+	}
+	if f.Listen != "" {
+		c.Listen = f.Listen
+	}
+	return c.withDefaults()
+}
+
+type gatewayCheckCmd struct {
+	gatewayFile
+	JSON bool `help:"Print JSON."`
+}
+
+// Run prints every finding and fails when one of them would stop the gateway.
+func (c gatewayCheckCmd) Run(e *env) error {
+	conf, err := c.load()
+	if err != nil {
+		return err
+	}
+	findings := conf.check()
+	failed := false
+	type line struct {
+		Code string `json:"code"`
+		Text string `json:"text"`
+		Fail bool   `json:"fail"`
+		Docs string `json:"docs"`
+	}
+	lines := []line{}
+	for _, f := range findings {
+		failed = failed || f.Fail
+		lines = append(lines, line{f.Code, f.Text, f.Fail, "docs/gateway.md#" + f.Code})
+	}
+	if c.JSON {
+		enc := json.NewEncoder(e.stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(lines); err != nil {
+			return err
+		}
+	} else {
+		for _, l := range lines {
+			word := "warning"
+			if l.Fail {
+				word = "error"
+			}
+			fmt.Fprintf(e.stdout, "%s [%s] %s\n        %s\n", word, l.Code, l.Text, l.Docs)
+		}
+		if len(lines) == 0 {
+			fmt.Fprintln(e.stdout, "The config is fine.")
+		}
+	}
+	if failed {
+		return exitError(exitFindings)
+	}
+	return nil
+}
+
+// configCmd is kidoban config.
+type configCmd struct {
+	Schema configSchemaCmd `cmd:"" help:"Print the JSON Schema of the gateway's config."`
+}
+
+type configSchemaCmd struct{}
+
+// Run prints the schema.
+func (configSchemaCmd) Run(e *env) error {
+	enc := json.NewEncoder(e.stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(gatewaySchema())
+}
+
+// makeData makes the data directory, which nobody else may enter.
+func makeData(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return kidoban.Wrap(kidoban.KindUsage, err, "the data directory %s cannot be made", dir)
+	}
+	return nil
+}

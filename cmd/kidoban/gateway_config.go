@@ -1,0 +1,457 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/gateway"
+	"github.com/kidoban/kidoban/limit"
+	"github.com/kidoban/kidoban/sandbox"
+)
+
+// gatewayConfig is the gateway's YAML file. The doc tags are the descriptions in
+// the published JSON Schema; nothing else is accepted in the file.
+type gatewayConfig struct {
+	PublicURL    string                  `yaml:"public_url" doc:"What clients see: https, or http on loopback. Default: http:// and the listen address."`
+	Listen       string                  `yaml:"listen" doc:"Address and port to listen on. Default 127.0.0.1:8787."`
+	Data         string                  `yaml:"data" doc:"Directory for the database and the key. Default: kidoban in the user's configuration directory."`
+	Database     string                  `yaml:"database" doc:"postgres:// URL or path of an SQLite file. Default: kidoban.db in the data directory."`
+	Instance     string                  `yaml:"instance" doc:"Name of this process in the audit log, when several share a database. Default: the host name."`
+	Name         string                  `yaml:"name" doc:"Shown on pages. Default Kidoban."`
+	VaultKey     string                  `yaml:"vault_key" doc:"Where the key that seals secrets lives: file:PATH or keychain:ACCOUNT. Default: vault.key in the data directory."`
+	TLS          tlsConfig               `yaml:"tls" doc:"Certificate for listening with TLS."`
+	Proxies      []string                `yaml:"trusted_proxies" doc:"Address ranges of reverse proxies whose X-Forwarded-For is believed."`
+	Hosts        []string                `yaml:"hosts" doc:"Host names accepted beside that of the public URL."`
+	Origins      []string                `yaml:"origins" doc:"Browser origins that may call MCP endpoints."`
+	Aggregate    *bool                   `yaml:"aggregate" doc:"Whether <public_url>/mcp offers all servers at once. Default true."`
+	Open         bool                    `yaml:"open" doc:"Switches authorization off. Only on a loopback listen address."`
+	Servers      map[string]serverConfig `yaml:"servers" doc:"The MCP servers behind the gateway, by name."`
+	Registration registrationConfig      `yaml:"registration" doc:"Who may become a client."`
+	Login        loginConfig             `yaml:"login" doc:"How people prove who they are."`
+	Tokens       tokensConfig            `yaml:"tokens" doc:"Lifetimes."`
+	Clients      []clientConfig          `yaml:"clients" doc:"Clients that the operator registered."`
+	Limits       map[string]limitConfig  `yaml:"limits" doc:"Rates by name; kidoban gateway check lists the names."`
+	Drain        time.Duration           `yaml:"drain" doc:"How long calls under way may take at the end. Default 20s."`
+}
+
+type tlsConfig struct {
+	Cert string `yaml:"cert" doc:"PEM file with the certificate chain."`
+	Key  string `yaml:"key" doc:"PEM file with the private key."`
+}
+
+type serverConfig struct {
+	Title     string            `yaml:"title" doc:"For people. Default: the name."`
+	URL       string            `yaml:"url" doc:"Address of a remote server."`
+	Transport string            `yaml:"transport" enum:"http,sse,stdio" doc:"Default http with a url, stdio with a command."`
+	Era       string            `yaml:"era" enum:"legacy,modern" doc:"Fixes the protocol era; found out by default."`
+	Scopes    []string          `yaml:"scopes" doc:"A token needs one of them. Default mcp:read and mcp:write."`
+	Address   string            `yaml:"address" enum:"public,loopback,private" doc:"Which addresses the url may lead to. Default public."`
+	Headers   map[string]string `yaml:"headers" doc:"Fixed headers without secrets."`
+	Account   string            `yaml:"account" enum:"none,shared,user" doc:"How the gateway shows itself to the server. Default none."`
+	Command   []string          `yaml:"command" doc:"Command line of a stdio server."`
+	Env       map[string]string `yaml:"env" doc:"Its environment, besides PATH, HOME, TMPDIR and LANG. No secrets."`
+	Dir       string            `yaml:"dir" doc:"Its working directory."`
+	Read      []string          `yaml:"read" doc:"Directories and files it may read and run."`
+	Write     []string          `yaml:"write" doc:"Directories and files it may read and write."`
+	Network   string            `yaml:"network" enum:"none,out" doc:"Default none."`
+	Ports     []uint16          `yaml:"ports" doc:"With network out: the only TCP ports it may reach."`
+	Runner    string            `yaml:"runner" enum:"box,docker,podman,none" doc:"Default box. none is no box at all."`
+	Image     string            `yaml:"image" doc:"Container image for docker and podman."`
+	Shared    bool              `yaml:"shared" doc:"All users share its processes."`
+	Processes int               `yaml:"processes" doc:"At most so many processes. Default 16."`
+	Idle      time.Duration     `yaml:"idle" doc:"A process without calls ends after. Default 5m."`
+	MemoryMiB int64             `yaml:"memory_mib" doc:"Memory of one process with all it starts. Default 1024."`
+	Tasks     int               `yaml:"tasks" doc:"Processes and threads of it. Default 128."`
+}
+
+type registrationConfig struct {
+	DCR             *bool               `yaml:"dcr" doc:"Whether clients may register themselves (RFC 7591). Default true."`
+	CIMD            *bool               `yaml:"cimd" doc:"Whether clients may be named by a metadata document. Default true."`
+	CIMDMode        string              `yaml:"cimd_mode" enum:"open,allowlist,open-with-review" doc:"Default open."`
+	CIMDAllow       []string            `yaml:"cimd_allow" doc:"Domains of the allow-list."`
+	CIMDScopes      map[string][]string `yaml:"cimd_scopes" doc:"Scope ceiling by domain."`
+	AnonymousScopes []string            `yaml:"anonymous_scopes" doc:"Scopes that self-registered clients may have."`
+	AppSchemes      []string            `yaml:"app_schemes" doc:"Private redirect schemes of known apps."`
+	RemoteHosts     []string            `yaml:"remote_hosts" doc:"The only non-loopback hosts that self-registered clients may return to."`
+	NoRemote        bool                `yaml:"no_remote" doc:"Self-registered clients may return to loopback only."`
+	Impersonation   string              `yaml:"impersonation" enum:"refuse,flag" doc:"What happens to names that look like well-known clients. Default refuse."`
+	Deny            []denyConfig        `yaml:"deny" doc:"The part of the deny-list that stands in the config."`
+}
+
+type denyConfig struct {
+	Kind    string `yaml:"kind" enum:"host,url,client,cimd" doc:"What the pattern matches."`
+	Pattern string `yaml:"pattern" doc:"Host, URL pattern, client id or domain."`
+	Reason  string `yaml:"reason" doc:"Why; shown to administrators."`
+}
+
+type loginConfig struct {
+	Passwords *bool            `yaml:"passwords" doc:"Whether local accounts log in by password. Default true."`
+	Providers []providerConfig `yaml:"providers" doc:"OpenID Connect providers."`
+}
+
+type providerConfig struct {
+	ID           string   `yaml:"id" doc:"In URLs: a-z, 0-9 and -."`
+	Name         string   `yaml:"name" doc:"On the button."`
+	Issuer       string   `yaml:"issuer" doc:"Issuer identifier."`
+	ClientID     string   `yaml:"client_id" doc:"Client id at the provider."`
+	SecretFile   string   `yaml:"secret_file" doc:"File that holds the client secret."`
+	Scopes       []string `yaml:"scopes" doc:"Beside openid. Default profile and email."`
+	AllowDomains []string `yaml:"allow_domains" doc:"Verified e-mail domains that may log in."`
+	AdminEmails  []string `yaml:"admin_emails" doc:"Verified addresses that become administrators."`
+}
+
+type tokensConfig struct {
+	Access  time.Duration `yaml:"access" doc:"Access tokens; at most 10m, the default."`
+	Refresh time.Duration `yaml:"refresh" doc:"An unused refresh token. Default 720h."`
+	Grant   time.Duration `yaml:"grant" doc:"Longest life of a grant. Default 2160h."`
+	Grace   time.Duration `yaml:"grace" doc:"Rotation grace window; at most 60s, the default."`
+	Alg     string        `yaml:"alg" enum:"EdDSA,ES256" doc:"Signature algorithm. Default EdDSA."`
+}
+
+type clientConfig struct {
+	ID           string   `yaml:"id" doc:"Client id."`
+	Name         string   `yaml:"name" doc:"For people."`
+	RedirectURIs []string `yaml:"redirect_uris" doc:"Where codes go, byte for byte."`
+	AuthMethod   string   `yaml:"auth_method" enum:"none,client_secret_basic,client_secret_post,private_key_jwt" doc:"Default none."`
+	SecretFile   string   `yaml:"secret_file" doc:"File that holds the client secret."`
+	JWKSFile     string   `yaml:"jwks_file" doc:"File that holds the client's public keys."`
+	Grants       []string `yaml:"grants" doc:"Default authorization_code and refresh_token."`
+	Scopes       []string `yaml:"scopes" doc:"Ceiling."`
+	RequireDPoP  bool     `yaml:"require_dpop" doc:"Only sender-constrained tokens."`
+}
+
+type limitConfig struct {
+	Count int           `yaml:"count" doc:"Events per period."`
+	Per   time.Duration `yaml:"per" doc:"The period."`
+	Burst int           `yaml:"burst" doc:"Events at once."`
+}
+
+// maxConfig bounds the file, in bytes.
+const maxConfig = 4 << 20
+
+// readGatewayConfig reads the file strictly. Without a path it is the default
+// config. The error of a bad file begins with file:line:column.
+func readGatewayConfig(path string) (gatewayConfig, error) {
+	var c gatewayConfig
+	if path == "" {
+		return c, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return c, kidoban.Wrap(kidoban.KindUsage, err, "the config %s cannot be read", path)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil || len(raw) > maxConfig {
+		return c, kidoban.Wrap(kidoban.KindUsage, errors.Join(err, io.ErrShortBuffer), "the config %s cannot be read whole; it may have %d bytes", path, maxConfig)
+	}
+	return parseGatewayConfig(path, raw)
+}
+
+func parseGatewayConfig(path string, raw []byte) (c gatewayConfig, err error) {
+	err = yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict(), yaml.DisallowUnknownField()).Decode(&c)
+	if err == nil || errors.Is(err, io.EOF) {
+		return c, nil
+	}
+	where := path
+	var ye yaml.Error
+	text := err.Error()
+	if errors.As(err, &ye) {
+		if t := ye.GetToken(); t != nil && t.Position != nil {
+			where = fmt.Sprintf("%s:%d:%d", path, t.Position.Line, t.Position.Column)
+		}
+		text = ye.GetMessage() + "\n" + strings.TrimRight(ye.FormatError(false, true), "\n")
+	}
+	return gatewayConfig{}, kidoban.Errorf(kidoban.KindInput, "%s: %s", where, text)
+}
+
+// withDefaults fills what the file left out.
+func (c gatewayConfig) withDefaults() (gatewayConfig, error) {
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:8787"
+	}
+	if c.PublicURL == "" {
+		scheme := "http"
+		if c.TLS.Cert != "" {
+			scheme = "https"
+		}
+		c.PublicURL = scheme + "://" + c.Listen
+	}
+	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
+	if c.Data == "" {
+		dir, err := os.UserConfigDir()
+		if err != nil {
+			return c, kidoban.Wrap(kidoban.KindUsage, err, "there is no place for the data: name a directory with data")
+		}
+		c.Data = filepath.Join(dir, "kidoban")
+	}
+	if c.Database == "" {
+		c.Database = filepath.Join(c.Data, "kidoban.db")
+	}
+	if c.VaultKey == "" {
+		c.VaultKey = "file:" + filepath.Join(c.Data, "vault.key")
+	}
+	if c.Instance == "" {
+		c.Instance, _ = os.Hostname()
+	}
+	if c.Drain <= 0 {
+		c.Drain = 20 * time.Second
+	}
+	return c, nil
+}
+
+func on(b *bool) bool { return b == nil || *b }
+
+// limits are the defaults with what the file changes.
+func (c gatewayConfig) limits() (limit.Limits, error) {
+	l := limit.Defaults()
+	known := map[string]*limit.Limit{}
+	for _, p := range l.All() {
+		known[p.Name] = p
+	}
+	var bad []error
+	for name, v := range c.Limits {
+		p := known[name]
+		if p == nil {
+			names := []string{}
+			for n := range known {
+				names = append(names, n)
+			}
+			sort.Strings(names)
+			bad = append(bad, kidoban.Errorf(kidoban.KindUsage, "limit %q is unknown; there are: %s", name, strings.Join(names, ", ")))
+			continue
+		}
+		p.Count, p.Per, p.Burst = v.Count, v.Per, v.Burst
+		if err := p.Validate(); err != nil {
+			bad = append(bad, err)
+		}
+	}
+	return l, errors.Join(bad...)
+}
+
+// gateway builds the config of the relay.
+func (c gatewayConfig) gateway() (gateway.Config, error) {
+	l, err := c.limits()
+	g := gateway.Config{PublicURL: c.PublicURL, Hosts: c.Hosts, Origins: c.Origins, Open: c.Open, NoAggregate: !on(c.Aggregate), Limits: l, Implies: map[string][]string{}}
+	for _, s := range authserver.DefaultScopes() {
+		if len(s.Implies) > 0 {
+			g.Implies[s.Name] = s.Implies
+		}
+	}
+	bad := []error{err}
+	names := make([]string, 0, len(c.Servers))
+	for name := range c.Servers {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		s, err := c.Servers[name].server(name, c.keep())
+		g.Servers = append(g.Servers, s)
+		bad = append(bad, err)
+	}
+	return g, errors.Join(bad...)
+}
+
+// keep is what no stdio server may reach.
+func (c gatewayConfig) keep() []string {
+	out := []string{c.Data}
+	if !strings.Contains(c.Database, "://") {
+		out = append(out, c.Database)
+	}
+	if p, ok := strings.CutPrefix(c.VaultKey, "file:"); ok {
+		out = append(out, p)
+	}
+	return append(out, c.TLS.Key)
+}
+
+func (s serverConfig) server(name string, keep []string) (gateway.Server, error) {
+	bad := func(format string, args ...any) error {
+		return kidoban.Errorf(kidoban.KindUsage, "server "+name+": "+format, args...)
+	}
+	out := gateway.Server{Name: name, Title: s.Title, URL: s.URL, Transport: s.Transport, Era: s.Era, Scopes: s.Scopes, Shared: s.Shared, Processes: s.Processes, Idle: s.Idle}
+	var errs []error
+	switch s.Address {
+	case "", "public":
+	case "loopback":
+		out.Loopback = true
+	case "private":
+		out.Private = true
+	default:
+		errs = append(errs, bad("address must be public, loopback or private, not %.40q", s.Address))
+	}
+	if s.Account != "none" {
+		out.Account = s.Account
+	}
+	for k, v := range s.Headers {
+		if secretLooking(v) {
+			errs = append(errs, bad("header %s looks like a secret: run kidoban vault set %s and remove it here", k, name))
+		}
+		out.Header = append(out.Header, kidoban.Field{Name: k, Value: v})
+	}
+	slices.SortFunc(out.Header, func(a, b kidoban.Field) int { return strings.Compare(a.Name, b.Name) })
+	if len(s.Command) == 0 && s.Image == "" {
+		return out, errors.Join(errs...)
+	}
+	spec := &sandbox.Spec{Name: name, Runner: sandbox.Runner(s.Runner), Dir: s.Dir, Read: s.Read, Write: s.Write, Keep: keep, Network: sandbox.Network(s.Network), Ports: s.Ports, Image: s.Image,
+		Limits: sandbox.Limits{Memory: s.MemoryMiB << 20, Tasks: s.Tasks}}
+	if len(s.Command) > 0 {
+		spec.Command, spec.Args = s.Command[0], s.Command[1:]
+	}
+	for k, v := range s.Env {
+		if secretLooking(v) {
+			errs = append(errs, bad("environment variable %s looks like a secret: run kidoban vault set %s and remove it here", k, name))
+		}
+		spec.Env = append(spec.Env, k+"="+v)
+	}
+	sort.Strings(spec.Env)
+	out.Stdio = spec
+	return out, errors.Join(errs...)
+}
+
+// secretLooking knows the shapes of common credentials (G-VA5).
+func secretLooking(v string) bool {
+	for _, p := range []string{"Bearer ", "Basic ", "ghp_", "gho_", "github_pat_", "glpat-", "sk-", "xoxb-", "xoxp-", "AKIA", "ya29.", "eyJ", "-----BEGIN"} {
+		if strings.HasPrefix(v, p) && len(v) > len(p)+8 {
+			return true
+		}
+	}
+	return false
+}
+
+// authserver builds the config of the authorization server.
+func (c gatewayConfig) authserver(g gateway.Config) (authserver.Config, error) {
+	r := c.Registration
+	a := authserver.Config{Issuer: c.PublicURL, Name: c.Name, Limits: g.Limits,
+		Registration: authserver.Registration{DisableDCR: !on(r.DCR), DisableCIMD: !on(r.CIMD), CIMDMode: r.CIMDMode, CIMDAllow: r.CIMDAllow, CIMDScopes: r.CIMDScopes,
+			AnonymousScopes: r.AnonymousScopes, AppSchemes: r.AppSchemes, RemoteHosts: r.RemoteHosts, NoRemote: r.NoRemote, Impersonation: r.Impersonation},
+		Login:  authserver.Login{DisablePasswords: !on(c.Login.Passwords)},
+		Tokens: authserver.Tokens{Access: c.Tokens.Access, Refresh: c.Tokens.Refresh, Grant: c.Tokens.Grant, Grace: c.Tokens.Grace, Alg: c.Tokens.Alg},
+	}
+	var bad []error
+	secret := func(path string) string {
+		if path == "" {
+			return ""
+		}
+		s, err := readSecret(path)
+		bad = append(bad, err)
+		return s
+	}
+	for _, d := range r.Deny {
+		a.Registration.Deny = append(a.Registration.Deny, authserver.DenyRule(d))
+	}
+	for _, p := range c.Login.Providers {
+		a.Login.Providers = append(a.Login.Providers, authserver.Provider{ID: p.ID, Name: p.Name, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: secret(p.SecretFile),
+			Scopes: p.Scopes, AllowDomains: p.AllowDomains, AdminEmails: p.AdminEmails})
+	}
+	for _, p := range c.Clients {
+		pre := authserver.PreRegistered{ID: p.ID, Name: p.Name, RedirectURIs: p.RedirectURIs, AuthMethod: p.AuthMethod, Secret: secret(p.SecretFile), Grants: p.Grants, Scopes: p.Scopes, RequireDPoP: p.RequireDPoP}
+		if p.JWKSFile != "" {
+			pre.JWKS = []byte(secret(p.JWKSFile))
+		}
+		a.Clients = append(a.Clients, pre)
+	}
+	if on(c.Aggregate) {
+		a.Resources = append(a.Resources, authserver.Resource{URI: c.PublicURL + "/mcp", Name: "all servers", Default: true})
+	}
+	for _, s := range g.Servers {
+		name := s.Title
+		if name == "" {
+			name = s.Name
+		}
+		a.Resources = append(a.Resources, authserver.Resource{URI: c.PublicURL + "/s/" + s.Name + "/mcp", Name: name})
+	}
+	return a, errors.Join(bad...)
+}
+
+// readSecret reads a small file and drops the line break at its end.
+func readSecret(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", kidoban.Wrap(kidoban.KindUsage, err, "the file %s cannot be read", path)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	return strings.TrimRight(string(raw), "\r\n"), kidoban.Wrap(kidoban.KindUsage, err, "the file %s cannot be read", path)
+}
+
+// finding is one line of kidoban gateway check.
+type gatewayFinding struct {
+	Code string // stable; the anchor in docs/gateway.md
+	Text string
+	Fail bool // refuses to start; otherwise it is a warning
+}
+
+// check lists what is unsafe or impossible, all at once.
+func (c gatewayConfig) check() (out []gatewayFinding) {
+	fail := func(code string, err error) {
+		if err == nil {
+			return
+		}
+		if j, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, e := range j.Unwrap() {
+				out = append(out, gatewayFinding{code, e.Error(), true})
+			}
+			return
+		}
+		out = append(out, gatewayFinding{code, err.Error(), true})
+	}
+	warn := func(code, format string, args ...any) {
+		out = append(out, gatewayFinding{code, fmt.Sprintf(format, args...), false})
+	}
+	g, err := c.gateway()
+	fail("servers", err)
+	fail("gateway", g.Validate())
+	a, err := c.authserver(g)
+	fail("files", err)
+	fail("authorization", a.Validate())
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		out = append(out, gatewayFinding{"listen", "listen must be address:port, not " + c.Listen, true})
+	}
+	addr, _ := netip.ParseAddr(host)
+	local := host == "localhost" || addr.IsLoopback()
+	if c.Open && !local {
+		out = append(out, gatewayFinding{"open", "open switches authorization off for everybody who reaches " + c.Listen + ": listen on loopback, or remove open", true})
+	}
+	if c.Open && local {
+		warn("open", "authorization is off: every program on this machine may use the servers")
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		out = append(out, gatewayFinding{"tls", "tls needs both cert and key", true})
+	}
+	if u, err := url.Parse(c.PublicURL); err == nil && !local && c.TLS.Cert == "" && len(c.Proxies) == 0 && u.Scheme == "https" {
+		warn("tls", "the public URL is https, but %s listens without TLS: put a TLS proxy before it and name its address under trusted_proxies", c.Listen)
+	}
+	for _, p := range c.Proxies {
+		if _, err := netip.ParsePrefix(p); err != nil {
+			out = append(out, gatewayFinding{"proxies", fmt.Sprintf("trusted_proxies: %q is no address range like 10.0.0.0/8", p), true})
+		}
+	}
+	if len(c.Servers) == 0 {
+		warn("servers", "no server is configured yet: add one under servers")
+	}
+	for _, s := range g.Servers {
+		if s.Stdio != nil && s.Stdio.Runner == sandbox.RunnerNone {
+			warn("runner", "server %s runs without a box, with all rights of this user", s.Name)
+		}
+		if s.Stdio != nil && (s.Stdio.Runner == "" || s.Stdio.Runner == sandbox.RunnerBox) {
+			fail("box", sandbox.Available())
+		}
+	}
+	return out
+}

@@ -1,0 +1,445 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/gateway"
+	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/sandbox"
+	"github.com/kidoban/kidoban/store"
+	"github.com/kidoban/kidoban/vault"
+)
+
+type gatewayRunCmd struct {
+	gatewayFile
+	LogJSON bool `name:"log-json" help:"Write the log as JSON lines."`
+}
+
+// Run serves until the context ends.
+func (c gatewayRunCmd) Run(e *env) error {
+	conf, err := c.load()
+	if err != nil {
+		return err
+	}
+	for _, f := range conf.check() {
+		if f.Fail {
+			return kidoban.Errorf(kidoban.KindUsage, "%s (kidoban gateway check lists everything)", f.Text)
+		}
+		fmt.Fprintf(e.stderr, "kidoban: warning: %s\n", f.Text)
+	}
+	var handler slog.Handler = slog.NewTextHandler(e.stderr, nil)
+	if c.LogJSON {
+		handler = slog.NewJSONHandler(e.stderr, nil)
+	}
+	s, err := openService(e.ctx, conf, slog.New(handler))
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	return s.serve(e, c.gatewayFile)
+}
+
+// service is a gateway with everything that belongs to it.
+type service struct {
+	conf    gatewayConfig
+	log     *slog.Logger
+	db      *store.DB
+	vault   *vault.Vault
+	out     *outbound.Client
+	as      *authserver.Server
+	gate    *gateway.Gateway
+	box     *sandbox.Host
+	journal *gateway.Journal
+	wallet  *gateway.Wallet
+	front   http.Handler
+	proxies atomic.Pointer[[]netip.Prefix]
+	ready   atomic.Bool
+}
+
+// openService puts the rooms together. On an error nothing stays open.
+func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger) (s *service, err error) {
+	s = &service{conf: conf, log: log}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := makeData(conf.Data); err != nil {
+		return s, err
+	}
+	if s.db, err = store.Open(ctx, store.Options{URL: conf.Database}); err != nil {
+		return s, err
+	}
+	if s.vault, err = openVault(ctx, conf); err != nil {
+		return s, err
+	}
+	s.wallet = gateway.NewWallet(s.db, s.vault, time.Now)
+	s.out = outbound.New(outbound.Options{Lab: strings.HasPrefix(conf.PublicURL, "http://")})
+	chain := "gateway"
+	if s.db.Postgres() {
+		chain = conf.Instance
+	}
+	if s.journal, err = gateway.OpenJournal(ctx, s.db, chain); err != nil {
+		return s, err
+	}
+	s.setProxies(conf)
+	gc, err := conf.gateway()
+	if err != nil {
+		return s, err
+	}
+	ac, err := conf.authserver(gc)
+	if err != nil {
+		return s, err
+	}
+	if s.as, err = authserver.New(ctx, ac, authserver.Deps{Store: s.db, Sealer: sealer{s.vault}, Outbound: s.out, Observer: observer{s}, Address: s.address}); err != nil {
+		return s, err
+	}
+	key, err := s.stateKey(ctx)
+	if err != nil {
+		return s, err
+	}
+	s.box = sandbox.NewHost(sandbox.Options{Stderr: func(server string, piece []byte) {
+		log.Debug("stdio server", "server", server, "says", string(piece))
+	}})
+	s.gate, err = gateway.New(gc, gateway.Deps{
+		Keys: s.as.KeySet(), Liveness: s.as.Liveness(), Accounts: s.wallet, Journal: s.journal, Sandbox: s.box,
+		StateKey: key, Connect: s.connect, Address: s.address, Log: log,
+	})
+	if err != nil {
+		return s, err
+	}
+	s.front = s.routes()
+	return s, nil
+}
+
+// close ends everything in the reverse order of its making.
+func (s *service) close() {
+	if s.gate != nil {
+		s.gate.Close()
+	}
+	if s.box != nil {
+		s.box.Close()
+	}
+	if s.as != nil {
+		s.as.Close()
+	}
+	if s.out != nil {
+		s.out.Close()
+	}
+	if s.journal != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.journal.Close(ctx); err != nil {
+			s.log.Error("audit log", "error", err)
+		}
+	}
+	if s.db != nil {
+		s.db.Close()
+	}
+}
+
+// openVault finds the source of the key-encryption key.
+func openVault(ctx context.Context, conf gatewayConfig) (*vault.Vault, error) {
+	kind, rest, _ := strings.Cut(conf.VaultKey, ":")
+	switch kind {
+	case "file":
+		return vault.Open(ctx, vault.File(rest))
+	case "keychain":
+		return vault.Open(ctx, vault.Keychain(rest))
+	}
+	return nil, kidoban.Errorf(kidoban.KindUsage, "vault_key must be file:PATH or keychain:ACCOUNT, not %.80q", conf.VaultKey)
+}
+
+// sealer lends the vault to the authorization server.
+type sealer struct{ v *vault.Vault }
+
+// Seal implements authserver.Sealer.
+func (s sealer) Seal(ctx context.Context, plaintext, ad []byte) ([]byte, error) {
+	return s.v.Seal(ctx, vault.Owner{Server: "authorization server", Issuer: string(ad)}, plaintext)
+}
+
+// Open implements authserver.Sealer.
+func (s sealer) Open(ctx context.Context, sealed, ad []byte) ([]byte, error) {
+	return s.v.Unseal(ctx, vault.Owner{Server: "authorization server", Issuer: string(ad)}, sealed)
+}
+
+// stateKey is the key for sessions, the same on every replica.
+func (s *service) stateKey(ctx context.Context) ([]byte, error) {
+	owner := vault.Owner{Server: "gateway", Issuer: "state key"}
+	fresh := make([]byte, 32)
+	if _, err := rand.Read(fresh); err != nil {
+		return nil, kidoban.Wrap(kidoban.KindInternal, err, "no randomness")
+	}
+	sealed, err := s.vault.Seal(ctx, owner, fresh)
+	if err != nil {
+		return nil, err
+	}
+	if sealed, err = s.db.Secret(ctx, "gateway state key", sealed); err != nil {
+		return nil, err
+	}
+	return s.vault.Unseal(ctx, owner, sealed)
+}
+
+// connect is the page on which a user connects the accounts of a server.
+func (s *service) connect(user, server string) string {
+	u, err := s.as.ConnectURL(user, s.conf.PublicURL+"/s/"+server+"/mcp")
+	if err != nil {
+		s.log.Error("connect page", "error", err)
+		return s.conf.PublicURL + "/account"
+	}
+	return u
+}
+
+// observer writes what the authorization server sees into the audit log and the log.
+type observer struct{ s *service }
+
+// Event implements authserver.Observer.
+func (o observer) Event(e authserver.Event) {
+	addr, _ := netip.ParseAddr(e.Address)
+	detail := strings.TrimSpace(strings.Join([]string{e.Code, e.Host, strings.Join(e.Scopes, " "), e.Detail}, " "))
+	o.s.journal.Append(context.Background(), gateway.Record{ID: e.RequestID, At: e.At, Address: addr, User: e.UserID, Client: e.ClientID, Grant: e.GrantID,
+		Server: e.Resource, Method: "auth:" + e.Name, Decision: e.Outcome, Detail: detail})
+}
+
+// Alert implements authserver.Observer.
+func (o observer) Alert(a authserver.Alert) {
+	o.s.log.Warn("alert", "kind", a.Kind, "subject", a.Subject, "what", a.Text, "do", a.Do)
+	o.s.journal.Append(context.Background(), gateway.Record{ID: a.ID, At: a.At, Method: "alert", Name: a.Kind, Decision: "alert", Detail: a.Subject + ": " + a.Text})
+}
+
+func (s *service) setProxies(conf gatewayConfig) {
+	var out []netip.Prefix
+	for _, p := range conf.Proxies {
+		if pre, err := netip.ParsePrefix(p); err == nil { // check has refused others
+			out = append(out, pre)
+		}
+	}
+	s.proxies.Store(&out)
+}
+
+// address is the client's: the connection's peer, or, when that is a trusted
+// proxy, the last address in X-Forwarded-For that is not one.
+func (s *service) address(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := ap.Addr().Unmap()
+	proxies := *s.proxies.Load()
+	trusted := func(a netip.Addr) bool {
+		for _, p := range proxies {
+			if p.Contains(a) {
+				return true
+			}
+		}
+		return false
+	}
+	if !trusted(addr) {
+		return addr
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		a, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			return addr
+		}
+		if addr = a.Unmap(); !trusted(addr) {
+			return addr
+		}
+	}
+	return addr
+}
+
+// routes sends MCP to the gateway and everything else to the authorization server.
+func (s *service) routes() http.Handler {
+	pages := s.gate.Protect(s.as)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/healthz":
+			fmt.Fprintln(w, "ok")
+		case r.URL.Path == "/readyz":
+			s.readyz(w, r)
+		case s.gate.Serves(r.URL.EscapedPath()):
+			s.gate.ServeHTTP(w, r)
+		case s.conf.Open:
+			http.NotFound(w, r)
+		default:
+			pages.ServeHTTP(w, r)
+		}
+	})
+}
+
+// readyz tells a load balancer whether to send requests here.
+func (s *service) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if !s.ready.Load() {
+		http.Error(w, "draining", http.StatusServiceUnavailable)
+		return
+	}
+	if _, err := s.db.Users(ctx, "", 1); err != nil {
+		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	if _, err := s.as.Liveness().Live("", ""); err != nil {
+		http.Error(w, "revocations cannot be read", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+// serve listens, tells how to connect, follows the config, and drains at the end.
+func (s *service) serve(e *env, file gatewayFile) error {
+	l, err := net.Listen("tcp", s.conf.Listen)
+	if err != nil {
+		return kidoban.Wrap(kidoban.KindUsage, err, "nobody can listen on %s: is a gateway running there already?", s.conf.Listen)
+	}
+	server := &http.Server{Handler: s.front, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	if s.conf.TLS.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(s.conf.TLS.Cert, s.conf.TLS.Key)
+		if err != nil {
+			l.Close()
+			return kidoban.Wrap(kidoban.KindUsage, err, "the TLS certificate cannot be used")
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
+	}
+	if err := s.greet(e); err != nil {
+		l.Close()
+		return err
+	}
+	s.ready.Store(true)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	stamp := modified(file.Config)
+	for {
+		select {
+		case err := <-failed:
+			return kidoban.Wrap(kidoban.KindInternal, err, "the gateway stopped listening")
+		case <-hup:
+			stamp = modified(file.Config)
+			s.reload(e, file)
+		case <-tick.C:
+			if now := modified(file.Config); now != stamp {
+				stamp = now
+				s.reload(e, file)
+			}
+		case <-e.ctx.Done():
+			return s.drain(server)
+		}
+	}
+}
+
+func modified(path string) time.Time {
+	if path == "" {
+		return time.Time{}
+	}
+	i, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}
+	}
+	return i.ModTime()
+}
+
+// reload puts a changed config in force, whole or not at all.
+func (s *service) reload(e *env, file gatewayFile) {
+	conf, err := file.load()
+	if err == nil {
+		for _, f := range conf.check() {
+			if f.Fail {
+				err = errors.Join(err, kidoban.Errorf(kidoban.KindUsage, "%s", f.Text))
+			}
+		}
+	}
+	if err == nil {
+		err = s.apply(e.ctx, conf)
+	}
+	if err != nil {
+		fmt.Fprintf(e.stderr, "kidoban: the changed config is not used, the old one stays in force:\n%s\n", err)
+		return
+	}
+	fmt.Fprintln(e.stderr, "kidoban: the changed config is in force")
+}
+
+func (s *service) apply(ctx context.Context, conf gatewayConfig) error {
+	old := s.conf
+	if conf.Listen != old.Listen || conf.Database != old.Database || conf.PublicURL != old.PublicURL || conf.VaultKey != old.VaultKey || conf.Open != old.Open {
+		return kidoban.Errorf(kidoban.KindUsage, "listen, public_url, database, vault_key and open change with a restart only")
+	}
+	gc, err := conf.gateway()
+	if err != nil {
+		return err
+	}
+	ac, err := conf.authserver(gc)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(gc.Validate(), ac.Validate()); err != nil {
+		return err
+	}
+	if err := s.as.Reload(ctx, ac); err != nil {
+		return err
+	}
+	s.setProxies(conf)
+	return s.gate.Reload(gc)
+}
+
+// drain ends the service without breaking what is under way.
+func (s *service) drain(server *http.Server) error {
+	s.ready.Store(false)
+	s.gate.Drain()
+	ctx, cancel := context.WithTimeout(context.Background(), s.conf.Drain)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		server.Close()
+	}
+	return nil
+}
+
+// greet tells what a person needs next: the set-up link and the line to paste.
+func (s *service) greet(e *env) error {
+	w := io.Writer(e.stdout)
+	fmt.Fprintf(w, "kidoban gateway %s on %s (%d servers)\n", kidoban.Version, s.conf.PublicURL, len(s.conf.Servers))
+	if s.conf.Open {
+		fmt.Fprintln(w, "Authorization is OFF.")
+	} else {
+		link, err := s.as.SetupLink(e.ctx)
+		if err != nil {
+			return err
+		}
+		if link != "" {
+			fmt.Fprintf(w, "\nFirst make your account (this link works once, for a day):\n  %s\n", link)
+		}
+	}
+	endpoint := s.conf.PublicURL + "/mcp"
+	if !on(s.conf.Aggregate) {
+		for name := range s.conf.Servers {
+			endpoint = s.conf.PublicURL + "/s/" + name + "/mcp"
+			break
+		}
+	}
+	fmt.Fprintf(w, "\nThen paste this into a terminal (Claude Code):\n  claude mcp add --transport http kidoban %s\nor into another client's configuration:\n  {\"mcpServers\":{\"kidoban\":{\"url\":\"%s\"}}}\n", endpoint, endpoint)
+	return nil
+}
