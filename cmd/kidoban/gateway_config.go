@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/authserver"
@@ -46,7 +47,7 @@ type gatewayConfig struct {
 	Tokens       tokensConfig            `yaml:"tokens" doc:"Lifetimes."`
 	Clients      []clientConfig          `yaml:"clients" doc:"Clients that the operator registered."`
 	Limits       map[string]limitConfig  `yaml:"limits" doc:"Rates by name; kidoban gateway check lists the names."`
-	Drain        time.Duration           `yaml:"drain" doc:"How long calls under way may take at the end. Default 20s."`
+	Drain        span                    `yaml:"drain" doc:"How long calls under way may take at the end. Default 20s."`
 }
 
 type tlsConfig struct {
@@ -74,7 +75,7 @@ type serverConfig struct {
 	Image     string            `yaml:"image" doc:"Container image for docker and podman."`
 	Shared    bool              `yaml:"shared" doc:"All users share its processes."`
 	Processes int               `yaml:"processes" doc:"At most so many processes. Default 16."`
-	Idle      time.Duration     `yaml:"idle" doc:"A process without calls ends after. Default 5m."`
+	Idle      span              `yaml:"idle" doc:"A process without calls ends after. Default 5m."`
 	MemoryMiB int64             `yaml:"memory_mib" doc:"Memory of one process with all it starts. Default 1024."`
 	Tasks     int               `yaml:"tasks" doc:"Processes and threads of it. Default 128."`
 }
@@ -116,11 +117,11 @@ type providerConfig struct {
 }
 
 type tokensConfig struct {
-	Access  time.Duration `yaml:"access" doc:"Access tokens; at most 10m, the default."`
-	Refresh time.Duration `yaml:"refresh" doc:"An unused refresh token. Default 720h."`
-	Grant   time.Duration `yaml:"grant" doc:"Longest life of a grant. Default 2160h."`
-	Grace   time.Duration `yaml:"grace" doc:"Rotation grace window; at most 60s, the default."`
-	Alg     string        `yaml:"alg" enum:"EdDSA,ES256" doc:"Signature algorithm. Default EdDSA."`
+	Access  span   `yaml:"access" doc:"Access tokens; at most 10m, the default."`
+	Refresh span   `yaml:"refresh" doc:"An unused refresh token. Default 720h."`
+	Grant   span   `yaml:"grant" doc:"Longest life of a grant. Default 2160h."`
+	Grace   span   `yaml:"grace" doc:"Rotation grace window; at most 60s, the default."`
+	Alg     string `yaml:"alg" enum:"EdDSA,ES256" doc:"Signature algorithm. Default EdDSA."`
 }
 
 type clientConfig struct {
@@ -136,9 +137,23 @@ type clientConfig struct {
 }
 
 type limitConfig struct {
-	Count int           `yaml:"count" doc:"Events per period."`
-	Per   time.Duration `yaml:"per" doc:"The period."`
-	Burst int           `yaml:"burst" doc:"Events at once."`
+	Count int  `yaml:"count" doc:"Events per period."`
+	Per   span `yaml:"per" doc:"The period."`
+	Burst int  `yaml:"burst" doc:"Events at once."`
+}
+
+// span is a duration in the file: "90s", "5m", "2h30m". The error of a bad one has a place.
+type span time.Duration
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler.
+func (d *span) UnmarshalYAML(node ast.Node) error {
+	text := strings.Trim(node.String(), `"'`)
+	v, err := time.ParseDuration(text)
+	if err != nil || v < 0 {
+		return &yaml.SyntaxError{Message: fmt.Sprintf("%.40q is not a time span like 90s, 5m or 2h30m", text), Token: node.GetToken()}
+	}
+	*d = span(v)
+	return nil
 }
 
 // maxConfig bounds the file, in bytes.
@@ -210,7 +225,7 @@ func (c gatewayConfig) withDefaults() (gatewayConfig, error) {
 		c.Instance, _ = os.Hostname()
 	}
 	if c.Drain <= 0 {
-		c.Drain = 20 * time.Second
+		c.Drain = span(20 * time.Second)
 	}
 	return c, nil
 }
@@ -236,7 +251,7 @@ func (c gatewayConfig) limits() (limit.Limits, error) {
 			bad = append(bad, kidoban.Errorf(kidoban.KindUsage, "limit %q is unknown; there are: %s", name, strings.Join(names, ", ")))
 			continue
 		}
-		p.Count, p.Per, p.Burst = v.Count, v.Per, v.Burst
+		p.Count, p.Per, p.Burst = v.Count, time.Duration(v.Per), v.Burst
 		if err := p.Validate(); err != nil {
 			bad = append(bad, err)
 		}
@@ -283,7 +298,7 @@ func (s serverConfig) server(name string, keep []string) (gateway.Server, error)
 	bad := func(format string, args ...any) error {
 		return kidoban.Errorf(kidoban.KindUsage, "server "+name+": "+format, args...)
 	}
-	out := gateway.Server{Name: name, Title: s.Title, URL: s.URL, Transport: s.Transport, Era: s.Era, Scopes: s.Scopes, Shared: s.Shared, Processes: s.Processes, Idle: s.Idle}
+	out := gateway.Server{Name: name, Title: s.Title, URL: s.URL, Transport: s.Transport, Era: s.Era, Scopes: s.Scopes, Shared: s.Shared, Processes: s.Processes, Idle: time.Duration(s.Idle)}
 	var errs []error
 	switch s.Address {
 	case "", "public":
@@ -340,7 +355,7 @@ func (c gatewayConfig) authserver(g gateway.Config) (authserver.Config, error) {
 		Registration: authserver.Registration{DisableDCR: !on(r.DCR), DisableCIMD: !on(r.CIMD), CIMDMode: r.CIMDMode, CIMDAllow: r.CIMDAllow, CIMDScopes: r.CIMDScopes,
 			AnonymousScopes: r.AnonymousScopes, AppSchemes: r.AppSchemes, RemoteHosts: r.RemoteHosts, NoRemote: r.NoRemote, Impersonation: r.Impersonation},
 		Login:  authserver.Login{DisablePasswords: !on(c.Login.Passwords)},
-		Tokens: authserver.Tokens{Access: c.Tokens.Access, Refresh: c.Tokens.Refresh, Grant: c.Tokens.Grant, Grace: c.Tokens.Grace, Alg: c.Tokens.Alg},
+		Tokens: authserver.Tokens{Access: time.Duration(c.Tokens.Access), Refresh: time.Duration(c.Tokens.Refresh), Grant: time.Duration(c.Tokens.Grant), Grace: time.Duration(c.Tokens.Grace), Alg: c.Tokens.Alg},
 	}
 	var bad []error
 	secret := func(path string) string {

@@ -410,7 +410,7 @@ func (s *service) apply(ctx context.Context, conf gatewayConfig) error {
 func (s *service) drain(server *http.Server) error {
 	s.ready.Store(false)
 	s.gate.Drain()
-	ctx, cancel := context.WithTimeout(context.Background(), s.conf.Drain)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.conf.Drain))
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
 		server.Close()

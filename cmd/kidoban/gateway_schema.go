@@ -3,7 +3,6 @@ package main
 import (
 	"reflect"
 	"strings"
-	"time"
 )
 
 // gatewaySchema derives the JSON Schema (2020-12) of the config from its type,
@@ -18,7 +17,7 @@ func gatewaySchema() map[string]any {
 
 func schemaOf(t reflect.Type, enum string) map[string]any {
 	switch {
-	case t == reflect.TypeFor[time.Duration]():
+	case t == reflect.TypeFor[span]():
 		return map[string]any{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
 	case t.Kind() == reflect.Pointer:
 		return schemaOf(t.Elem(), enum)
