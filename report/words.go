@@ -143,7 +143,7 @@ func remedy(r kidoban.Reason) string {
 	case kidoban.ReasonLogin, kidoban.ReasonDeferred, kidoban.ReasonNeedsUI, kidoban.ReasonJSOnly:
 		return "--login"
 	case kidoban.ReasonSecondLogin:
-		return "--login --second-login"
+		return "--login-as NAME --second-login-as NAME"
 	case kidoban.ReasonTier:
 		return `--active --authorized "who allowed it"`
 	case kidoban.ReasonClient:
@@ -155,7 +155,7 @@ func remedy(r kidoban.Reason) string {
 	case kidoban.ReasonToolNamed:
 		return "--login --tool NAME"
 	case kidoban.ReasonBudget:
-		return "--budget N"
+		return "--max-requests 240"
 	case kidoban.ReasonRateLimit, kidoban.ReasonUnstable, kidoban.ReasonNetwork:
 		return "run it again later"
 	}

@@ -41,7 +41,7 @@ type auditCmd struct {
 	CanaryListen string `help:"Address on which the collector listens." placeholder:"ADDR"`
 
 	outputs
-	HAR      string `name:"har" help:"Write the exchanges as HAR." placeholder:"FILE"`
+	HAR      string `name:"write-har" help:"Write the exchanges, redacted, as HAR." placeholder:"FILE"`
 	Baseline string `help:"An earlier run (directory, id or JSON); only findings that are new against it count." placeholder:"RUN"`
 	Suppress string `name:"config" help:"File with suppressions; kidoban.yaml where there is one." placeholder:"FILE"`
 	Quiet    bool   `short:"q" help:"No status line and no report on the terminal."`
