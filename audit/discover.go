@@ -109,10 +109,15 @@ func (s *session) modernAnswer(r Reply) {
 		f.Modern = true
 		f.Versions = stringsOf(r.Data, "supported")
 	}
+	modern := len(f.Versions) == 0
 	for _, v := range f.Versions {
-		if era, known := wire.EraOf(v); known && era == wire.Legacy {
-			f.Legacy = true // it says so; its handshake was not needed
-		}
+		era, known := wire.EraOf(v)
+		f.Legacy = f.Legacy || known && era == wire.Legacy // it says so; its handshake was not needed
+		modern = modern || era == wire.Modern
+	}
+	if !modern { // it answers the question, to say that it knows the session era only
+		f.Modern, f.Legacy = false, false
+		return
 	}
 	if f.Modern && len(f.Versions) == 0 {
 		f.Versions = []string{wire.LatestModern}
