@@ -31,6 +31,8 @@ type labSwitch struct {
 	Chains []string     `json:"chains"`
 	Needs  lab.Needs    `json:"needs"`
 	Eras   []string     `json:"eras"`
+
+	Authorize bool `json:"authorize"` // decided behind /authorize
 }
 
 // Run prints what a lab can be.
@@ -45,7 +47,7 @@ func (c labListCmd) Run(e *env) error {
 		if chains == nil {
 			chains = []string{}
 		}
-		all = append(all, labSwitch{s.Key, check.Slug, s.Title, s.Tier, s.Expect, chains, s.Needs, eras})
+		all = append(all, labSwitch{s.Key, check.Slug, s.Title, s.Tier, s.Expect, chains, s.Needs, eras, s.Authorize})
 	}
 	if c.JSON {
 		enc := json.NewEncoder(e.stdout)
@@ -62,6 +64,8 @@ func (c labListCmd) Run(e *env) error {
 type labServeCmd struct {
 	Flaws      []string `help:"Switches to throw, separated by commas: F1-a,F5-b, or their slugs." placeholder:"KEY,..."`
 	Profile    string   `help:"How the authorization endpoint behaves." default:"plain"`
+	Depth      int      `help:"Redirects before validation in the deep-chain profile, 1 to 18; 0 is 8." default:"0"`
+	Noise      int      `help:"Kind of unrelated traffic in the noise profile, 1 to 11; 0 is an analytics detour." default:"0"`
 	Era        string   `help:"Era of the MCP server: modern, legacy, dual or sse." default:"dual"`
 	IssuerPath bool     `help:"Give the issuer a path."`
 	JWT        bool     `name:"jwt" help:"Issue at+jwt access tokens."`
@@ -92,7 +96,7 @@ func (c labServeCmd) Run(e *env) error {
 	defer cancel()
 	l, err := lab.Start(ctx, lab.Options{
 		Flaws: c.Flaws, Profile: c.Profile, Era: c.Era, IssuerPath: c.IssuerPath, JWT: c.JWT, Upstream: c.Upstream,
-		TLS: c.TLS, LoopbackDocuments: c.Documents, Addr: c.Addr,
+		TLS: c.TLS, LoopbackDocuments: c.Documents, Addr: c.Addr, Depth: c.Depth, Noise: c.Noise,
 	})
 	if err != nil {
 		return err
