@@ -73,7 +73,9 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request, c *call, v
 	}
 	switch used {
 	case methodNone:
-		id = v.Get("client_id")
+		if id = v.Get("client_id"); id != "" && c.policy.ConfidentialOnly {
+			return nil, badClient("The client must authenticate.")
+		}
 	case methodKey:
 		if v.Get("client_assertion_type") != assertionType {
 			return nil, badClient("The client_assertion_type is not the one of RFC 7523.")

@@ -36,6 +36,9 @@ type Config struct {
 	Introspectors []string
 	// TrustedIdPs may send ID-JAG assertions (G-AS9).
 	TrustedIdPs []TrustedIdP
+	// ConfidentialOnly refuses clients that cannot prove themselves: "none" is
+	// neither advertised nor accepted.
+	ConfidentialOnly bool
 	// Name is shown on pages; default "Kidoban".
 	Name string
 	// Limits are the rates; the zero value means limit.Defaults().

@@ -121,7 +121,7 @@ func TestGRG6_E16Matrix(t *testing.T) {
 		"a another client_id":    l.doc("/a", "client_id", l.URL+"/b"),
 		"a client_id by case":    l.doc("/a2", "client_id", strings.ToUpper(l.URL)+"/a2"),
 		"a no client_id":         l.doc("/a3", "client_id", nil),
-		"c redirect":             l.put("/c", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, l.doc("/c2"), 302) }),
+		"c redirect":             l.put("/c", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, l.doc("/c2"), http.StatusFound) }),
 		"d 201":                  l.put("/d", reply(201, "application/json", text("/d"))),
 		"d 404":                  l.put("/d2", reply(404, "application/json", text("/d2"))),
 		"e 6 kB":                 l.put("/e", reply(200, "application/json", text("/e", "client_name", "n", "x", strings.Repeat("x", 6000)))),
@@ -268,7 +268,7 @@ func TestGRG6_RefreshOutlivesAnOutage(t *testing.T) {
 	x := w.document(l.doc("/c"))
 	alice := w.person()
 	r := x.tokens(alice)["refresh_token"].(string)
-	l.put("/c", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", 503) })
+	l.put("/c", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) })
 	w.clock.forward(11 * time.Minute)
 	a := x.token(x.refreshForm(r))
 	if a.StatusCode != 200 {

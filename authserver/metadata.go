@@ -63,6 +63,9 @@ func (s *Server) buildMetadata(p *policy) ([]byte, error) {
 		DPoP:                 dpopAlgNames(),
 		UILocales:            languages,
 	}
+	if p.ConfidentialOnly {
+		m.AuthMethods, m.RevocationMethods = m.AuthMethods[1:], m.RevocationMethods[1:]
+	}
 	if !p.Registration.DisableDCR {
 		m.Registration = p.url("/register")
 	}

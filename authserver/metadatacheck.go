@@ -48,6 +48,9 @@ func (s *Server) checkMetadata(p *policy, m *oauth.ClientMetadata, kind, host st
 	if err := checkGrantsAndMethod(m); err != nil {
 		return err
 	}
+	if p.ConfidentialOnly && m.AuthMethod() == methodNone {
+		return badMetadata("This server takes clients that authenticate only: choose another token_endpoint_auth_method.", nil)
+	}
 	// What we do not understand is not kept: nobody can switch on by registration
 	// what a later version may understand (E18).
 	m.Extra, m.SoftwareStatement, m.PostLogoutRedirectURIs = nil, "", nil

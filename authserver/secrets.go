@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -89,8 +90,8 @@ func (b *box) open(purpose, sealed string, v any) error {
 	if len(sealed) > 16<<10 {
 		return bad
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(sealed)
-	if err != nil {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
+	if err != nil || strings.ContainsAny(sealed, "\r\n") { // which the decoder would skip
 		return bad
 	}
 	plain, err := openWith(b.aead, raw, purpose)

@@ -268,7 +268,7 @@ func TestGAS6_AccessTokenIsRFC9068(t *testing.T) {
 		w := newWorld(t, func(w *world) { w.cfg.Tokens.Alg = alg })
 		x := w.register("Client", loopback)
 		m := x.tokens(w.person())
-		tok, err := jose.ParseSigned(m["access_token"].(string), []jose.SignatureAlgorithm{jose.EdDSA, jose.ES256})
+		tok, err := jose.ParseSignedCompact(m["access_token"].(string), []jose.SignatureAlgorithm{jose.EdDSA, jose.ES256})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -401,7 +401,7 @@ func TestGAS6_KeysRotateWithOverlap(t *testing.T) {
 	kids := map[string]bool{}
 	kid := func() string {
 		m := x.tokens(alice)
-		tok, err := jose.ParseSigned(m["access_token"].(string), []jose.SignatureAlgorithm{jose.EdDSA})
+		tok, err := jose.ParseSignedCompact(m["access_token"].(string), []jose.SignatureAlgorithm{jose.EdDSA})
 		if err != nil {
 			t.Fatal(err)
 		}
