@@ -70,10 +70,10 @@ func foreignToolChanged(c *itemContext, l []byte, m []int) bool {
 	}
 	name := strings.Trim(string(l[m[2]:m[3]]), "._-")
 	rest := strings.TrimLeft(string(l[m[3]:]), "'\"`")
-	if !effectWords.MatchString(rest) && !effectWords.Match(l[:m[0]]) {
+	if !effectWords.MatchString(rest) && !effectWords.Match(l[:m[0]]) && !(c.elsewhere(name) && orderWords.MatchString(rest)) {
 		return false
 	}
-	if c.ownParameter(name) || pointingWords[name] {
+	if c.ownParameter(name) || pointingWords[name] || givenWords.MatchString(rest) || givenWords.Match(l[m[3]:]) {
 		return false
 	}
 	if _, known := c.foreign[foldName(name)]; known && foldName(name) != foldName(c.name) {
@@ -118,6 +118,29 @@ func foreignNamed(c *itemContext, l []byte, m []int) bool {
 	_, sibling := c.siblings[f]
 	return !sibling && f != foldName(c.name) && (known || strings.Contains(name, "_") && (famous || hasToolNoun(string(l[m[3]:])) || effectWords.Match(l)))
 }
+
+// foreignFamous accepts a tool that is known elsewhere or famous.
+func foreignFamous(c *itemContext, l []byte, m []int) bool {
+	if len(m) < 4 || m[2] < 0 {
+		return false
+	}
+	return c.elsewhere(strings.Trim(string(l[m[2]:m[3]]), "._-"))
+}
+
+// elsewhere says whether name is a tool of another server of the user, or a
+// famous one that this server does not have.
+func (c *itemContext) elsewhere(name string) bool {
+	f := foldName(name)
+	if _, sibling := c.siblings[f]; sibling || f == foldName(c.name) || c.ownParameter(name) || len(f) < 6 {
+		return false
+	}
+	_, known := c.foreign[f]
+	_, famous := wellKnownTools[f]
+	return known || famous
+}
+
+// givenWords after a name say that it is a setting, not a tool: "if X is set".
+var givenWords = regexp.MustCompile(`^['"\x60]? (?:is |are |was )?(?:set|specified|provided|given|true|false|not|empty|omitted|required|missing|defined|null|unset|supplied)\b`)
 
 // pointingWords are not names.
 var pointingWords = map[string]bool{"this": true, "the": true, "a": true, "an": true, "these": true, "any": true, "other": true, "it": true, "that": true,

@@ -51,5 +51,6 @@ var wellKnownTools = map[string]string{
 	"bravewebsearch": "brave-search", "fetch": "fetch", "puppeteernavigate": "puppeteer", "browsernavigate": "playwright",
 	"createentities": "memory", "addobservations": "memory", "readgraph": "memory", "sequentialthinking": "sequential-thinking",
 	"runterminalcmd": "cursor", "executecommand": "terminal", "fileread": "filesystem", "filewrite": "filesystem", "bash": "host", "websearch": "host",
+	"deletefile": "filesystem", "createdirectory": "filesystem", "getcurrenttime": "time", "getforecast": "weather", "getweather": "weather", "gitpush": "git", "gitcommit": "git", "placeorder": "shop", "transferfunds": "payments", "sendsms": "sms", "posttweet": "twitter", "webfetch": "host",
 	"transfermoney": "payments", "sendpayment": "payments", "makepayment": "payments", "createpayment": "payments",
 }

@@ -36,7 +36,7 @@ var preferenceRules = []rule{
 		why:   "It asks to be chosen every time.", fix: fixNeutral},
 	{id: "choose-no-matter", family: FamilyPreference, group: "choosealways", weight: 1, severity: kidoban.Medium,
 		where: definitions,
-		re:    `\b(?:use|choose|select|call|pick|prefer|invoke)\b(?: only| just)? (?:this|our|my)\b(?: \w+)?.{0,30}?\b(?:no matter (?:what|how|which)|regardless of|irrespective of|even if (?:another|other|the user))`,
+		re:    `\b(?:use|choose|select|call|pick|prefer|invoke)\b(?: only| just)? (?:this|our|my)\b(?: \w+)?.{0,30}?\b(?:no matter (?:what|how|which)|regardless of|irrespective of|even (?:if|when) (?:another|other|the user|a (?:better|more|different)|one of))|\b(?:use|choose|select|call|pick|prefer) (?:\w+ )?even (?:if|when) (?:a|an|another|some)(?: \w+){0,2}? (?:better|suitable|appropriate|specific|other|different|capable) (?:\w+ )?(?:tool|one|option|server)`,
 		why:   "It asks to be chosen whatever the task needs.", fix: fixNeutral},
 	{id: "beg", family: FamilyPreference, group: "rivals", weight: 1, severity: kidoban.Medium,
 		where: definitions,

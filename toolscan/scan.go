@@ -32,6 +32,18 @@ func New() *Scanner {
 	return sc
 }
 
+// WithWeights returns a scanner with the same rules and other trained weights,
+// as Encode writes them.
+func (sc *Scanner) WithWeights(weights []byte) (*Scanner, error) {
+	other := &Scanner{lexer: sc.lexer, rules: sc.rules, paramHint: sc.paramHint}
+	var err error
+	if other.defs, other.texts, err = readModels(weights); err != nil {
+		return nil, err
+	}
+	other.pool.New = sc.pool.New
+	return other, nil
+}
+
 // Context is what is known around an item.
 type Context struct {
 	siblings map[string]struct{}
@@ -378,7 +390,7 @@ func homoglyphs(name string) bool {
 // Threshold is the score from which an item is flagged. It was chosen on the
 // development corpus for about four false alarms in a thousand honest tools; a
 // hard rule (weight 1 and more) is above it alone.
-const Threshold = 0.65
+const Threshold = 0.6
 
 // likeliest is the model's finding: its span is the sentence that weighs most.
 func (sc *Scanner) likeliest(c *itemContext, weight float64) Finding {

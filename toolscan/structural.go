@@ -15,6 +15,7 @@ var structuralRules = []RuleInfo{
 	{"name-homoglyph", FamilyHidden, Hard, kidoban.High, "The name is written with look-alike letters of another script.", "Use the letters of one script."},
 	{"param-prompt", FamilyParameter, Hard, kidoban.Medium, "It asks for the system prompt.", fixParameter},
 	{"param-conversation", FamilyParameter, Hard, kidoban.Medium, "It asks for the conversation.", fixParameter},
+	{"param-user-words", FamilyParameter, Soft, kidoban.Medium, "It asks for what the user wrote.", fixParameter},
 	{"param-model", FamilyParameter, Hard, kidoban.Medium, "It asks which model is calling.", fixParameter},
 	{"param-tools", FamilyParameter, Hard, kidoban.Medium, "It asks which tools the model has, or what they returned.", fixParameter},
 	{"param-thoughts", FamilyParameter, Hard, kidoban.Medium, "It asks for the model's private reasoning.", fixParameter},

@@ -11,7 +11,7 @@ import (
 
 // Shares of honest material above each step of a model (see toolscan's weights).
 var (
-	definitionShares = [3]float64{0.01, 0.005, 0.0015}
+	definitionShares = [3]float64{0.012, 0.006, 0.003}
 	sentenceShares   = [3]float64{0.04, 0.02, 0.006}
 )
 
@@ -21,6 +21,16 @@ type Trained struct {
 	Weights     []byte   `json:"-"`
 	Definitions LeaveOut `json:"definitions"`
 	Sentences   LeaveOut `json:"sentences"`
+	Scanner     Whole    `json:"scanner"`
+}
+
+// Whole is the whole scanner measured by leaving sources out: rules as they are,
+// weights that never saw the source.
+type Whole struct {
+	MacroRecall    float64          `json:"macro_recall"`
+	FalseAlarmRate float64          `json:"false_alarm_rate"`
+	Recall         map[string]*Rate `json:"recall"`
+	FalseAlarms    map[string]*Rate `json:"false_alarms"`
 }
 
 // LeaveOut is a leave-one-source-out measurement: no example of a source is
@@ -71,8 +81,65 @@ func Train(sc *toolscan.Scanner, dirs []string) (*Trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.Weights, err = toolscan.Encode(defs, texts)
-	return &out, err
+	if out.Weights, err = toolscan.Encode(defs, texts); err != nil {
+		return nil, err
+	}
+	return &out, out.Scanner.measure(sc, dirs, tools, planted, defs, texts)
+}
+
+// measure scans every source with weights that were trained without it. The
+// steps stay those of the full training.
+func (wh *Whole) measure(sc *toolscan.Scanner, dirs []string, tools, planted []sample, defs, texts toolscan.Weights) error {
+	wh.Recall, wh.FalseAlarms = map[string]*Rate{}, map[string]*Rate{}
+	left := map[string]*toolscan.Scanner{}
+	for i := range tools {
+		g := tools[i].group
+		if left[g] != nil {
+			continue
+		}
+		var train []sample
+		for j := range tools {
+			if tools[j].group != g {
+				train = append(train, tools[j])
+			}
+		}
+		w := fit(append(train, planted...))
+		w.Steps = defs.Steps
+		b, err := toolscan.Encode(w, texts)
+		if err != nil {
+			return err
+		}
+		if left[g], err = sc.WithWeights(b); err != nil {
+			return err
+		}
+	}
+	all := Rate{}
+	for _, dir := range dirs {
+		for _, file := range []string{"malicious_tools.jsonl", "benign_tools.jsonl"} {
+			recs, err := Read(dir, file)
+			if err != nil {
+				return err
+			}
+			ctx := Contexts(recs)
+			for i := range recs {
+				r := &recs[i]
+				scanner := left[r.Source]
+				if scanner == nil || r.Label == "malicious" && (r.Detectable != "yes" || r.Class == "overt_capability") {
+					continue
+				}
+				hit := scanner.Item(ctx(r), toolscan.Item{Kind: toolscan.KindTool, Name: r.Name(), Raw: r.Tool}).Flagged
+				switch {
+				case r.Label == "malicious":
+					rate(wh.Recall, r.Source).add(hit)
+				case r.Source != nearMisses:
+					rate(wh.FalseAlarms, r.Source).add(hit)
+					all.add(hit)
+				}
+			}
+		}
+	}
+	wh.MacroRecall, wh.FalseAlarmRate = mean(wh.Recall), all.Rate
+	return nil
 }
 
 // run leaves every group out once, sets the steps, and fits all.

@@ -95,5 +95,8 @@ func (t *Trained) Text(w io.Writer) error {
 			}
 		}
 	}
+	p.line("the whole scanner, weights without the source: macro recall %.3f, false alarms %.2f %%", t.Scanner.MacroRecall, 100*t.Scanner.FalseAlarmRate)
+	p.rates("recall by source", t.Scanner.Recall)
+	p.rates("false alarms by source", t.Scanner.FalseAlarms)
 	return kidoban.Wrap(kidoban.KindInput, p.err, "cannot write the report")
 }
