@@ -101,3 +101,18 @@ func firstLine(s string) string {
 	}
 	return s
 }
+
+// jsonText returns a member of a JSON object body that is a string, or "".
+func jsonText(x *kidoban.Exchange, member string) string {
+	var s string
+	if x == nil || x.Response == nil || json.Unmarshal(jsonObject(x.Response.Body)[member], &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// sameJSON tells whether raw is the JSON form of v, a string, number or boolean.
+func sameJSON(raw json.RawMessage, v any) bool {
+	want, err := json.Marshal(v)
+	return err == nil && bytes.Equal(bytes.TrimSpace(raw), want)
+}

@@ -66,6 +66,10 @@ type Facts struct {
 	L2          *Upstreams // nil when no upstream was reached
 	anyRedirect bool       // F7-1 holds: there is no comparison that narrower forms could fool
 	registered  []*Client
+	limited     *Registration // the latest registration that was answered with a limit
+	script      *Registration // with a javascript: redirect URI (E13-a)
+	greedy      *Registration // the one that asked for everything (E18)
+	secretive   *Registration // the confidential client of E19 and E20
 	baseJar     *outbound.Jar
 	n2State     string // states sent with N2 and with the provoked scope error
 	scopeState  string

@@ -43,7 +43,7 @@ type Ledger struct {
 // Entry is one line. Event says what happened to the registration with number N.
 type Entry struct {
 	N           int       `json:"n"`
-	Event       string    `json:"event"` // intent, registered, refused, deleted, left
+	Event       string    `json:"event"` // intent, registered, refused, deleted, left, expires
 	Time        time.Time `json:"time"`
 	Probe       string    `json:"probe,omitempty"`
 	Issuer      string    `json:"issuer,omitempty"`
@@ -106,7 +106,8 @@ func (l *Ledger) Registered(e Entry, token string) error {
 	return l.append(e)
 }
 
-// Note writes an event that ends an entry: refused, deleted or left.
+// Note writes an event that ends an entry: refused, deleted, left, or expires for
+// what the server's cache forgets by itself.
 func (l *Ledger) Note(n int, event, why string, at time.Time) error {
 	return l.append(Entry{N: n, Event: event, Why: why, Time: at})
 }
@@ -136,7 +137,7 @@ func (l *Ledger) settle(entries []Entry) error {
 	unsettled, left := 0, 0
 	for _, st := range states(entries) {
 		switch st.Event {
-		case "deleted", "refused":
+		case "deleted", "refused", "expires":
 		case "left":
 			left++
 		default:

@@ -21,7 +21,8 @@ type Options struct {
 	OwnServer  bool           // the target is the tester's own: rate tests and more registrations
 	Clients    []PreRegistered
 	Canary     *Canary
-	Only       []string // keys of checks; nil means all. Others end as not_tested(tier)
+	CanaryWait time.Duration // how long the server gets to fetch what it was told of; 0 is two minutes, in a lab none
+	Only       []string      // keys of checks; nil means all. Others end as not_tested(tier)
 
 	MaxRequests int    // whole run, clean-up included; 0 is DefaultRequests of the highest tier
 	StateDir    string // where the residue ledger lives; "" refuses T2
@@ -82,6 +83,9 @@ func (o *Options) fill() {
 	}
 	if o.Spacing == 0 && !o.Lab {
 		o.Spacing = time.Second
+	}
+	if o.CanaryWait == 0 && !o.Lab {
+		o.CanaryWait = 2 * time.Minute
 	}
 	if o.Progress == nil {
 		o.Progress = func(Event) {}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"slices"
 
 	"github.com/kidoban/kidoban"
 )
@@ -46,7 +47,7 @@ func judging(name string, tier kidoban.Tier, keys []string, judge func(*Facts) [
 // then registrations (most telling first, because strangers' servers get three),
 // then the upstream's side. What the budget does not reach is reported.
 func probes() []probe {
-	return []probe{
+	return slices.Concat([]probe{
 		// The MCP endpoint and the metadata (T1, no client).
 		probeF5Metadata(),
 		// The authorization endpoint (T1 with a client), what gives codes away first.
@@ -58,6 +59,7 @@ func probes() []probe {
 		// Registrations (T2), the two most telling ones first.
 		probeF1Https(),
 		probeE27Error(),
+	}, registrationProbes(), []probe{
 		probeF1Http(),
 		// The upstream's side (T1 with a client and an upstream).
 		probeUpstream(),
@@ -71,7 +73,7 @@ func probes() []probe {
 		probeF7Omitted(),
 		probeF5Confidential(),
 		probeE28Markup(),
-	}
+	}, lateRegistrationProbes())
 }
 
 // needsServer are the flaws about an authorization server: without one they do

@@ -46,7 +46,7 @@ func (r Registration) accepted() bool { return r.Client != nil }
 // Limits on registrations (catalogue 5.9): three on a stranger's server.
 const (
 	maxPosts    = 3
-	maxPostsOwn = 24
+	maxPostsOwn = 48
 )
 
 // template returns C0, the least risky registration (catalogue 5.4), for the
@@ -82,13 +82,9 @@ func (s *session) loopbackRedirect() string {
 // register sends one registration. The ledger has the intent on disk before the
 // request goes out. ok is false when the limit on registrations or the budget
 // forbids it; then nothing was sent.
-func (s *session) register(ctx context.Context, probe, note string, meta map[string]any) (Registration, bool) {
+func (s *session) register(ctx context.Context, probe, note string, meta map[string]any, header ...kidoban.Field) (Registration, bool) {
 	as := s.facts.AS
-	limit := maxPosts
-	if s.o.Lab || s.o.OwnServer {
-		limit = maxPostsOwn
-	}
-	if s.ledger == nil || as == nil || as.Meta.RegistrationEndpoint == "" || s.posts[as.Issuer] >= limit || s.left() < 4 {
+	if s.ledger == nil || as == nil || as.Meta.RegistrationEndpoint == "" || s.postsSpent() || s.left() < 4 {
 		return Registration{}, false
 	}
 	r := Registration{Asked: maps.Clone(meta)}
@@ -102,9 +98,21 @@ func (s *session) register(ctx context.Context, probe, note string, meta map[str
 	}
 	s.posts[as.Issuer]++
 	r.X = s.do(ctx, outbound.Req{Method: http.MethodPost, URL: as.Meta.RegistrationEndpoint, Probe: probe, Note: note, Body: body,
-		Header: kidoban.Fields{{Name: "Content-Type", Value: "application/json"}, {Name: "Accept", Value: "application/json"}}})
+		Header: append(kidoban.Fields{{Name: "Content-Type", Value: "application/json"}, {Name: "Accept", Value: "application/json"}}, header...)})
 	s.settle(&r, n)
+	if r.X.Response != nil && rateLimited(r.X) {
+		s.facts.limited = &r
+	}
 	return r, true
+}
+
+// postsSpent tells whether no more registrations may be sent to this server.
+func (s *session) postsSpent() bool {
+	limit := maxPosts
+	if s.o.Lab || s.o.OwnServer {
+		limit = maxPostsOwn
+	}
+	return s.posts[s.facts.AS.Issuer] >= limit
 }
 
 // settle reads the answer and writes it into the ledger.
