@@ -43,8 +43,8 @@ func document(id, redirect string, change map[string]any) CanaryDoc {
 	return CanaryDoc{Header: map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store"}, Body: body}
 }
 
-// with publishes a document with changed members.
-func with(change map[string]any) func(s *session, path, redirect string) string {
+// changed publishes a document with changed members.
+func changed(change map[string]any) func(s *session, path, redirect string) string {
 	return served(func(d *CanaryDoc) {}, change)
 }
 
@@ -73,8 +73,8 @@ func spelt(write func(base, path string) (id, served string)) func(s *session, p
 // docForms are the mutations in the order in which they are sent.
 func docForms() []docForm {
 	return []docForm{
-		{key: "E16-a", what: "a document that names another client_id", lay: with(map[string]any{"client_id": "https://other" + probeDomain + "/client.json"})},
-		{key: "E16-g", what: "a redirect URI that the document does not list", lay: with(nil), request: func(s *session, r *authRequest) {
+		{key: "E16-a", what: "a document that names another client_id", lay: changed(map[string]any{"client_id": "https://other" + probeDomain + "/client.json"})},
+		{key: "E16-g", what: "a redirect URI that the document does not list", lay: changed(nil), request: func(s *session, r *authRequest) {
 			uri := s.foreign()
 			r.Targets, r.Params = []string{uri}, r.Params.with("redirect_uri", uri)
 		}},
@@ -84,22 +84,22 @@ func docForms() []docForm {
 			s.o.Canary.Publish(path+"/next", document(id, redirect, nil))
 			return id
 		}},
-		{key: "E16-f", what: "a document with a client_secret", lay: with(map[string]any{"client_secret": "kidoban-probe", "client_secret_expires_at": 0})},
+		{key: "E16-f", what: "a document with a client_secret", lay: changed(map[string]any{"client_secret": "kidoban-probe", "client_secret_expires_at": 0})},
 		{key: "E16-b", what: "a document's address with a fragment", lay: spelt(func(base, path string) (string, string) { return base + "/" + path + "#x", path })},
 		{key: "E16-b", what: "a document's address with dot segments", lay: spelt(func(base, path string) (string, string) { return base + "/a/../" + path, "a/../" + path })},
-		{key: "E16-e", what: "a document of 1 MB", lay: with(map[string]any{"padding": strings.Repeat("x", 1<<20)})},
-		{key: "E16-n", what: "a document with a script as client_uri", lay: with(map[string]any{"client_uri": scriptURI})},
+		{key: "E16-e", what: "a document of 1 MB", lay: changed(map[string]any{"padding": strings.Repeat("x", 1<<20)})},
+		{key: "E16-n", what: "a document with a script as client_uri", lay: changed(map[string]any{"client_uri": scriptURI})},
 		{key: "E16-d", what: "a document with status 404", lay: served(func(d *CanaryDoc) { d.Status = http.StatusNotFound }, nil)},
 		{key: "E16-h", what: "a document with the type text/html", lay: served(func(d *CanaryDoc) { d.Header["Content-Type"] = "text/html" }, nil)},
-		{key: "E16-f", what: "a document with a symmetric authentication method", lay: with(map[string]any{"token_endpoint_auth_method": "client_secret_post"})},
-		{key: "E16-e", what: "a document of 6 kB", low: true, lay: with(map[string]any{"padding": strings.Repeat("x", 6<<10)})},
+		{key: "E16-f", what: "a document with a symmetric authentication method", lay: changed(map[string]any{"token_endpoint_auth_method": "client_secret_post"})},
+		{key: "E16-e", what: "a document of 6 kB", low: true, lay: changed(map[string]any{"padding": strings.Repeat("x", 6<<10)})},
 		{key: "E16-d", what: "a document with status 201", lay: served(func(d *CanaryDoc) { d.Status = http.StatusCreated }, nil)},
 		{key: "E16-b", what: "a document's address with user information", lay: spelt(func(base, path string) (string, string) {
 			scheme, host, _ := strings.Cut(base, "://")
 			return scheme + "://user@" + host + "/" + path, path
 		})},
 		{key: "E16-b", what: "a document's address without a path", lay: spelt(func(base, path string) (string, string) { return base, "" })},
-		{key: "E16-n", what: "a document with a script as logo_uri", lay: with(map[string]any{"logo_uri": scriptURI})},
+		{key: "E16-n", what: "a document with a script as logo_uri", lay: changed(map[string]any{"logo_uri": scriptURI})},
 	}
 }
 
@@ -136,7 +136,7 @@ func collectE16(ctx context.Context, s *session) (ev e16Evidence) {
 	}
 	redirect := s.loopbackRedirect()
 	path := s.docPath()
-	ev.base = s.document(ctx, "E16", "B: a correct client document", with(nil)(s, path, redirect), redirect, nil)
+	ev.base = s.document(ctx, "E16", "B: a correct client document", changed(nil)(s, path, redirect), redirect, nil)
 	if ev.fetches = len(s.o.Canary.Seen(path)); ev.base.Kind == ErrorPage {
 		return ev // a server that takes no document has nothing to be mutated
 	}
@@ -155,7 +155,7 @@ func collectE16(ctx context.Context, s *session) (ev e16Evidence) {
 		s.o.Canary.Publish(path, CanaryDoc{Status: http.StatusInternalServerError})
 		ev.broken = s.document(ctx, "E16-i", "a document that fails", s.o.Canary.URL(path), redirect, nil)
 		before := len(s.o.Canary.Seen(path))
-		ev.repaired = s.document(ctx, "E16-i", "the same document, repaired", with(nil)(s, path, redirect), redirect, nil)
+		ev.repaired = s.document(ctx, "E16-i", "the same document, repaired", changed(nil)(s, path, redirect), redirect, nil)
 		ev.refetched = len(s.o.Canary.Seen(path)) > before
 	}
 	ev.send(ctx, s, more, redirect)

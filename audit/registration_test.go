@@ -127,7 +127,7 @@ func TestRegistrationProfiles(t *testing.T) {
 				r, _ := runLab(t, lo, watched(t))
 				x := result(t, r, s.Key)
 				found := x.Outcome == kidoban.Fail || x.Outcome == kidoban.Weak
-				if s.Undecided(c.profile) {
+				if lab.Undecided(s.Key, c.profile) {
 					if x.Outcome != kidoban.Inconclusive || x.Reason != c.reason {
 						show(t, r)
 						t.Errorf("%s is %s %s: %s", s.Key, x.Outcome, x.Reason, x.Summary)
