@@ -61,6 +61,12 @@ func judgeE13(key string, f *Facts, ev e13Evidence) kidoban.Result {
 		return passed(key, "the client is registered without "+what, x)
 	}
 	fact := what + " is registered"
+	if !ev.at.meta().Has("redirect_uris") {
+		// The answer does not say what was stored; only its use would show it.
+		if t := ev.trail; t == nil || !t.Kind.reached() {
+			return unclear(key, kidoban.ReasonUnstable, "registration does not say which redirect URIs it keeps", x, t.Last())
+		}
+	}
 	switch t := ev.trail; {
 	case t == nil || t.Budget:
 		return positive(key, kidoban.Likely, fact+"; whether the authorization endpoint uses it was not asked", x)

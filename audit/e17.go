@@ -82,7 +82,7 @@ func (ev e17Size) kept() bool {
 func judgeE17Size(f *Facts, ev e17Size) []kidoban.Result {
 	const key = "E17-b"
 	if ev.kept() {
-		return one(positive(key, kidoban.Confirmed, "a registration with "+itoa(manyURIs)+" redirect URIs is kept", ev.many.x()))
+		return one(positive(key, kidoban.Confirmed, "a registration with "+itoa(manyURIs)+" redirect URIs is accepted", ev.many.x()))
 	}
 	if r, ok := ev.many.turnedDown(key, "a registration with "+itoa(manyURIs)+" redirect URIs", f); ok && r.Outcome != kidoban.Pass {
 		return one(r)

@@ -91,7 +91,9 @@ func TestTurnedDown(t *testing.T) {
 func TestE13Delivered(t *testing.T) {
 	const uri = "javascript:void(0)//n"
 	kept := tried(jsonAnswer(201, `{"client_id":"k","redirect_uris":["`+uri+`"]}`))
-	ends := func(k Kind) *Trail { return &Trail{Kind: k, Exchanges: []*kidoban.Exchange{answered(200, "text/html", "")}} }
+	ends := func(k Kind) *Trail {
+		return &Trail{Kind: k, Exchanges: []*kidoban.Exchange{answered(200, "text/html", "")}}
+	}
 	for name, c := range map[string]struct {
 		ev  e13Evidence
 		out kidoban.Outcome
