@@ -65,6 +65,9 @@ func (a *approver) authorize(w http.ResponseWriter, r *http.Request) {
 	uris := a.clients[q.Get("client_id")]
 	a.mu.Unlock()
 	u, err := url.Parse(q.Get("redirect_uri"))
+	if err != nil {
+		u = &url.URL{}
+	}
 	bare := *u
 	bare.Fragment = ""
 	if err != nil || !slices.Contains(uris, bare.String()) || len(q["redirect_uri"]) > 1 {

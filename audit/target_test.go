@@ -201,7 +201,7 @@ func TestRateLimitIsNoRefusal(t *testing.T) {
 // TestSameInputSameBytes: two runs over the same server differ in times and ids
 // only.
 func TestSameInputSameBytes(t *testing.T) {
-	l, err := lab.Start(context.Background(), lab.Options{Flaws: []string{"F1-a", "F4-1", "F5-b", "F7-2"}})
+	l, err := lab.Start(context.Background(), lab.Options{Flaws: []string{"F1-a", "F4-1", "F5-b", "F7-2"}, RegistrationsPerHour: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
