@@ -45,7 +45,8 @@ type held struct {
 const (
 	maxPeers    = 4096
 	maxSessions = 10_000
-	perUser     = 64 // peers, sessions and holds of one user
+	perUser     = 64  // sessions and holds of one user
+	userPeers   = 256 // peers of one user: the aggregate needs one for each server
 	peerIdle    = 10 * time.Minute
 	sessionIdle = time.Hour
 	sweepEvery  = 15 * time.Second
@@ -202,7 +203,7 @@ func (b *bridges) room(key peerKey) (over peer, refusal *Refusal) {
 			idle = &k
 		}
 	}
-	full := len(b.peers) >= maxPeers || ofUser >= perUser || key.s.Transport == TransportStdio && ofServer >= key.s.Processes
+	full := len(b.peers) >= maxPeers || ofUser >= userPeers || key.s.Transport == TransportStdio && ofServer >= key.s.Processes
 	if !full {
 		return nil, nil
 	}

@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "__sandbox" {
 		os.Exit(sandbox.Stage(os.Args[2:]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "bench" {
+		os.Exit(run(&env{ctx: context.Background(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))
+	}
 	os.Exit(m.Run())
 }
 
@@ -489,5 +492,19 @@ func TestGatewaySchemaAcceptsWhatTheGatewayAccepts(t *testing.T) {
 		if err := schema.Validate(v); (err == nil) != good {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+}
+
+func TestBenchGatewayMeasuresAllThree(t *testing.T) {
+	out, stderr, code := kidobanCmd(t, nil, "bench", "gateway", "--json", "--seconds", "0.2", "--conns", "1,16")
+	if code != exitClean {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	var r benchResult
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Ratio <= 0 || r.RSS <= 0 || len(r.Rows) != 2 || r.Rows[1].Gateway.Calls == 0 || r.Rows[1].Gateway.Fails != 0 {
+		t.Errorf("%s", out)
 	}
 }

@@ -57,6 +57,7 @@ type cli struct {
 	Advisories advisoriesCmd `cmd:"" help:"Known incidents and vulnerable versions around MCP, with sources."`
 	Gateway    gatewayCmd    `cmd:"" help:"Stand guard before MCP servers: authorization, relay, audit log."`
 	Config     configCmd     `cmd:"" help:"About the gateway's config."`
+	Bench      benchCmd      `cmd:"" help:"Whole-process measurements."`
 	Docs       docsCmd       `cmd:"" hidden:"" help:"Write the generated pages of docs/flaws."`
 }
 

@@ -1,0 +1,91 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/kidoban/kidoban/limit"
+	"github.com/kidoban/kidoban/wire"
+)
+
+func generous(c *Config, _ *Deps) {
+	c.Limits = limit.Defaults()
+	for _, l := range c.Limits.All() {
+		l.Count, l.Burst = 1_000_000, 1_000_000
+	}
+}
+
+// BenchmarkCall is a tools/call of 2 KB through handler, token check, strict
+// reading, rates, relay and back, over loopback to a server that only answers.
+func BenchmarkCall(b *testing.B) {
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"%s"}]}}`, strings.Repeat("kidoban ", 240))
+	}))
+	defer up.Close()
+	r := newRig(b, []Server{at("one", up.URL)}, generous)
+	token, body := r.token("one", "alice"), `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"text":"`+strings.Repeat("kidoban ", 240)+`"}}}`
+	b.ReportAllocs()
+	for b.Loop() {
+		req := httptest.NewRequest("POST", r.resource("one"), strings.NewReader(body))
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		r.g.ServeHTTP(w, req)
+		if w.Code != 200 {
+			b.Fatal(w.Code, w.Body)
+		}
+	}
+}
+
+// BenchmarkAggregateList is tools/list over 100 servers with 1,000 tools, from
+// the cache, all four pages.
+func BenchmarkAggregateList(b *testing.B) {
+	up := newRaw(b, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case strings.Contains(body, `"initialize"`):
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"many","version":"1"}}`)
+		case strings.Contains(body, `tools/list`):
+			var tools []string
+			for i := range 10 {
+				tools = append(tools, fmt.Sprintf(`{"name":"tool-%d","description":"%s","inputSchema":{"type":"object","properties":{"a":{"type":"string"}}}}`, i, strings.Repeat("what it does ", 20)))
+			}
+			result(w, body, `{"tools":[`+strings.Join(tools, ",")+`]}`)
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	var servers []Server
+	for i := range 100 {
+		servers = append(servers, at(fmt.Sprintf("s%02d", i), up.URL))
+	}
+	r := newRig(b, servers, generous, func(c *Config, _ *Deps) { c.Open = true })
+	list := func() int {
+		n, cursor := 0, ""
+		for {
+			req := httptest.NewRequest("POST", r.url+"/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{`+cursor+`}}`))
+			req.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			r.g.ServeHTTP(w, req)
+			res, _ := wire.Lookup(w.Body.Bytes(), "result")
+			tools, _ := wire.Lookup(res, "tools")
+			wire.Elements(tools, func(wire.Raw) bool { n++; return true })
+			next := wire.LookupString(res, "nextCursor")
+			if next == "" {
+				return n
+			}
+			cursor = `"cursor":"` + next + `"`
+		}
+	}
+	if n := list(); n != 1000 {
+		b.Fatal(n)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for b.Loop() {
+		list()
+	}
+}
