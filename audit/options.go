@@ -24,6 +24,7 @@ type Options struct {
 	CanaryWait time.Duration // how long the server gets to fetch what it was told of; 0 is two minutes, in a lab none
 	Only       []string      // keys of checks; nil means all. Others end as not_tested(tier)
 
+	Thorough    bool   // the larger default budget, which reaches every check; own servers and labs only
 	MaxRequests int    // whole run, clean-up included; 0 is DefaultRequests of the highest tier
 	StateDir    string // where the residue ledger lives; "" refuses T2
 
@@ -60,6 +61,7 @@ const (
 	DefaultRequestsT1       = 20
 	DefaultRequestsT1Client = 40 // with a client of the operator's: the authorization endpoint too
 	DefaultRequestsT2       = 60
+	ThoroughRequests        = 300 // every check of T2 with a collector: about 200 in a lab
 )
 
 func (o *Options) fill() {
@@ -79,6 +81,9 @@ func (o *Options) fill() {
 		}
 		if o.has(kidoban.T2) {
 			o.MaxRequests = DefaultRequestsT2
+		}
+		if o.Thorough && (o.Lab || o.OwnServer) {
+			o.MaxRequests = ThoroughRequests
 		}
 	}
 	if o.Spacing == 0 && !o.Lab {

@@ -162,3 +162,30 @@ func TestRegistrationDeepChain(t *testing.T) {
 		}
 	}
 }
+
+// TestThorough: the thorough budget reaches every check, the default one stays
+// within its sixty requests, and what it leaves out says so.
+func TestThorough(t *testing.T) {
+	for _, era := range []string{"modern", "legacy"} {
+		canary := watched(t)
+		lo := lab.Options{Era: era, LoopbackDocuments: true}
+		r, _ := runLab(t, lo, func(o *audit.Options) { canary(o); o.MaxRequests, o.Thorough = 0, true })
+		for _, x := range r.Results {
+			if x.Reason == kidoban.ReasonBudget {
+				t.Errorf("%s: %s is left out", era, x.Key())
+			}
+		}
+		if r.Requests > audit.ThoroughRequests {
+			t.Errorf("%s: %d requests", era, r.Requests)
+		}
+		r, _ = runLab(t, lo, func(o *audit.Options) { canary(o); o.MaxRequests = 0 })
+		if r.Requests > audit.DefaultRequestsT2 {
+			t.Errorf("%s: %d requests by default", era, r.Requests)
+		}
+		for _, k := range []string{"E13-a", "E18-a", "E18-b", "E18-c", "E18-d", "E19-a", "E20-a", "E20-d", "E20-e"} {
+			if x := result(t, r, k); x.Outcome != kidoban.Pass {
+				t.Errorf("%s: %s is %s %s by default", era, k, x.Outcome, x.Reason)
+			}
+		}
+	}
+}

@@ -35,10 +35,12 @@ type auditCmd struct {
 
 	Lab         bool   `help:"Allow loopback targets over plain http, without politeness pauses."`
 	CA          string `help:"File with certificates to trust besides the system's (PEM)." type:"existingfile"`
+	Thorough    bool   `help:"Every check, with up to 300 requests; for your own servers (--own-server) and labs."`
 	MaxRequests int    `help:"Requests of the whole run, clean-up included." placeholder:"N"`
 
-	CanaryDomain string `help:"Public https address of your collector, forwarded to --canary-listen." placeholder:"DOMAIN"`
-	CanaryListen string `help:"Address on which the collector listens." placeholder:"ADDR"`
+	CanaryDomain string        `help:"Public https address of your collector, forwarded to --canary-listen." placeholder:"DOMAIN"`
+	CanaryWait   time.Duration `help:"How long the server gets to fetch what it was told of; two minutes, in a lab none." placeholder:"2m"`
+	CanaryListen string        `help:"Address on which the collector listens." placeholder:"ADDR"`
 
 	outputs
 	HAR      string `name:"write-har" help:"Write the exchanges, redacted, as HAR." placeholder:"FILE"`
@@ -111,7 +113,10 @@ func suppressions(name string) ([]report.Suppression, error) {
 // options turns flags into the run's options. done releases the collector.
 func (c auditCmd) options(e *env) (o audit.Options, done func(), err error) {
 	done = func() {}
-	o = audit.Options{Lab: c.Lab, Authorized: c.Authorized, OwnServer: c.OwnServer, MaxRequests: c.MaxRequests}
+	if c.Thorough && !c.Lab && !c.OwnServer {
+		return o, done, kidoban.Errorf(kidoban.KindUsage, "--thorough is for your own servers and labs: add --own-server or --lab")
+	}
+	o = audit.Options{Lab: c.Lab, Thorough: c.Thorough, CanaryWait: c.CanaryWait, Authorized: c.Authorized, OwnServer: c.OwnServer, MaxRequests: c.MaxRequests}
 	if o.Tiers, err = parseTiers(c.Tiers, c.Active); err != nil {
 		return o, done, err
 	}
