@@ -84,9 +84,19 @@ func (m *model) weigh(logit float64) float64 {
 	return w
 }
 
-// confidence maps a score to the share of attacks among items of that score, by
-// a logistic curve fitted on the development corpus with attacks and honest
-// tools weighted alike.
+// calibration maps scores to confidence, linear in between: the share of attacks
+// among items of that score on the development corpus, taking one item in eleven
+// for an attack.
+var calibration = [...]struct{ score, confidence float64 }{
+	{0, 0}, {0.3, 0.3}, {0.6, 0.5}, {0.9, 0.75}, {1.3, 0.93}, {1.6, 0.98}, {2.5, 0.999},
+}
+
 func confidence(score float64) float64 {
-	return round3(1 / (1 + math.Exp(-(5*score - 2.6))))
+	for i := 1; i < len(calibration); i++ {
+		a, b := calibration[i-1], calibration[i]
+		if score < b.score {
+			return round3(a.confidence + (b.confidence-a.confidence)*(score-a.score)/(b.score-a.score))
+		}
+	}
+	return calibration[len(calibration)-1].confidence
 }

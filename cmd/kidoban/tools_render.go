@@ -208,7 +208,10 @@ func (p *lines) finding(f *toolscan.Finding) {
 	p.put("    %s [%s, %s]", f.Reason, f.Rule, f.Tier)
 	where := f.Path
 	if f.End > f.Start {
-		where = fmt.Sprintf("%s bytes %d to %d", toolscan.Visible(f.Path, 120), f.Start, f.End)
+		if where == "" {
+			where = "the text,"
+		}
+		where = fmt.Sprintf("%s bytes %d to %d", toolscan.Visible(where, 120), f.Start, f.End)
 	}
 	if f.Hidden != "" {
 		where += ", hidden as " + f.Hidden

@@ -7,11 +7,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/kidoban/kidoban/toolscan"
 )
 
 // tool runs the command line with an input and returns exit code and outputs.
@@ -170,6 +175,66 @@ func TestToolsScanRemote(t *testing.T) {
 	}
 	if code, _, errs := tool(t, "", "tools", "scan", ts.URL); code != exitIncomplete {
 		t.Errorf("loopback without --lab: exit %d %s", code, errs)
+	}
+}
+
+// direct starts a program of the test's own without a box: what is tested is the
+// conversation.
+type direct struct{}
+
+func (direct) start(ctx context.Context, en *toolscan.Entry) (*session, error) {
+	cmd := exec.CommandContext(ctx, en.Command, en.Args...)
+	cmd.Env = []string{"TOOLS_TEST_SERVER=1"}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	var once sync.Once
+	return &session{in: in, out: out, closer: func() error {
+		once.Do(func() {
+			in.Close()
+			cmd.Process.Kill()
+			cmd.Wait()
+		})
+		return nil
+	}}, nil
+}
+
+// TestStdioServer is no test: it is the server that TestToolsStdio starts.
+func TestStdioServer(t *testing.T) {
+	if os.Getenv("TOOLS_TEST_SERVER") == "" {
+		return
+	}
+	srv := sdk.NewServer(&sdk.Implementation{Name: "x", Version: "9"}, &sdk.ServerOptions{PageSize: 1})
+	for _, name := range []string{"one", "two", "three"} {
+		sdk.AddTool(srv, &sdk.Tool{Name: name, Description: "Counts."}, func(context.Context, *sdk.CallToolRequest, struct{}) (*sdk.CallToolResult, any, error) {
+			return &sdk.CallToolResult{}, nil, nil
+		})
+	}
+	_ = srv.Run(context.Background(), &sdk.StdioTransport{}) // ends with its input
+	os.Exit(0)
+}
+
+// TestToolsStdio lists a stdio server over all pages.
+func TestToolsStdio(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := listStdio(ctx, direct{}, &toolscan.Entry{Name: "x", Command: os.Args[0], Args: []string{"-test.run=^TestStdioServer$"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Items) != 3 || s.Version != "9" {
+		t.Errorf("listed %+v", s)
+	}
+	if _, err := listStdio(ctx, direct{}, &toolscan.Entry{Name: "x", Command: "true"}); err == nil {
+		t.Error("a program that is no server is listed")
 	}
 }
 
