@@ -238,6 +238,7 @@ func (s *Server) issueCode(ctx context.Context, c *call, req *authRequest, who *
 		return "", err
 	}
 	c.event.GrantID = record.GrantID
+	s.known.add(limit.PrefixKey(c.addr), c.now)
 	if a.Remember {
 		err := s.deps.Store.PutConsent(ctx, Consent{UserID: who.User.ID, ClientID: cl.ID, RedirectURI: req.redirect, Resource: req.resource.URI,
 			Scopes: a.Scopes, Fingerprint: cl.Fingerprint, Created: c.now, Expires: c.now.Add(life)})

@@ -32,11 +32,7 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, c *call) 
 }
 
 func (s *Server) register(w http.ResponseWriter, r *http.Request, c *call) (*oauth.ClientMetadata, error) {
-	l := c.policy.Limits
-	if err := s.take(w, limit.Ask{Limit: l.RegistrationPerIP, Key: limit.IPKey(c.addr), Cost: 1},
-		limit.Ask{Limit: l.RegistrationPerPrefix, Key: limit.PrefixKey(c.addr), Cost: 1}, limit.Ask{Limit: l.RegistrationGlobal, Cost: 1}); err != nil {
-		s.alert(r.Context(), "registration_burst", limit.PrefixKey(c.addr), "Many clients are being registered from the network "+limit.PrefixKey(c.addr)+".",
-			"Nothing has to be done: the limit holds. If it goes on, look whose network it is.")
+	if err := s.takeRegistration(w, r, c); err != nil {
 		return nil, err
 	}
 	if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != "application/json" {
@@ -64,11 +60,32 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, c *call) (*oau
 	return s.storeRegistration(r, c, &m)
 }
 
+// takeRegistration charges the address, its network and everybody. The share of
+// everybody does not bind networks whose people are known here.
+func (s *Server) takeRegistration(w http.ResponseWriter, r *http.Request, c *call) error {
+	l, prefix := c.policy.Limits, limit.PrefixKey(c.addr)
+	err := s.take(w, limit.Ask{Limit: l.RegistrationPerIP, Key: limit.IPKey(c.addr), Cost: 1}, limit.Ask{Limit: l.RegistrationPerPrefix, Key: prefix, Cost: 1})
+	if err != nil {
+		s.alert(r.Context(), "registration_burst", prefix, "Many clients are being registered from the network "+prefix+".",
+			"Nothing has to be done: the limit holds. If it goes on, look whose network it is.")
+		return err
+	}
+	if s.known.has(prefix, c.now) {
+		return nil
+	}
+	if err := s.take(w, limit.Ask{Limit: l.RegistrationGlobal, Cost: 1}); err != nil {
+		s.alert(r.Context(), "registration_flood", "all", "Strangers register clients from many networks at once.",
+			"The limit holds, and networks from which people gave consent lately are not held up. Look at the hosts in the console.")
+		return err
+	}
+	return nil
+}
+
 // roomForClients refuses when too many registrations wait for a first consent.
 // Each of them ends within the hour.
 func (s *Server) roomForClients(r *http.Request, c *call) error {
 	n, err := s.deps.Store.CountPending(r.Context(), c.now)
-	if err != nil || n < c.policy.Registration.MaxPending {
+	if err != nil || n < c.policy.Registration.MaxPending || s.known.has(limit.PrefixKey(c.addr), c.now) {
 		return err
 	}
 	s.alert(r.Context(), "registrations_full", "all", "As many unused registrations wait as the configuration allows.",

@@ -31,6 +31,7 @@ type Server struct {
 	deny     denylist
 	docs     documents
 	alerts   alarm
+	known    neighbours
 	idps     providers
 	jwks     remoteKeys
 	password hasher
