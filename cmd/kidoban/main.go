@@ -56,6 +56,7 @@ type cli struct {
 	Tools      toolsCmd      `cmd:"" help:"Scan, pin and verify what MCP servers offer to the model."`
 	Advisories advisoriesCmd `cmd:"" help:"Known incidents and vulnerable versions around MCP, with sources."`
 	Gateway    gatewayCmd    `cmd:"" help:"Stand guard before MCP servers: authorization, relay, audit log."`
+	Doctor     doctorCmd     `cmd:"" help:"Turn the audit on the gateway: a running one, or a fresh one."`
 	Config     configCmd     `cmd:"" help:"About the gateway's config."`
 	Bench      benchCmd      `cmd:"" help:"Whole-process measurements."`
 	Docs       docsCmd       `cmd:"" hidden:"" help:"Write the generated pages of docs/flaws."`

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit"
+	"github.com/kidoban/kidoban/report"
+)
+
+// doctorCmd turns the audit on the gateway: on a running one, or on a fresh one
+// with its defaults.
+type doctorCmd struct {
+	URL      string `arg:"" optional:"" help:"A running gateway's MCP address, on loopback."`
+	Self     bool   `help:"Start a fresh gateway with its defaults on loopback and audit that."`
+	Database string `help:"With --self: postgres:// URL of an empty database, instead of SQLite." placeholder:"URL"`
+	JSON     bool   `name:"json" help:"Print the JSON contract (kidoban.audit/1) instead of the report."`
+	HTML     string `name:"html" placeholder:"FILE" help:"Also write the report as one HTML file."`
+}
+
+// doctorRequests lets every probe run: the server is ours.
+const doctorRequests = 2000
+
+// Run audits and exits with 1 on any finding, weak ones included.
+func (c doctorCmd) Run(e *env) error {
+	switch {
+	case c.Self && c.URL != "":
+		return kidoban.Errorf(kidoban.KindUsage, "doctor audits either a running gateway (a URL) or a fresh one (--self), not both")
+	case !c.Self && c.URL == "":
+		return kidoban.Errorf(kidoban.KindUsage, "doctor needs the MCP address of a running gateway, or --self for a fresh one")
+	}
+	dir, err := os.MkdirTemp("", "kidoban-doctor-")
+	if err != nil {
+		return kidoban.Wrap(kidoban.KindInternal, err, "no temporary directory")
+	}
+	defer os.RemoveAll(dir)
+	ctx, cancel := context.WithCancel(e.ctx)
+	defer cancel()
+	o := audit.Options{Tiers: []kidoban.Tier{kidoban.T0, kidoban.T1, kidoban.T2}, Lab: true, OwnServer: true,
+		Authorized: "kidoban doctor: the operator's own gateway", StateDir: filepath.Join(dir, "ledger"), MaxRequests: doctorRequests}
+	if o.Canary, err = audit.ListenCanary(ctx, "127.0.0.1:0", ""); err != nil {
+		return err
+	}
+	defer o.Canary.Close()
+	target := c.URL
+	if c.Self {
+		p, err := admit(ctx, filepath.Join(dir, "gateway"), c.Database)
+		if err != nil {
+			return err
+		}
+		defer p.release()
+		target = p.url
+	}
+	rep, err := audit.Run(ctx, o, target)
+	if err != nil {
+		return err
+	}
+	if err := c.tell(e, report.Input{Run: rep.Run, Exchanges: rep.Exchanges, Pages: flawPage, Regrade: audit.Grade}); err != nil {
+		return err
+	}
+	for _, r := range rep.Results {
+		if r.Suppressed == "" && (r.Outcome == kidoban.Fail || r.Outcome == kidoban.Weak) {
+			return exitError(exitFindings)
+		}
+	}
+	return nil
+}
+
+// tell prints the findings in the form asked for.
+func (c doctorCmd) tell(e *env, in report.Input) error {
+	if err := (outputs{HTML: c.HTML}).write(e, in); err != nil {
+		return err
+	}
+	if c.JSON {
+		return report.JSON(e.stdout, in.Run)
+	}
+	return terminal(e).Write(e.stdout, in)
+}
+
+// patient is a gateway that the doctor started, with a server behind it.
+type patient struct {
+	url     string
+	users   []string // alice, bob
+	secret  string   // the password of both
+	release func()
+}
+
+// patientSecret is the password of the doctor's accounts: they live as long as
+// the examination, on loopback, in a database that is thrown away.
+const patientSecret = "only for this examination 4711"
+
+// admit starts a gateway with its defaults before a small MCP server, and makes
+// two accounts as people would: through the set-up link's page.
+func admit(ctx context.Context, dir, database string) (*patient, error) {
+	behind, stop, err := smallServer()
+	if err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	conf := gatewayConfig{Listen: addr, Data: dir, Database: database,
+		Servers: map[string]serverConfig{"demo": {URL: behind, Address: "loopback"}}}
+	if conf, err = conf.withDefaults(); err != nil {
+		stop()
+		return nil, err
+	}
+	s, err := openService(ctx, conf, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		s.close()
+		stop()
+		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the fresh gateway cannot listen on %s", addr)
+	}
+	srv := &http.Server{Handler: s.front, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
+	s.ready.Store(true)
+	served := make(chan struct{})
+	go func() { defer close(served); _ = srv.Serve(l) }()
+	p := &patient{url: conf.PublicURL + "/s/demo/mcp", users: []string{"alice", "bob"}, secret: patientSecret}
+	p.release = func() {
+		_ = srv.Close()
+		<-served
+		s.close()
+		stop()
+	}
+	if err := p.accounts(ctx, s); err != nil {
+		p.release()
+		return nil, err
+	}
+	return p, nil
+}
+
+// accounts makes alice the first administrator and bob an ordinary user.
+func (p *patient) accounts(ctx context.Context, s *service) error {
+	link, err := s.as.SetupLink(ctx)
+	if err != nil {
+		return err
+	}
+	if link == "" {
+		return kidoban.Errorf(kidoban.KindUsage, "the database has users already; doctor --self wants an empty one")
+	}
+	if err := p.setUp(ctx, link, p.users[0]); err != nil {
+		return err
+	}
+	if link, err = s.as.AddUser(ctx, p.users[1], false); err != nil {
+		return err
+	}
+	return p.setUp(ctx, link, p.users[1])
+}
+
+// setUp fills in the page behind a set-up link.
+func (p *patient) setUp(ctx context.Context, link, name string) error {
+	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	u, err := url.Parse(link)
+	if err != nil {
+		return err
+	}
+	form := url.Values{"token": {u.Query().Get("token")}, "name": {name}, "password": {p.secret}, "again": {p.secret}}
+	u.RawQuery = ""
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := client.Do(req)
+	if err != nil {
+		return kidoban.Wrap(kidoban.KindInternal, err, "the fresh gateway's set-up page does not answer")
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusSeeOther {
+		return kidoban.Errorf(kidoban.KindInternal, "the fresh gateway's set-up page answered %d for %s", resp.StatusCode, name)
+	}
+	return nil
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+type noteIn struct {
+	Text string `json:"text" jsonschema:"the text of the note"`
+}
+
+// smallServer is the MCP server behind the examined gateway: it reads and writes
+// notes of nobody in particular, and listens on loopback without authorization.
+func smallServer() (string, func(), error) {
+	s := mcp.NewServer(&mcp.Implementation{Name: "notes", Version: "1.0.0"}, nil)
+	mcp.AddTool(s, &mcp.Tool{Name: "list_notes", Description: "Lists the notes.", Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true}},
+		func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "no notes"}}}, nil, nil
+		})
+	mcp.AddTool(s, &mcp.Tool{Name: "add_note", Description: "Adds a note."},
+		func(_ context.Context, _ *mcp.CallToolRequest, in noteIn) (*mcp.CallToolResult, any, error) {
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprintf("kept %d characters", len(in.Text))}}}, nil, nil
+		})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	srv := &http.Server{Handler: mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, nil), ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan struct{})
+	go func() { defer close(served); _ = srv.Serve(l) }()
+	stop := func() {
+		_ = srv.Close()
+		<-served
+	}
+	return "http://" + l.Addr().String() + "/mcp", stop, nil
+}

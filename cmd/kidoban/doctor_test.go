@@ -1,0 +1,41 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/kidoban/kidoban"
+)
+
+// TestDoctorSelf audits a fresh gateway with its defaults: nothing may fail.
+func TestDoctorSelf(t *testing.T) {
+	var out, errs bytes.Buffer
+	e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &errs, getenv: func(string) string { return "" }}
+	if code := run(e, []string{"doctor", "--self", "--json"}); code > exitFindings {
+		t.Fatalf("exit %d: %s", code, errs.String())
+	}
+	var rep kidoban.Run
+	if err := json.Unmarshal(out.Bytes(), &rep); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rep.Results {
+		if r.Outcome == kidoban.Fail {
+			t.Errorf("%s %s: %s", r.Key(), r.Severity, r.Summary)
+		}
+	}
+	if len(rep.Residue.LeftBehind) > 0 {
+		t.Errorf("left behind: %v", rep.Residue.LeftBehind)
+	}
+}
+
+func TestDoctorUsage(t *testing.T) {
+	for _, args := range [][]string{{"doctor"}, {"doctor", "--self", "http://127.0.0.1:1/mcp"}} {
+		var out, errs bytes.Buffer
+		e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &errs, getenv: func(string) string { return "" }}
+		if code := run(e, args); code != exitUsage || !strings.Contains(errs.String(), "--self") {
+			t.Errorf("%v: exit %d, %q", args, code, errs.String())
+		}
+	}
+}
