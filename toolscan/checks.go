@@ -9,7 +9,7 @@ import (
 // itemContext is what a rule's check may ask about the item it reads.
 type itemContext struct {
 	name     string              // of the item, as given
-	siblings map[string]struct{} // folded names of the same server's tools, and of the item's parameters
+	siblings map[string]struct{} // folded names of the same server's tools
 	foreign  map[string]string   // folded names of other servers' tools → server
 	hosts    []string            // the server's own
 	content  bool
@@ -17,6 +17,8 @@ type itemContext struct {
 	seg      segment
 	line     line
 	lexer    *lexer
+
+	params map[string]struct{} // folded names of the item's parameters; nil before the first question
 }
 
 // Expressions that several checks share. They are written over normalised text.
@@ -52,13 +54,14 @@ func (c *itemContext) foreignTool(name string) bool {
 
 // ownParameter says whether name is one of the item's parameters or members.
 func (c *itemContext) ownParameter(name string) bool {
-	f := foldName(name)
-	for i := range c.s.params {
-		if foldName(c.s.params[i].name) == f {
-			return true
+	if c.params == nil { // built once: a hostile schema declares thousands
+		c.params = make(map[string]struct{}, len(c.s.params))
+		for i := range c.s.params {
+			c.params[foldName(c.s.params[i].name)] = struct{}{}
 		}
 	}
-	return false
+	_, ok := c.params[foldName(name)]
+	return ok
 }
 
 // foreignToolChanged accepts "when calling X …" where X is not of this server

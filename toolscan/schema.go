@@ -1,6 +1,7 @@
 package toolscan
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -46,6 +47,9 @@ func (sc *Scanner) schemaFindings(c *itemContext, out []Finding) []Finding {
 // headerFindings judges x-mcp-header (SEP-2243 mirrors a parameter into an HTTP
 // header): the name must be a token, and a secret must not travel there.
 func (sc *Scanner) headerFindings(c *itemContext, out []Finding) []Finding {
+	if !bytes.Contains(c.s.keys, []byte("x-mcp-header")) {
+		return out
+	}
 	for _, seg := range c.s.segs {
 		if seg.pos != posMeta && seg.pos != posValue {
 			continue

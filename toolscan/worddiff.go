@@ -9,7 +9,7 @@ type DiffOp struct {
 }
 
 // maxDiffWords bounds the exact diff; longer middles are replaced whole.
-const maxDiffWords = 2000
+const maxDiffWords = 800
 
 // WordDiff compares two texts word by word. The result joins back to both
 // texts. Time and memory are bounded: common beginnings and ends are cut off,
