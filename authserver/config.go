@@ -101,11 +101,12 @@ type Registration struct {
 	// AppSchemes are private redirect schemes of known apps. nil means cursor,
 	// vscode, vscode-insiders and windsurf; empty means none.
 	AppSchemes []string
-	// RemoteHosts, when not empty, are the only non-loopback hosts that anonymous
-	// clients may return to. An entry "example.com" means exactly that host,
-	// ".example.com" also every host below it.
+	// RemoteHosts are the only non-loopback hosts that anonymous clients may return
+	// to (F1-a). An entry "example.com" means exactly that host, ".example.com" also
+	// every host below it, "*" any. nil means the callbacks of widely used hosted
+	// clients; empty means none.
 	RemoteHosts []string
-	// NoRemote refuses non-loopback redirects of anonymous clients altogether.
+	// NoRemote empties RemoteHosts.
 	NoRemote bool
 	// CIMDMode is "open" (default), "allowlist" or "open-with-review".
 	CIMDMode string
@@ -328,6 +329,10 @@ func (p PreRegistered) validate() error {
 	return nil
 }
 
+// defaultRemoteHosts are where hosted clients that still register themselves take
+// their answers. Others publish a client document or are added by the operator.
+var defaultRemoteHosts = []string{"claude.ai", "claude.com", "chatgpt.com", "vscode.dev", "insiders.vscode.dev"}
+
 var defaultAppSchemes = []string{"cursor", "vscode", "vscode-insiders", "windsurf"}
 
 // withDefaults returns the config with every zero replaced by its default.
@@ -365,6 +370,12 @@ func (c Config) withDefaults() Config {
 	}
 	if r.AppSchemes == nil {
 		r.AppSchemes = defaultAppSchemes
+	}
+	switch {
+	case r.NoRemote:
+		r.RemoteHosts = []string{}
+	case r.RemoteHosts == nil:
+		r.RemoteHosts = defaultRemoteHosts
 	}
 	if r.CIMDMode == "" {
 		r.CIMDMode = "open"

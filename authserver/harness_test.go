@@ -156,6 +156,7 @@ func newWorld(t testing.TB, change func(*world)) *world {
 	w := &world{t: t, url: "http://" + l.Addr().String(), seen: &recorder{}, clock: &clock{}, roots: x509.NewCertPool()}
 	w.cfg = authserver.Config{Issuer: w.url, Limits: unlimited(), Resources: []authserver.Resource{
 		{URI: w.url + "/mcp", Name: "All servers", Default: true}, {URI: w.url + "/s/files/mcp", Name: "Files"}}}
+	w.cfg.Registration.RemoteHosts = []string{"*"} // so that what stands behind the first gate is tested too
 	w.deps = authserver.Deps{Sealer: newSealer(t), Observer: w.seen, Now: w.clock.now}
 	if change != nil {
 		change(w)

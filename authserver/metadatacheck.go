@@ -119,7 +119,7 @@ func (s *Server) checkRedirects(p *policy, m *oauth.ClientMetadata, kind string)
 		}
 		host, loopback := redirectHost(raw)
 		remote := !loopback && !strings.HasPrefix(host, "scheme:")
-		if kind == ClientDCR && remote && (reg.NoRemote || len(reg.RemoteHosts) > 0 && !hostMatches(host, reg.RemoteHosts)) {
+		if kind == ClientDCR && remote && !slices.Contains(reg.RemoteHosts, "*") && !hostMatches(host, reg.RemoteHosts) {
 			return badRedirect("Clients that register themselves may not use this redirect URI here: use a loopback address, or publish a client document.", nil)
 		}
 	}

@@ -177,7 +177,7 @@ func FuzzRegistration(f *testing.F) {
 	f.Add(`{"redirect_uris":["cursor://x/y"],"grant_types":["authorization_code","password"],"jwks":{"keys":[]}}`)
 	s := &Server{}
 	s.deny.entries.Store(&[]Deny{{ID: "d", Kind: DenyHost, Pattern: "evil.example"}})
-	p := &policy{Config: Config{Issuer: "https://as.example"}.withDefaults()}
+	p := &policy{Config: Config{Issuer: "https://as.example", Registration: Registration{RemoteHosts: []string{"*"}}}.withDefaults()}
 	f.Fuzz(func(t *testing.T, body string) {
 		m, err := oauth.ParseClientMetadata([]byte(body))
 		if err != nil || s.checkMetadata(p, &m, ClientDCR, "") != nil {

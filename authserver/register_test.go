@@ -452,6 +452,18 @@ func TestGRG8_CampaignRaisesAnAlert(t *testing.T) {
 	}
 }
 
+// TestGRG1_F1a: by default a stranger's client cannot return to a stranger's
+// host. Hosted clients in wide use can, and so can client documents.
+func TestGRG1_F1a_RemoteHostsByDefault(t *testing.T) {
+	w := newWorld(t, func(w *world) { w.cfg.Registration.RemoteHosts = nil })
+	for u, want := range map[string]int{"https://anything.example/cb": 400, "https://claude.ai/api/mcp/auth_callback": 201, "https://claude.ai.evil.example/": 400,
+		loopback: 201, "http://localhost:3334/oauth/callback": 201, "cursor://anysphere.cursor-mcp/cb": 201} {
+		if a := w.postJSON("/register", map[string]any{"client_name": "X", "redirect_uris": []string{u}}); a.StatusCode != want {
+			t.Errorf("%s: %d", u, a.StatusCode)
+		}
+	}
+}
+
 func TestRemoteHostsPolicy(t *testing.T) {
 	w := newWorld(t, func(w *world) { w.cfg.Registration.RemoteHosts = []string{"claude.ai", ".corp.example"} })
 	for u, want := range map[string]int{"https://claude.ai/cb": 201, "https://x.claude.ai/cb": 400, "https://a.corp.example/": 201, "https://corp.example/": 201,
