@@ -5,6 +5,9 @@ import "github.com/kidoban/kidoban"
 // defensive is text about attacks: detectors, documentation, warnings.
 const defensive = `\b(?:check(?:s|ing)? for|patterns?\b|attempts?\b|attackers? \w+|educational|detect(?:s|ed|ing|ion)?|scan(?:s|ner|ning)?|prevent(?:s|ion|ing)?|protect(?:s|ion|ing)?|defen[dcs]\w*|mitigat\w+|attackers? (?:may|might|can|could|often)|malicious (?:users?|prompts?|content|instructions?)|prompt[- ]injection|injection attempts?|jailbreak (?:attempts?|detection)|may contain|might contain|such as '|best practices|never trust|don't blindly)`
 
+// forbidding is a sentence that forbids what the rule looks for.
+const forbidding = `|\b(?:never|do not|don't|must not|mustn't|cannot|can't|should not|not possible to|no way to|impossible to|without being able to)\b(?: \w+)? (?:bypass|disable|skip|ignore|circumvent|override|turn off|remove|suspend|lift)`
+
 // instructionRules: imperatives addressed to the model about things outside the
 // tool they stand in.
 var instructionRules = []rule{
@@ -22,11 +25,11 @@ var instructionRules = []rule{
 		why:    "It claims precedence over other instructions.", fix: fixRemoveInstruction},
 	{id: "protection-off", family: FamilyInstruction, group: "protection", weight: 0.6, severity: kidoban.High,
 		re:     `\b{disable}\b.{0,30}?\b{protection}\b`,
-		unless: defensive + `|\b(?:returns?|fails?|error|rejected|denied) .{0,20}without\b|\bno authentication (?:is )?(?:required|needed)\b|\bwithout (?:requiring )?(?:authentication|authorization)\b`,
+		unless: defensive + forbidding + `|\b(?:returns?|fails?|error|rejected|denied) .{0,20}without\b|\bno authentication (?:is )?(?:required|needed)\b|\bwithout (?:requiring )?(?:authentication|authorization)\b`,
 		why:    "It speaks of switching a protection off.", fix: fixRemoveInstruction},
 	{id: "protection-off-all", family: FamilyInstruction, group: "protection", weight: 1, severity: kidoban.High,
 		re:     `\b(?:bypass|disable|ignore|override|suspend|turn off|deactivate|lift)(?:es|s|d|ed|ing)?\b(?: \w+){0,3}? (?:(?:all|any|every|previous|the|content|subsequent|all subsequent|its|your) )*(?:safety|security|content|access|moderation|sanitization|human|ethical)[ -](?:restrictions?|checks?|filter(?:s|ing)?|validations?|controls?|guidelines?|polic(?:y|ies)|protocols?|measures?|rules?|constraints?|safeguards?|sanitization|approval|review)\b`,
-		unless: defensive,
+		unless: defensive + forbidding,
 		why:    "It tells the model or the tool to drop a safety or security control.", fix: fixDoNotConnect},
 	{id: "protection-gone", family: FamilyInstruction, group: "protection", weight: 0.7, severity: kidoban.High,
 		re:     `\b{protection}\b.{0,30}?\b(?:(?:is|are|has been|have been|now|temporarily)\s)*(?:disabled|suspended|lifted|deactivated|off|bypassed|removed|not apply|no longer apply)\b|\bvalidation mode: ?disabled\b`,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 )
@@ -215,4 +216,25 @@ func TestBounds(t *testing.T) {
 		check(t, sc.Content(raw), len(raw))
 		t.Logf("%s: %d bytes, score %.2f", name, len(raw), v.Score)
 	}
+}
+
+// TestConcurrent: one scanner serves many goroutines and answers each alike.
+func TestConcurrent(t *testing.T) {
+	sc := New()
+	recs := records(t, "malicious_tools.jsonl")
+	want := make([]float64, len(recs))
+	for i, r := range recs {
+		want[i] = sc.Item(nil, Item{Kind: KindTool, Name: toolName(r.Tool), Raw: r.Tool}).Score
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i, r := range recs {
+				if got := sc.Item(nil, Item{Kind: KindTool, Name: toolName(r.Tool), Raw: r.Tool}).Score; got != want[i] {
+					t.Errorf("%s: %v, and %v alone", r.ID, got, want[i])
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
