@@ -2,7 +2,10 @@ package audit_test
 
 import (
 	"context"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/kidoban/kidoban/audit"
 	"github.com/kidoban/kidoban/lab"
@@ -37,3 +40,62 @@ func benchmarkAudit(b *testing.B, lo lab.Options, active bool) {
 func BenchmarkT1(b *testing.B)         { benchmarkAudit(b, lab.Options{}, false) }
 func BenchmarkT2(b *testing.B)         { benchmarkAudit(b, lab.Options{}, true) }
 func BenchmarkT2Upstream(b *testing.B) { benchmarkAudit(b, lab.Options{Flaws: []string{"F4-1"}}, true) }
+
+// BenchmarkProbe prints what each stage and probe of a whole T2 run costs: time,
+// allocations and requests, averaged over a few runs.
+func BenchmarkProbe(b *testing.B) {
+	l, err := lab.Start(context.Background(), lab.Options{Flaws: []string{"F4-1"}, RegistrationsPerHour: 1 << 30})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	type cost struct {
+		time     time.Duration
+		allocs   uint64
+		requests int
+	}
+	var order []string
+	costs := map[string]*cost{}
+	const runs = 10
+	for range runs {
+		var current string
+		var since time.Time
+		var mem runtime.MemStats
+		var mallocs uint64
+		requests := 0
+		o := audit.Options{Lab: true, OwnServer: true, Thorough: true, StateDir: b.TempDir(), Tiers: activeTiers}
+		o.Progress = func(ev audit.Event) {
+			now := time.Now()
+			runtime.ReadMemStats(&mem)
+			if current != "" {
+				c := costs[current]
+				if c == nil {
+					c = &cost{}
+					costs[current] = c
+					order = append(order, current)
+				}
+				c.time += now.Sub(since)
+				c.allocs += mem.Mallocs - mallocs
+				c.requests += ev.Requests - requests
+			}
+			current, requests = ev.Stage, ev.Requests
+			if ev.Probe != "" {
+				current = strings.ReplaceAll(ev.Probe, " ", "-")
+			}
+			runtime.ReadMemStats(&mem)
+			mallocs, since = mem.Mallocs, time.Now()
+		}
+		if _, err := audit.Run(context.Background(), o, l.MCPURL); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, name := range order {
+		c := costs[name]
+		b.Run(name, func(b *testing.B) {
+			b.ReportMetric(0, "ns/op") // the figures are of the runs above
+			b.ReportMetric(float64(c.time.Microseconds())/runs, "µs/probe")
+			b.ReportMetric(float64(c.allocs)/runs, "allocs/probe")
+			b.ReportMetric(float64(c.requests)/runs, "requests/probe")
+		})
+	}
+}

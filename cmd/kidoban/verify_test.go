@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/kidoban/kidoban"
@@ -40,5 +43,28 @@ func TestVerifyMatrixCoversEverySwitchTheTiersReach(t *testing.T) {
 		if (check.Tier == kidoban.T1 || check.Tier == kidoban.T2) && seen[check.Key()] == 0 {
 			t.Errorf("no case for %s", check.Key())
 		}
+	}
+}
+
+// TestLabVerify runs the whole matrix of the tiers that need no login: each
+// switch on gives exactly its findings and chains, each safe server none.
+func TestLabVerify(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race run leaves the matrix out; make test runs it")
+	}
+	var out, errs bytes.Buffer
+	e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &errs, getenv: func(string) string { return "" }}
+	code := run(e, []string{"lab", "verify", "--tiers", "T0,T1,T2", "--json"})
+	var rep verifyReport
+	if err := json.Unmarshal(out.Bytes(), &rep); err != nil {
+		t.Fatalf("exit %d: %v: %s", code, err, errs.String())
+	}
+	for _, r := range rep.Results {
+		if !r.OK {
+			t.Errorf("%s: %s", r.Name, r.Why)
+		}
+	}
+	if code != exitClean || rep.Precision != 1 || rep.Recall != 1 || rep.Cases < 2000 {
+		t.Errorf("exit %d, precision %v, recall %v over %d cases", code, rep.Precision, rep.Recall, rep.Cases)
 	}
 }
