@@ -32,7 +32,9 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, c *call) 
 }
 
 func (s *Server) register(w http.ResponseWriter, r *http.Request, c *call) (*oauth.ClientMetadata, error) {
-	if err := s.takeRegistration(w, r, c); err != nil {
+	// An attempt costs little and stores nothing; what counts against the limits of
+	// registration is what would be stored.
+	if err := s.take(w, limit.Ask{Limit: c.policy.Limits.AuthorizePerIP, Key: limit.IPKey(c.addr), Cost: 1}); err != nil {
 		return nil, err
 	}
 	if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != "application/json" {
@@ -52,6 +54,9 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, c *call) (*oau
 	m.ClientID, m.ClientSecret, m.RegistrationAccessToken, m.RegistrationClientURI = "", "", "", ""
 	m.ClientIDIssuedAt, m.ClientSecretExpiresAt = nil, nil
 	if err := s.checkMetadata(c.policy, &m, ClientDCR, ""); err != nil {
+		return nil, err
+	}
+	if err := s.takeRegistration(w, r, c); err != nil {
 		return nil, err
 	}
 	if err := s.roomForClients(r, c); err != nil {
