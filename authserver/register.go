@@ -34,7 +34,7 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, c *call) 
 func (s *Server) register(w http.ResponseWriter, r *http.Request, c *call) (*oauth.ClientMetadata, error) {
 	// An attempt costs little and stores nothing; what counts against the limits of
 	// registration is what would be stored.
-	if err := s.take(w, limit.Ask{Limit: c.policy.Limits.AuthorizePerIP, Key: limit.IPKey(c.addr), Cost: 1}); err != nil {
+	if err := s.take(w, limit.Ask{Limit: c.policy.Limits.TokenPerIP, Key: limit.IPKey(c.addr), Cost: 1}); err != nil {
 		return nil, err
 	}
 	if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != "application/json" {
