@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
 	"github.com/kidoban/kidoban/vault"
 )
 
@@ -17,15 +18,22 @@ type Wallet struct {
 	store AccountStore
 	vault *vault.Vault
 	now   func() time.Time
+	out   *outbound.Client // to authorization servers
+	lab   *outbound.Client // to those on loopback
 
-	mu   sync.Mutex
-	open map[walletKey]opened1 // guarded by mu
+	mu      sync.Mutex
+	made    uint64                    // guarded by mu
+	open    map[walletKey]opened1     // guarded by mu
+	flights map[walletKey]*sync.Mutex // one renewal of an account at a time; guarded by mu
+	apps    map[string]*OAuthApp      // by server; guarded by mu
+	found   map[string]endpoints      // by issuer; guarded by mu
 }
 
 type walletKey struct{ user, server string }
 
 type opened1 struct {
 	headers []Header
+	made    uint64 // counts openings, so that a renewal is told from what was there
 	until   time.Time
 }
 
@@ -37,8 +45,16 @@ const walletLife = time.Minute
 const maxOpen = 10_000
 
 // NewWallet returns a wallet over a store and the vault its rows are sealed by.
+// Close it.
 func NewWallet(store AccountStore, v *vault.Vault, now func() time.Time) *Wallet {
-	return &Wallet{store: store, vault: v, now: now, open: map[walletKey]opened1{}}
+	return &Wallet{store: store, vault: v, now: now, out: outbound.New(outbound.Options{}), lab: outbound.New(outbound.Options{Lab: true}),
+		open: map[walletKey]opened1{}, flights: map[walletKey]*sync.Mutex{}, apps: map[string]*OAuthApp{}, found: map[string]endpoints{}}
+}
+
+// Close ends requests to authorization servers.
+func (w *Wallet) Close() {
+	w.out.Close()
+	w.lab.Close()
 }
 
 // fixedSecret is the plaintext of an account that is a fixed header.
@@ -86,38 +102,83 @@ func (w *Wallet) forget(k walletKey) {
 	delete(w.open, k)
 }
 
-// Credential implements Accounts.
+// Credential implements Accounts. Of any number of concurrent calls for one
+// account one renews, the others get what it got (G-VA2).
 func (w *Wallet) Credential(ctx context.Context, user, server string, renew bool) ([]Header, error) {
 	k := walletKey{user, server}
-	if renew {
-		w.forget(k) // somebody may have set a new one
+	before, ok := w.cached(k)
+	if ok && !renew {
+		return before.headers, nil
 	}
-	w.mu.Lock()
-	have, ok := w.open[k]
-	w.mu.Unlock()
-	if ok && w.now().Before(have.until) {
-		return have.headers, nil
+	flight := w.flight(k)
+	flight.Lock()
+	defer flight.Unlock()
+	if now, ok := w.cached(k); ok && (!renew || now.made != before.made) {
+		return now.headers, nil // somebody else did it meanwhile
 	}
-	a, err := w.store.Account(ctx, user, server)
+	headers, until, err := w.read(ctx, k, renew)
 	if err != nil {
+		w.forget(k)
 		return nil, err
 	}
-	raw, err := w.vault.Unseal(ctx, vault.Owner{User: a.User, Server: a.Server, Issuer: a.Issuer}, a.Sealed)
-	if err != nil {
-		return nil, err
-	}
-	var s fixedSecret
-	if err := json.Unmarshal(raw, &s); err != nil || s.Kind != "header" {
-		return nil, kidoban.Errorf(kidoban.KindInternal, "the account at %s is of a kind that this version does not know", server)
-	}
-	headers := []Header{{s.Name, s.Value}}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.open) >= maxOpen {
 		clear(w.open)
+		clear(w.flights)
 	}
-	w.open[k] = opened1{headers, w.now().Add(walletLife)}
+	w.made++
+	w.open[k] = opened1{headers: headers, made: w.made, until: until}
 	return headers, nil
+}
+
+func (w *Wallet) cached(k walletKey) (opened1, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	have, ok := w.open[k]
+	return have, ok && w.now().Before(have.until)
+}
+
+func (w *Wallet) flight(k walletKey) *sync.Mutex {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.flights[k]
+	if f == nil {
+		f = &sync.Mutex{}
+		w.flights[k] = f
+	}
+	return f
+}
+
+// read opens the account and renews it when it must be.
+func (w *Wallet) read(ctx context.Context, k walletKey, renew bool) ([]Header, time.Time, error) {
+	until := w.now().Add(walletLife)
+	a, err := w.store.Account(ctx, k.user, k.server)
+	if err != nil {
+		return nil, until, err
+	}
+	raw, err := w.vault.Unseal(ctx, vault.Owner{User: a.User, Server: a.Server, Issuer: a.Issuer}, a.Sealed)
+	if err != nil {
+		return nil, until, err
+	}
+	var kind struct {
+		Kind string `json:"kind"`
+	}
+	var s fixedSecret
+	var o oauthAccount
+	switch err := json.Unmarshal(raw, &kind); {
+	case err == nil && kind.Kind == "header" && json.Unmarshal(raw, &s) == nil:
+		return []Header{{s.Name, s.Value}}, until, nil
+	case err == nil && kind.Kind == "oauth" && json.Unmarshal(raw, &o) == nil:
+		if o, err = w.token(ctx, a, o, renew); err != nil {
+			return nil, until, err
+		}
+		if !o.Renew.IsZero() && o.Renew.Before(until) {
+			until = o.Renew
+		}
+		return []Header{{"Authorization", "Bearer " + o.Access}}, until, nil
+	}
+	return nil, until, kidoban.Errorf(kidoban.KindInternal, "the account at %s is of a kind that this version does not know", k.server)
 }
 
 // Rewrap brings every account to the vault's newest key and returns how many it

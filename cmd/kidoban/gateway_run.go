@@ -58,7 +58,8 @@ func (c gatewayRunCmd) Run(e *env) error {
 
 // service is a gateway with everything that belongs to it.
 type service struct {
-	conf    gatewayConfig
+	conf    gatewayConfig                 // as at the start
+	current atomic.Pointer[gatewayConfig] // in force
 	log     *slog.Logger
 	db      *store.DB
 	vault   *vault.Vault
@@ -76,6 +77,7 @@ type service struct {
 // openService puts the rooms together. On an error nothing stays open.
 func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger) (s *service, err error) {
 	s = &service{conf: conf, log: log}
+	s.current.Store(&conf)
 	defer func() {
 		if err != nil {
 			s.close()
@@ -100,6 +102,11 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger) (s *
 		return s, err
 	}
 	s.setProxies(conf)
+	apps, err := conf.apps()
+	if err != nil {
+		return s, err
+	}
+	s.wallet.SetApps(apps)
 	gc, err := conf.gateway()
 	if err != nil {
 		return s, err
@@ -108,7 +115,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger) (s *
 	if err != nil {
 		return s, err
 	}
-	if s.as, err = authserver.New(ctx, ac, authserver.Deps{Store: s.db, Sealer: sealer{s.vault}, Outbound: s.out, Observer: observer{s}, Address: s.address}); err != nil {
+	if s.as, err = authserver.New(ctx, ac, authserver.Deps{Store: s.db, Sealer: sealer{s.vault}, Outbound: s.out, Observer: observer{s}, Upstream: upstreams{s}, Address: s.address}); err != nil {
 		return s, err
 	}
 	key, err := s.stateKey(ctx)
@@ -143,6 +150,9 @@ func (s *service) close() {
 	if s.out != nil {
 		s.out.Close()
 	}
+	if s.wallet != nil {
+		s.wallet.Close()
+	}
 	if s.journal != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -154,6 +164,9 @@ func (s *service) close() {
 		s.db.Close()
 	}
 }
+
+// config is the config in force.
+func (s *service) config() gatewayConfig { return *s.current.Load() }
 
 // openVault finds the source of the key-encryption key.
 func openVault(ctx context.Context, conf gatewayConfig) (*vault.Vault, error) {
@@ -396,13 +409,16 @@ func (s *service) apply(ctx context.Context, conf gatewayConfig) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(gc.Validate(), ac.Validate()); err != nil {
+	apps, aerr := conf.apps()
+	if err := errors.Join(gc.Validate(), ac.Validate(), aerr); err != nil {
 		return err
 	}
 	if err := s.as.Reload(ctx, ac); err != nil {
 		return err
 	}
 	s.setProxies(conf)
+	s.wallet.SetApps(apps)
+	s.current.Store(&conf)
 	return s.gate.Reload(gc)
 }
 

@@ -508,3 +508,43 @@ func TestBenchGatewayMeasuresAllThree(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 }
+
+func TestVaultCommands(t *testing.T) {
+	dir := t.TempDir()
+	vaultCmd := func(stdin string, args ...string) (string, int) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		code := run(&env{ctx: t.Context(), stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs}, append(append([]string{"vault"}, args...), "--data", dir))
+		return out.String() + errs.String(), code
+	}
+	if out, code := vaultCmd("ghp_topsecret\n", "set", "github"); code != exitClean || strings.Contains(out, "topsecret") {
+		t.Fatalf("%d %s", code, out)
+	}
+	if out, code := vaultCmd("", "rotate"); code != exitClean || !strings.Contains(out, "1 accounts") {
+		t.Errorf("%d %s", code, out)
+	}
+	out, code := vaultCmd("", "status", "--json")
+	if code != exitClean || !strings.Contains(out, `"server":"github"`) || strings.Contains(out, "topsecret") {
+		t.Errorf("%d %s", code, out)
+	}
+	db, err := store.Open(t.Context(), store.Options{URL: filepath.Join(dir, "kidoban.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	v, err := openVault(t.Context(), gatewayConfig{VaultKey: "file:" + filepath.Join(dir, "vault.key")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := gateway.NewWallet(db, v, time.Now)
+	defer w.Close()
+	if h, err := w.Credential(t.Context(), "", "github", false); err != nil || h[0].Value != "Bearer ghp_topsecret" {
+		t.Errorf("%v %v", h, err)
+	}
+	if out, code := vaultCmd("", "remove", "github"); code != exitClean {
+		t.Errorf("%d %s", code, out)
+	}
+	if _, code := vaultCmd("", "remove", "github"); code == exitClean {
+		t.Error("removed twice")
+	}
+}

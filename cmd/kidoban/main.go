@@ -58,6 +58,7 @@ type cli struct {
 	Gateway    gatewayCmd    `cmd:"" help:"Stand guard before MCP servers: authorization, relay, audit log."`
 	Doctor     doctorCmd     `cmd:"" help:"Turn the audit on the gateway: a running one, or a fresh one."`
 	Config     configCmd     `cmd:"" help:"About the gateway's config."`
+	Vault      vaultCmd      `cmd:"" help:"The secrets that the gateway keeps."`
 	Bench      benchCmd      `cmd:"" help:"Whole-process measurements."`
 	Docs       docsCmd       `cmd:"" hidden:"" help:"Write the generated pages of docs/flaws."`
 }

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/gateway"
+	"github.com/kidoban/kidoban/store"
+	"github.com/kidoban/kidoban/vault"
+)
+
+// vaultCmd is kidoban vault: the secrets of the gateway, beside a running one.
+type vaultCmd struct {
+	Set    vaultSetCmd    `cmd:"" help:"Store the secret that the gateway sends to a server."`
+	Remove vaultRemoveCmd `cmd:"" help:"Forget the secret of a server."`
+	Rotate vaultRotateCmd `cmd:"" help:"Make a new key and re-wrap every secret with it, without downtime."`
+	Status vaultStatusCmd `cmd:"" help:"Where the key is and which accounts there are. No secrets."`
+}
+
+// openWallet opens database and vault.
+func (f gatewayFile) openWallet(e *env) (*gateway.Wallet, *vault.Vault, *store.DB, gatewayConfig, error) {
+	conf, err := f.load()
+	if err != nil {
+		return nil, nil, nil, conf, err
+	}
+	if err := makeData(conf.Data); err != nil {
+		return nil, nil, nil, conf, err
+	}
+	v, err := openVault(e.ctx, conf)
+	if err != nil {
+		return nil, nil, nil, conf, err
+	}
+	db, err := store.Open(e.ctx, store.Options{URL: conf.Database})
+	if err != nil {
+		return nil, nil, nil, conf, err
+	}
+	return gateway.NewWallet(db, v, time.Now), v, db, conf, nil
+}
+
+type vaultSetCmd struct {
+	gatewayFile
+	Server string `arg:"" help:"The server's name in the config."`
+	User   string `help:"Id of one user; without it the secret is for everybody (account: shared)."`
+	Header string `default:"Authorization" help:"Header that carries it. For Authorization, 'Bearer ' is put before a bare token."`
+}
+
+// Run reads the secret from the terminal without showing it, or from standard input.
+func (c vaultSetCmd) Run(e *env) error {
+	w, _, db, _, err := c.openWallet(e)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	defer w.Close()
+	secret, err := c.read(e)
+	if err != nil {
+		return err
+	}
+	if strings.EqualFold(c.Header, "Authorization") && !strings.Contains(secret, " ") {
+		secret = "Bearer " + secret
+	}
+	if err := w.Set(e.ctx, c.User, c.Server, gateway.Header{Name: c.Header, Value: secret}); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "Stored. A running gateway uses it within a minute; set account: shared (or user) for %s in the config.\n", c.Server)
+	return nil
+}
+
+func (c vaultSetCmd) read(e *env) (string, error) {
+	if f, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintf(e.stderr, "Secret for %s: ", c.Server)
+		raw, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(e.stderr)
+		return string(raw), kidoban.Wrap(kidoban.KindUsage, err, "the secret cannot be read")
+	}
+	raw, err := io.ReadAll(io.LimitReader(e.stdin, 64<<10))
+	return strings.TrimRight(string(raw), "\r\n"), kidoban.Wrap(kidoban.KindUsage, err, "the secret cannot be read")
+}
+
+type vaultRemoveCmd struct {
+	gatewayFile
+	Server string `arg:"" help:"The server's name in the config."`
+	User   string `help:"Id of one user; without it the shared secret."`
+}
+
+// Run forgets the account.
+func (c vaultRemoveCmd) Run(e *env) error {
+	w, _, db, _, err := c.openWallet(e)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	defer w.Close()
+	if err := w.Disconnect(e.ctx, c.User, c.Server); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout, "Forgotten.")
+	return nil
+}
+
+type vaultRotateCmd struct{ gatewayFile }
+
+// Run rotates and re-wraps accounts. Earlier keys stay for the authorization
+// server's own few secrets, which they still open.
+func (c vaultRotateCmd) Run(e *env) error {
+	w, v, db, _, err := c.openWallet(e)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	defer w.Close()
+	if err := v.Rotate(e.ctx); err != nil {
+		return err
+	}
+	n, err := w.Rewrap(e.ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "A new key is in use; %d accounts were re-wrapped. Earlier keys stay in the key file for what else they sealed.\n", n)
+	return nil
+}
+
+type vaultStatusCmd struct {
+	gatewayFile
+	JSON bool `help:"Print JSON."`
+}
+
+// Run prints what there is.
+func (c vaultStatusCmd) Run(e *env) error {
+	w, v, db, _, err := c.openWallet(e)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	defer w.Close()
+	type account struct {
+		User    string    `json:"user,omitempty"`
+		Server  string    `json:"server"`
+		Issuer  string    `json:"issuer,omitempty"`
+		Updated time.Time `json:"updated"`
+	}
+	status := struct {
+		vault.Status
+		Accounts []account `json:"accounts"`
+	}{Status: v.Status(), Accounts: []account{}}
+	user, server := "", ""
+	for {
+		page, err := db.AllAccounts(e.ctx, user, server, 100)
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, a := range page {
+			user, server = a.User, a.Server
+			status.Accounts = append(status.Accounts, account{a.User, a.Server, a.Issuer, a.Updated.UTC()})
+		}
+	}
+	if c.JSON {
+		return json.NewEncoder(e.stdout).Encode(status)
+	}
+	fmt.Fprintf(e.stdout, "Key: %s, %d keys, newest %s\n", status.Source, len(status.Keys), strings.Join(status.Keys[:min(1, len(status.Keys))], ""))
+	for _, a := range status.Accounts {
+		who := a.User
+		if who == "" {
+			who = "everybody"
+		}
+		fmt.Fprintf(e.stdout, "%-20s %-40s %s %s\n", a.Server, who, a.Updated.Format(time.RFC3339), a.Issuer)
+	}
+	return nil
+}
