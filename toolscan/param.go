@@ -72,6 +72,9 @@ func (sc *Scanner) paramFindings(c *itemContext, out []Finding) []Finding {
 			break
 		}
 	}
+	if len(c.s.params) == 0 {
+		out = sc.docstringParams(c, out)
+	}
 	if vague >= 2 {
 		weight := 0.6
 		if vague >= 3 {
@@ -82,6 +85,40 @@ func (sc *Scanner) paramFindings(c *itemContext, out []Finding) []Finding {
 	}
 	return out
 }
+
+// docstringParams looks at parameters that only the description declares, line
+// by line ("name: what it is"): many definitions are published without schema.
+func (sc *Scanner) docstringParams(c *itemContext, out []Finding) []Finding {
+	for _, ln := range c.s.lines {
+		seg := c.s.segs[ln.seg]
+		if seg.pos != posDescription {
+			continue
+		}
+		m := docParam.FindSubmatchIndex(c.s.norm[ln.start:min(ln.end, ln.start+80)])
+		if m == nil {
+			continue
+		}
+		name := string(c.s.norm[int(ln.start)+m[2] : int(ln.start)+m[3]])
+		f := foldName(name)
+		if !sc.paramHint.Contains([]byte(f)) {
+			continue
+		}
+		for _, r := range paramRules {
+			if r.id == "param-disguised" || !r.re.MatchString(f) || r.models && c.aboutModels() {
+				continue
+			}
+			fd := sc.paramFinding(c, &param{name: name, path: seg.node}, r.id, r.weight, r.why)
+			from := int(c.s.off[int(ln.start)+m[2]] - seg.start)
+			fd.Start, fd.End = from, from+len(name)
+			out = append(out, fd)
+			break
+		}
+	}
+	return out
+}
+
+// docParam is a docstring line that declares a parameter of two words or more.
+var docParam = regexp.MustCompile(`^[-* ]{0,3}['"\x60]?([a-z][a-z0-9]*(?:_[a-z0-9]+)+)['"\x60]?(?: ?\([^)]{0,40}\))? ?:`)
 
 func (sc *Scanner) paramFinding(c *itemContext, p *param, id string, weight float64, why string) Finding {
 	tier := Soft

@@ -77,6 +77,18 @@ func (o toolOutputs) write(e *env, r *scanReport) error {
 	if r.Problems == nil {
 		r.Problems = []string{}
 	}
+	if r.Static == nil {
+		r.Static = []toolscan.Finding{}
+	}
+	if r.Cross == nil {
+		r.Cross = []toolscan.Finding{}
+	}
+	if r.Flows == nil {
+		r.Flows = []toolscan.Flow{}
+	}
+	if r.Verdicts == nil {
+		r.Verdicts = []toolscan.Verdict{}
+	}
 	for _, f := range []struct {
 		name  string
 		write func(io.Writer, *scanReport) error

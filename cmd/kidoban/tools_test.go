@@ -238,6 +238,28 @@ func TestToolsStdio(t *testing.T) {
 	}
 }
 
+// TestToolsScanHosts reads the configuration of an installed host, and says so
+// when there is none.
+func TestToolsScanHosts(t *testing.T) {
+	home := t.TempDir()
+	t.Chdir(home)
+	t.Setenv("TOOLS_TEST_HOME", home)
+	if code, _, errs := tool(t, "", "tools", "scan", "--from", "cursor"); code == exitClean || !strings.Contains(errs, "none of these hosts") {
+		t.Errorf("no host: exit %d %s", code, errs)
+	}
+	if code, _, errs := tool(t, "", "tools", "scan", "--from", "nonesuch"); code != exitUsage {
+		t.Errorf("unknown host: exit %d %s", code, errs)
+	}
+	if err := os.Mkdir(filepath.Join(home, ".codex"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(home, ".codex", "config.toml"), "[mcp_servers.web]\nurl = \"http://192.0.2.1/mcp\"\n")
+	code, out, errs := tool(t, "", "tools", "scan", "--from", "cursor,codex", "--timeout", "5s")
+	if code != exitFindings || !strings.Contains(out, "static-http") {
+		t.Errorf("codex: exit %d\n%s%s", code, out, errs)
+	}
+}
+
 // TestAdvisoriesCommand prints every advisory with its source.
 func TestAdvisoriesCommand(t *testing.T) {
 	code, out, _ := tool(t, "", "advisories", "--json")
