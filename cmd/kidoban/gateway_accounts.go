@@ -68,3 +68,24 @@ func (u upstreams) Finish(ctx context.Context, user, account string, params url.
 func (u upstreams) Disconnect(ctx context.Context, user, account string) error {
 	return u.s.wallet.Disconnect(ctx, user, account)
 }
+
+// describe says what stands behind a resource, for the consent page.
+func (s *service) describe(ctx context.Context, user authserver.User, resource string) []authserver.Behind {
+	if s.gate == nil {
+		return nil
+	}
+	conf := s.config()
+	classes := map[gateway.Class]authserver.Class{gateway.Reads: authserver.ClassRead, gateway.Writes: authserver.ClassWrite, gateway.Destructive: authserver.ClassDestructive}
+	var out []authserver.Behind
+	for _, o := range s.gate.Describe(ctx, user.ID, resource) {
+		b := authserver.Behind{Name: o.Title, Tools: map[authserver.Class][]string{}}
+		for class, names := range o.Tools {
+			b.Tools[classes[class]] = names
+		}
+		if oauth := conf.Servers[o.Server].OAuth; oauth.Issuer != "" {
+			b.UpstreamName, b.UpstreamScopes = o.Title, oauth.Scopes
+		}
+		out = append(out, b)
+	}
+	return out
+}

@@ -1,0 +1,77 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban/wire"
+)
+
+// Offer is what one server behind a resource offers, for the page on which a
+// person consents.
+type Offer struct {
+	Server string
+	Title  string
+	Tools  map[Class][]string // by class, in order of name; nil when the server did not say in time
+}
+
+// describeWait is how long a consent page waits for servers.
+const describeWait = 2 * time.Second
+
+// Describe asks the servers behind a resource for their tools, as the user. A
+// server that does not answer in two seconds, or that the user has no account at
+// yet, is named without tools. Tools' names are the servers' words: escape them.
+func (g *Gateway) Describe(ctx context.Context, user, resource string) []Offer {
+	st := g.state.Load()
+	var t *target
+	for _, have := range st.targets {
+		if have.resource == resource {
+			t = have
+		}
+	}
+	if t == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, describeWait)
+	defer cancel()
+	c := &call{st: st, target: t, server: t.server, r: (&http.Request{Method: http.MethodPost}).WithContext(ctx)}
+	c.Caller = Caller{User: user, Client: "consent page", Scopes: []string{"mcp:destroy"}}
+	c.Era, c.Message.Kind, c.Message.Method = wire.Legacy, wire.Request, wire.MethodToolsList
+	var servers []*server
+	if t.server != nil {
+		servers = []*server{t.server}
+	} else {
+		for _, s := range st.servers {
+			servers = append(servers, s)
+		}
+		sort.Slice(servers, func(i, j int) bool { return servers[i].Name < servers[j].Name })
+	}
+	out := make([]Offer, len(servers))
+	slots := make(chan struct{}, fanOut)
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		out[i] = Offer{Server: s.Name, Title: s.Title}
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			items, ok := g.listOne(ctx, c, s)
+			if !ok && len(items) == 0 {
+				return
+			}
+			tools := map[Class][]string{}
+			for _, item := range items {
+				name := wire.LookupString(item, "name")
+				tools[ClassOf(item)] = append(tools[ClassOf(item)], name[len(s.Name)+len(nameMark):])
+			}
+			for _, names := range tools {
+				sort.Strings(names)
+			}
+			out[i].Tools = tools
+		})
+	}
+	wg.Wait()
+	return out
+}
