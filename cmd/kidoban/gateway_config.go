@@ -79,6 +79,7 @@ type serverConfig struct {
 	Processes int               `yaml:"processes" doc:"At most so many processes. Default 16."`
 	Idle      span              `yaml:"idle" doc:"A process without calls ends after. Default 5m."`
 	MemoryMiB int64             `yaml:"memory_mib" doc:"Memory of one process with all it starts. Default 1024."`
+	UID       int               `yaml:"uid" doc:"User to run as when the gateway runs as root. Default: one that nobody else is."`
 	Tasks     int               `yaml:"tasks" doc:"Processes and threads of it. Default 128."`
 }
 
@@ -335,7 +336,7 @@ func (s serverConfig) server(name string, keep []string) (gateway.Server, error)
 	if len(s.Command) == 0 && s.Image == "" {
 		return out, errors.Join(errs...)
 	}
-	spec := &sandbox.Spec{Name: name, Runner: sandbox.Runner(s.Runner), Dir: s.Dir, Read: s.Read, Write: s.Write, Keep: keep, Network: sandbox.Network(s.Network), Ports: s.Ports, Image: s.Image,
+	spec := &sandbox.Spec{Name: name, Runner: sandbox.Runner(s.Runner), Dir: s.Dir, Read: s.Read, Write: s.Write, Keep: keep, Network: sandbox.Network(s.Network), Ports: s.Ports, Image: s.Image, UID: s.UID,
 		Limits: sandbox.Limits{Memory: s.MemoryMiB << 20, Tasks: s.Tasks}}
 	if len(s.Command) > 0 {
 		spec.Command, spec.Args = s.Command[0], s.Command[1:]

@@ -548,3 +548,24 @@ func TestVaultCommands(t *testing.T) {
 		t.Error("removed twice")
 	}
 }
+
+// TestGatewayCheckPointsToTheDocs: every code has its place in the page.
+func TestGatewayCheckPointsToTheDocs(t *testing.T) {
+	src, err := os.ReadFile("gateway_config.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/gateway.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := regexp.MustCompile(`(?:fail\(|warn\(|gatewayFinding\{)"([a-z]+)"`).FindAllStringSubmatch(string(src), -1)
+	if len(codes) < 10 {
+		t.Fatalf("%d codes", len(codes))
+	}
+	for _, c := range codes {
+		if !strings.Contains(string(page), "\n### "+c[1]+"\n") {
+			t.Errorf("docs/gateway.md has no heading %s", c[1])
+		}
+	}
+}
