@@ -256,6 +256,9 @@ func (in Input) chainView(c kidoban.Chain) chainView {
 	if len(c.Checks) > 0 {
 		v.Fix = c.Checks[0]
 	}
+	if _, ok := kidoban.FlawByID(c.Explain); ok { // the page to read, not a sentence
+		v.Fix, v.Explain = c.Explain, ""
+	}
 	for _, h := range c.Hops {
 		word := "follows from the others"
 		if h.Check != "" {
