@@ -64,16 +64,17 @@ func unauthorized(rule, code, say string) *Refusal {
 
 // verify judges r's token for the resource.
 func (v *verifier) verify(ctx context.Context, r *http.Request, t *target) (Caller, *Refusal) {
+	fields := r.Header.Values("Authorization")
+	if len(fields) == 0 {
+		// Also with a token in the URL: it is not looked at, good or bad (RS-13).
+		return Caller{}, unauthorized("token:missing", "", "This server needs an access token.")
+	}
 	if r.URL.RawQuery != "" {
 		for name := range r.URL.Query() {
 			if strings.EqualFold(name, "access_token") || strings.EqualFold(name, "token") {
 				return Caller{}, &Refusal{Status: http.StatusBadRequest, Rule: "token:query", Error: "invalid_request", Say: "Tokens are read from the Authorization header only, never from the URL."}
 			}
 		}
-	}
-	fields := r.Header.Values("Authorization")
-	if len(fields) == 0 {
-		return Caller{}, unauthorized("token:missing", "", "This server needs an access token.")
 	}
 	if len(fields) > 1 {
 		return Caller{}, &Refusal{Status: http.StatusBadRequest, Rule: "token:twice", Error: "invalid_request", Say: "There is more than one Authorization header."}
