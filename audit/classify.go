@@ -36,6 +36,9 @@ func Classify(f *Facts) Classification {
 	case kidoban.HeadlineUnreachable:
 		return Classification{Class: Dead}
 	case kidoban.HeadlineMoved, kidoban.HeadlineNotMCP, "":
+		if x := f.Discover; x != nil && x.Response != nil && (x.Status() == 402 || challenged(x)) {
+			return Classification{Class: OtherAuth} // payment or a firewall: what is behind cannot be seen
+		}
 		return Classification{Class: NotMCP}
 	}
 	if f.Open {

@@ -291,9 +291,17 @@ func (s *session) resourceMetadata(ctx context.Context) {
 	}
 }
 
-// serverMetadata asks the well-known places of an issuer in the order of the
-// specification and stops at the first document.
+// serverMetadata finds out about an issuer, from memory where the run has one.
 func (s *session) serverMetadata(ctx context.Context, issuer string) *AS {
+	if s.o.Servers != nil {
+		return s.known(ctx, issuer)
+	}
+	return s.askServer(ctx, issuer)
+}
+
+// askServer asks the well-known places of an issuer in the order of the
+// specification and stops at the first document.
+func (s *session) askServer(ctx context.Context, issuer string) *AS {
 	as := &AS{Issuer: issuer, Err: "no metadata at any well-known place"}
 	urls, err := oauth.MetadataURLs(issuer)
 	if err != nil {

@@ -47,21 +47,23 @@ func probeF5() probe {
 
 // probeF5Metadata reads what the metadata promise: ["S256"] and nothing else.
 func probeF5Metadata() probe {
-	return judging("PKCE in the metadata", kidoban.T1, []string{"F5-e"}, func(f *Facts) []kidoban.Result {
-		m := f.AS.Meta.CodeChallengeMethodsSupported
-		x := f.AS.X
-		switch {
-		case len(m) == 0:
-			return []kidoban.Result{positive("F5-e", kidoban.Confirmed, "the metadata name no code_challenge_methods_supported, so clients must refuse the server", x)}
-		case !slices.Contains(m, "S256"):
-			return []kidoban.Result{positive("F5-e", kidoban.Confirmed, "code_challenge_methods_supported lacks S256", x)}
-		case slices.Contains(m, "plain"):
-			return []kidoban.Result{positive("F5-e", kidoban.Confirmed, "code_challenge_methods_supported offers plain beside S256", x)}
-		case len(m) > 1:
-			return []kidoban.Result{positive("F5-e", kidoban.Confirmed, "code_challenge_methods_supported offers more than S256", x)}
-		}
-		return []kidoban.Result{passed("F5-e", `code_challenge_methods_supported is ["S256"]`, x)}
-	})
+	return judging("PKCE in the metadata", kidoban.T1, []string{"F5-e"}, judgePKCEMetadata)
+}
+
+func judgePKCEMetadata(f *Facts) []kidoban.Result {
+	m := f.AS.Meta.CodeChallengeMethodsSupported
+	x := f.AS.X
+	switch {
+	case len(m) == 0:
+		return []kidoban.Result{positive("F5-e", kidoban.Confirmed, "the metadata name no code_challenge_methods_supported, so clients must refuse the server", x)}
+	case !slices.Contains(m, "S256"):
+		return []kidoban.Result{positive("F5-e", kidoban.Confirmed, "code_challenge_methods_supported lacks S256", x)}
+	case slices.Contains(m, "plain"):
+		return []kidoban.Result{positive("F5-e", kidoban.Confirmed, "code_challenge_methods_supported offers plain beside S256", x)}
+	case len(m) > 1:
+		return []kidoban.Result{positive("F5-e", kidoban.Confirmed, "code_challenge_methods_supported offers more than S256", x)}
+	}
+	return []kidoban.Result{passed("F5-e", `code_challenge_methods_supported is ["S256"]`, x)}
 }
 
 // probeF5Confidential asks the same of a client that has a secret. Leaving the

@@ -94,6 +94,7 @@ type AS struct {
 	X      *kidoban.Exchange
 	Meta   oauth.Metadata
 	Err    string
+	Known  *Known // where the run has a memory of servers (Options.Servers)
 }
 
 // Version is the revision to speak: the newest that the target answered to, and

@@ -34,6 +34,8 @@ type Options struct {
 	Spacing  time.Duration                                            // between two requests; 0 is one second off loopback, none in a lab
 	Progress func(Event)                                              // called from the run's goroutine; may be nil
 
+	Servers Servers // memory of authorization servers, for Look; nil: each target asks for itself
+
 	Now  func() time.Time // nil: time.Now
 	Rand io.Reader        // nil: crypto/rand
 }

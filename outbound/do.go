@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -102,6 +103,18 @@ func (c *Client) exchange(parent context.Context, r Req, x *kidoban.Exchange) er
 	parent, stop := context.WithCancel(parent)
 	defer stop()
 	defer context.AfterFunc(c.base, stop)() // Close ends the exchange
+	if c.o.Admit != nil {
+		_, name := hostKey(u)
+		release, err := c.o.Admit(parent, name)
+		if err != nil {
+			return err
+		}
+		done := sync.OnceFunc(release)
+		defer done()
+		if read := r.Stream; read != nil { // others may ask while a stream is open
+			r.Stream = func(chunk []byte) bool { done(); return read(chunk) }
+		}
+	}
 	if err := c.admit(parent, u); err != nil {
 		return err
 	}

@@ -38,6 +38,12 @@ type Options struct {
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error) // nil = system resolver
 	Wait    func(ctx context.Context, d time.Duration) error             // how politeness waits; nil = a timer
 
+	// Admit is asked before each request, after the textual rules and before the
+	// client's own politeness; it may wait. Its error refuses the request; done is
+	// called when the exchange is over. It is for politeness that several clients or
+	// machines keep together; nil = none.
+	Admit func(ctx context.Context, host string) (done func(), err error)
+
 	Recorder *Recorder // may be nil; not closed by the client
 
 	// NextID numbers the exchanges, for several clients of one run; nil = from 1.

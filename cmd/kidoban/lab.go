@@ -12,9 +12,10 @@ import (
 
 // labCmd holds the commands around the deliberately weak servers.
 type labCmd struct {
-	List   labListCmd  `cmd:"" help:"List the switches, profiles and eras."`
-	Serve  labServeCmd `cmd:"" help:"Serve a lab on loopback until Ctrl-C."`
-	Verify verifyCmd   `cmd:"" help:"Prove the audit: every switch on and off, every profile and era, compared with what the lab declares."`
+	List       labListCmd    `cmd:"" help:"List the switches, profiles and eras."`
+	Serve      labServeCmd   `cmd:"" help:"Serve a lab on loopback until Ctrl-C."`
+	Population populationCmd `cmd:"" help:"Serve thousands of synthetic MCP servers on loopback, with their ground truth."`
+	Verify     verifyCmd     `cmd:"" help:"Prove the audit: every switch on and off, every profile and era, compared with what the lab declares."`
 }
 
 type labListCmd struct {

@@ -60,6 +60,7 @@ type cli struct {
 	Config     configCmd     `cmd:"" help:"About the gateway's config."`
 	Vault      vaultCmd      `cmd:"" help:"The secrets that the gateway keeps."`
 	Bench      benchCmd      `cmd:"" help:"Whole-process measurements."`
+	Census     censusCmd     `cmd:"" help:"Measure thousands of MCP servers politely: what answers, who is let in, which flaws reading alone shows."`
 	Docs       docsCmd       `cmd:"" hidden:"" help:"Write the generated pages of docs/flaws."`
 }
 

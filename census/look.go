@@ -1,0 +1,331 @@
+package census
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit"
+	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// Skipped is the class of targets that were not asked; the reason says why.
+const Skipped audit.Class = "skipped"
+
+// Result is what the census says about one target. It depends on the target
+// alone: no times, no counters, no random names.
+type Result struct {
+	URL       string   `json:"url"`
+	Host      string   `json:"host"`
+	Source    string   `json:"source,omitempty"`
+	Class     string   `json:"class"`
+	Reason    string   `json:"reason,omitempty"` // why this class, for those that need a word
+	Flags     []string `json:"flags"`
+	KeyHeader string   `json:"key_header,omitempty"`
+
+	Era       string   `json:"era,omitempty"`       // modern, legacy, dual
+	Transport string   `json:"transport,omitempty"` // streamable-http, sse
+	Versions  []string `json:"versions,omitempty"`
+	Software  string   `json:"software,omitempty"`
+	Tools     int      `json:"tools,omitempty"`
+	ToolsHash string   `json:"tools_hash,omitempty"`
+	Listener  string   `json:"cert_key,omitempty"` // SHA-256 of the certificate's public key
+
+	Issuers   []string `json:"issuers,omitempty"`
+	Issuer    string   `json:"issuer,omitempty"` // the one whose metadata were used
+	Metadata  string   `json:"metadata,omitempty"`
+	Upstream  string   `json:"upstream,omitempty"`
+	Delegated bool     `json:"delegated,omitempty"`
+
+	Flaws []string `json:"flaws"` // keys of checks that failed or are weak
+}
+
+// requestsPerTarget bounds one look: discovery, its documents, the issuer, and
+// five requests to the issuer's authorization endpoint.
+const requestsPerTarget = 36
+
+// looker looks at one target at a time. It is safe for concurrent use.
+type looker struct {
+	o       Options
+	manners manners
+}
+
+// look measures a target. ctx ending in the middle gives ok false: the target
+// stays pending.
+func (l *looker) look(ctx context.Context, t Target) (r Result, n Times, ok bool) {
+	started := l.o.Now()
+	r, n.Requests, n.Attempts = l.attempts(ctx, t)
+	n.Finished = l.o.Now().UTC().Truncate(time.Millisecond)
+	n.Millis = n.Finished.Sub(started).Milliseconds()
+	return r, n, ctx.Err() == nil
+}
+
+// attempts looks until no limit of the server's keeps us from seeing it, at most
+// three times.
+func (l *looker) attempts(ctx context.Context, t Target) (r Result, requests, attempts int) {
+	r = Result{URL: t.URL, Host: t.Host, Source: t.Source, Flags: []string{}, Flaws: []string{}}
+	if l.o.OptOut.Has(t.Host) {
+		r.Class, r.Reason = string(Skipped), "opt_out_list"
+		return r, 0, 0
+	}
+	for attempts = 1; ; attempts++ {
+		blank := r
+		wait, sent := l.once(ctx, t, &blank)
+		requests += sent
+		if wait <= 0 || attempts == 3 || ctx.Err() != nil {
+			return blank, requests, attempts
+		}
+		if sleep(ctx, wait) != nil {
+			return blank, requests, attempts
+		}
+	}
+}
+
+// once is one look. wait above 0 asks for another one after that time.
+func (l *looker) once(ctx context.Context, t Target, r *Result) (wait time.Duration, requests int) {
+	out := l.client()
+	defer func() { requests = out.Requests(); out.Close() }()
+	if l.robots(ctx, out, t.URL) {
+		r.Class, r.Reason = string(Skipped), "opt_out_file"
+		return 0, 0
+	}
+	memory := &memory{l: l, out: out, home: t.Host}
+	o := audit.Options{Lab: l.o.Lab, MaxRequests: requestsPerTarget, Servers: memory, Now: l.o.Now}
+	f, err := audit.Look(ctx, o, out, t.URL)
+	if err != nil {
+		r.Class, r.Reason = string(Skipped), "not_a_target"
+		return 0, 0
+	}
+	if to := f.MovedTo; to != "" && sameHost(to, t.URL) {
+		if next, err := audit.Look(ctx, o, out, to); err == nil {
+			f, r.Reason = next, "moved_on_same_host"
+		}
+	}
+	if f.Busy() || memory.busy {
+		wait = retryAfter(f.RetryAfter())
+	}
+	l.describe(r, f)
+	l.classify(ctx, out, r, f)
+	return wait, 0
+}
+
+func (l *looker) client() *outbound.Client {
+	return outbound.New(outbound.Options{Lab: l.o.Lab, RootCAs: l.o.RootCAs, UserAgent: l.o.UserAgent, MaxBody: 256 << 10, Timeout: l.o.Timeout,
+		Now: l.o.Now, Resolve: l.o.Resolve, Admit: l.manners.admit})
+}
+
+// retryAfter reads a Retry-After in seconds, between one second and thirty.
+func retryAfter(v string) time.Duration {
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		n = 2
+	}
+	return time.Duration(min(max(n, 1), 30)) * time.Second
+}
+
+// robots asks for robots.txt and tells whether the host wants to be left alone.
+func (l *looker) robots(ctx context.Context, out *outbound.Client, of string) bool {
+	u, err := url.Parse(of)
+	if err != nil {
+		return false
+	}
+	x, err := out.Do(ctx, outbound.Req{URL: u.Scheme + "://" + u.Host + "/robots.txt", Probe: "census", Note: "opt-out file", MaxBody: 64 << 10,
+		Header: kidoban.Fields{{Name: "Accept", Value: "text/plain"}}})
+	return err == nil && x.Status() == 200 && refusesRobots(x.Response.Body)
+}
+
+// describe fills what is not judged.
+func (l *looker) describe(r *Result, f *audit.Facts) {
+	switch {
+	case f.Modern && f.Legacy:
+		r.Era = "dual"
+	case f.Modern:
+		r.Era = "modern"
+	case f.Legacy:
+		r.Era = "legacy"
+	}
+	if r.Era != "" {
+		r.Transport = "streamable-http"
+	}
+	if f.SSE {
+		r.Transport = "sse"
+	}
+	r.Versions, r.Software, r.Tools = f.Versions, f.Software, f.Tools
+	if f.Open {
+		if raw, ok := wire.Lookup(audit.ReplyOf(f.List).Result, "tools"); ok {
+			h := sha256.Sum256(bytes.TrimSpace(raw))
+			r.ToolsHash = hex.EncodeToString(h[:12])
+		}
+	}
+	if f.Discover != nil && f.Discover.Response != nil && f.Discover.Response.TLS != nil {
+		r.Listener = f.Discover.Response.TLS.SPKI
+	}
+	r.Issuers = f.Issuers
+	if f.AS != nil {
+		r.Issuer, r.Metadata = f.AS.Issuer, f.AS.URL
+		if k := f.AS.Known; k != nil {
+			r.Upstream, r.Delegated = k.Upstream, k.Delegated
+			r.Flaws = append(r.Flaws, k.Flaws...)
+		}
+	} else if f.Fallback {
+		r.Issuers = nil // a guess that led nowhere
+	}
+}
+
+// classify sets the class and the word for it.
+func (l *looker) classify(ctx context.Context, out *outbound.Client, r *Result, f *audit.Facts) {
+	c := audit.Classify(f)
+	r.Class, r.KeyHeader = string(c.Class), c.Header
+	if c.Flags != nil {
+		r.Flags = c.Flags
+	}
+	r.Flaws = append(r.Flaws, audit.Positive(audit.Passive(f))...)
+	slices.Sort(r.Flaws)
+	r.Flaws = slices.Compact(r.Flaws)
+	switch {
+	case l.spent(f):
+		r.Class, r.Reason = string(Skipped), "host_budget"
+	case c.Class == audit.NotMCP && f.MovedTo != "":
+		r.Reason = "moved_to_another_host"
+	case f.Busy() && c.Class != audit.NoAuthList && c.Class != audit.OAuth:
+		r.Class, r.Reason = string(audit.Unstable), "rate_limit"
+	case c.Class == audit.Dead:
+		r.Reason = deadReason(f.Discover)
+	case c.Class == audit.NotMCP:
+		r.Reason = "no_mcp_answer"
+	case c.Class == audit.NoAuthList && l.control(ctx, out, f):
+		r.Class, r.Reason = string(audit.NotMCP), "answers_everything"
+	}
+	if r.Class == string(audit.NotMCP) || r.Class == string(Skipped) {
+		r.Era, r.Transport, r.Versions, r.Tools, r.ToolsHash, r.Flaws, r.Flags = "", "", nil, 0, "", []string{}, []string{}
+	}
+}
+
+// spent tells whether the bound for one host cut the look short.
+func (l *looker) spent(f *audit.Facts) bool {
+	for _, x := range []*kidoban.Exchange{f.Discover, f.Init, f.List} {
+		if x != nil && x.Response == nil && x.ErrKind == kidoban.KindLimit && strings.Contains(x.Err, "the bound for one host") {
+			return true
+		}
+	}
+	return false
+}
+
+// deadReason says in one stable word why nothing answered.
+func deadReason(x *kidoban.Exchange) string {
+	switch {
+	case x == nil:
+		return "no_answer"
+	case x.ErrKind == kidoban.KindLimit:
+		return "timeout"
+	case x.ErrKind == kidoban.KindRefused:
+		return "address_refused"
+	case strings.Contains(x.Err, "could not be resolved"):
+		return "no_such_name"
+	case strings.Contains(x.Err, "certificate"):
+		return "certificate"
+	case strings.Contains(x.Err, "did not accept a connection"):
+		return "no_connection"
+	}
+	return "broke_off"
+}
+
+// control asks a path that nobody has for a method that nobody has. A server
+// that answers that with a result answers everything, and says nothing.
+func (l *looker) control(ctx context.Context, out *outbound.Client, f *audit.Facts) bool {
+	u, err := url.Parse(f.URL)
+	if err != nil {
+		return false
+	}
+	h := sha256.Sum256([]byte(f.URL))
+	body, _ := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": "kidoban/no-such-method"}) // constants
+	x, err := out.Do(ctx, outbound.Req{Method: "POST", URL: u.Scheme + "://" + u.Host + "/kidoban-control-" + hex.EncodeToString(h[:4]), Body: body,
+		Probe: "census", Note: "control: a path and a method that do not exist",
+		Header: kidoban.Fields{{Name: "Content-Type", Value: "application/json"}, {Name: "Accept", Value: "application/json, text/event-stream"}}})
+	if err != nil {
+		return false
+	}
+	reply := audit.ReplyOf(x)
+	return reply.RPC && !reply.IsError
+}
+
+func sameHost(a, b string) bool {
+	x, err1 := url.Parse(a)
+	y, err2 := url.Parse(b)
+	return err1 == nil && err2 == nil && x.Host == y.Host && (x.Scheme == y.Scheme || x.Scheme == "https")
+}
+
+// memory implements audit.Servers over the store: an issuer is asked once in a
+// census, whoever needs it first.
+type memory struct {
+	l    *looker
+	out  *outbound.Client
+	home string
+	busy bool
+}
+
+// issuerLease is how long others wait for somebody who asks an issuer.
+const issuerLease = 30 * time.Second
+
+// Server implements audit.Servers.
+func (m *memory) Server(ctx context.Context, issuer string, ask func(context.Context) audit.Known) audit.Known {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		raw, mine, err := m.l.manners.store.CensusClaim(ctx, m.l.o.Run, issuer, issuerLease)
+		var k audit.Known
+		switch {
+		case err != nil:
+			return audit.Known{Err: "the census' own store failed"}
+		case raw != nil:
+			if json.Unmarshal(raw, &k) != nil {
+				k = audit.Known{Err: "what is stored about it cannot be read"}
+			}
+			return k
+		case mine:
+			k = m.first(ctx, issuer, ask)
+			if ctx.Err() != nil { // an unfinished look is no knowledge
+				return k
+			}
+			if raw, err = json.Marshal(k); err == nil {
+				err = m.l.manners.store.CensusLearn(ctx, m.l.o.Run, issuer, raw)
+			}
+			if err != nil {
+				k.Err = "the census' own store failed"
+			}
+			return k
+		}
+		if sleep(ctx, wait) != nil {
+			return audit.Known{Err: "cancelled"}
+		}
+	}
+}
+
+// first asks an issuer, again while it limits its callers.
+func (m *memory) first(ctx context.Context, issuer string, ask func(context.Context) audit.Known) (k audit.Known) {
+	u, err := url.Parse(issuer)
+	if err == nil && u.Host != "" && u.Hostname() != m.home && m.l.robots(ctx, m.out, issuer) {
+		return audit.Known{Err: "its operator opted out"}
+	}
+	for range 3 {
+		if k = ask(ctx); !k.Busy || sleep(ctx, time.Second) != nil {
+			break
+		}
+	}
+	m.busy = m.busy || k.Busy
+	return k
+}
+
+// Resolver sends every name to one address: for a population of servers that
+// live on loopback under many names.
+func Resolver(a netip.Addr) func(context.Context, string) ([]netip.Addr, error) {
+	return func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{a}, nil }
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/lab"
+)
+
+type populationCmd struct {
+	N       int    `short:"n" name:"n" help:"Servers." default:"1000"`
+	Seed    uint64 `help:"The same seed gives the same servers." default:"7"`
+	Addr    string `help:"Loopback address to listen on." default:"127.0.0.1:0"`
+	Truth   string `help:"File to write the ground truth to, one JSON line a server." placeholder:"FILE"`
+	Targets string `help:"File to write the candidates to." placeholder:"FILE"`
+	OptOut  string `name:"opt-out" help:"File to write the hosts to that asked not to be measured." placeholder:"FILE"`
+	Log     string `help:"File to write the access log to." placeholder:"FILE"`
+	JSON    bool   `name:"json" help:"Print the address as one JSON line."`
+}
+
+// Run serves a population until the context ends.
+func (c populationCmd) Run(e *env) error {
+	o := lab.PopulationOptions{N: c.N, Seed: c.Seed, Addr: c.Addr}
+	if c.Log != "" {
+		f, err := os.Create(c.Log)
+		if err != nil {
+			return kidoban.Wrap(kidoban.KindUsage, err, "the access log cannot be made")
+		}
+		defer f.Close()
+		o.Log = f
+	}
+	p, err := lab.StartPopulation(e.ctx, o)
+	if err != nil {
+		return kidoban.Wrap(kidoban.KindUsage, err, "the population does not start")
+	}
+	defer p.Close()
+	for path, write := range map[string]func(io.Writer) error{c.Truth: p.WriteTruth, c.Targets: p.WriteTargets, c.OptOut: p.WriteOptOut} {
+		if path == "" {
+			continue
+		}
+		if err := wholeFile(path, write); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		err = json.NewEncoder(e.stdout).Encode(map[string]any{"addr": p.Addr(), "n": c.N, "seed": c.Seed, "truth": c.Truth, "targets": c.Targets, "opt_out": c.OptOut})
+	} else {
+		_, err = fmt.Fprintf(e.stdout, "%d servers answer on %s under the names s000000.pop.localhost and so on. Ctrl-C ends them.\n", c.N, p.Addr())
+	}
+	if err != nil {
+		return err
+	}
+	<-e.ctx.Done()
+	return nil
+}
+
+// wholeFile writes a file through a temporary one, whole or not at all.
+func wholeFile(path string, write func(io.Writer) error) error {
+	f, err := os.Create(path + ".part")
+	if err != nil {
+		return kidoban.Wrap(kidoban.KindUsage, err, "the file cannot be made: check the path")
+	}
+	defer os.Remove(path + ".part") //nolint:errcheck // it is gone after the rename
+	err = write(f)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(path+".part", path)
+	}
+	return kidoban.Wrap(kidoban.KindInternal, err, "%s cannot be written", path)
+}
