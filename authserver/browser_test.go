@@ -54,7 +54,7 @@ func tab(t *testing.T, parent context.Context) context.Context {
 
 func run(t *testing.T, ctx context.Context, steps ...step) {
 	t.Helper()
-	limited, cancel := context.WithTimeout(ctx, 60*time.Second)
+	limited, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	if err := chromedp.Do(limited, steps...); err != nil {
 		look, stop := context.WithTimeout(ctx, 5*time.Second)

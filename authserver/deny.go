@@ -190,8 +190,7 @@ func (s *Server) Unban(ctx context.Context, id string) error {
 func (s *Server) DenyList() []Deny { return *s.deny.entries.Load() }
 
 // EnforceDenyList revokes the live grants of every client that the deny-list
-// matches, and returns how many ended. Call it after a Reload that brought new
-// entries.
+// matches, and returns how many ended. Ban and Reload do it themselves.
 func (s *Server) EnforceDenyList(ctx context.Context) (int, error) {
 	ids, err := s.deps.Store.ClientGrants(ctx, s.deps.Now())
 	if err != nil {

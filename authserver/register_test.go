@@ -316,6 +316,33 @@ func TestGRG4_BannedHostInTwelveDisguises(t *testing.T) {
 	wantPage(t, alice.get("/authorize?"+y.params().Encode()), 403)
 }
 
+// TestGRG4_BanByConfiguration: an entry in a reloaded configuration ends grants.
+func TestGRG4_BanByConfiguration(t *testing.T) {
+	w := newWorld(t, nil)
+	x := w.register("Phish", "https://evil.example/cb")
+	m := x.tokens(w.person())
+	cfg := w.cfg
+	cfg.Registration.Deny = []authserver.DenyRule{{Kind: "host", Pattern: "*.evil.example", Reason: "phishing"}}
+	if err := w.s.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if live(t, w.s, m["access_token"].(string)) {
+		t.Fatal("the grant lives")
+	}
+	if a := w.postJSON("/register", map[string]any{"client_name": "B", "redirect_uris": []string{"https://a.evil.example/"}}); a.StatusCode != 400 {
+		t.Fatal(a.StatusCode)
+	}
+	cfg.Issuer = "https://elsewhere.example"
+	if err := w.s.Reload(t.Context(), cfg); err == nil {
+		t.Fatal("the issuer changed while running")
+	}
+	cfg = w.cfg
+	cfg.Tokens.Alg = "none"
+	if err := w.s.Reload(t.Context(), cfg); err == nil || w.postJSON("/register", map[string]any{"client_name": "B", "redirect_uris": []string{"https://evil.example/"}}).StatusCode != 400 {
+		t.Fatal("a bad configuration changed something")
+	}
+}
+
 func TestGRG5_RegistrationIsIdempotentAndEnds(t *testing.T) {
 	w := newWorld(t, nil)
 	a, b := w.register("Same", loopback), w.register("Same", loopback)

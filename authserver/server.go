@@ -95,7 +95,8 @@ func New(ctx context.Context, c Config, d Deps) (*Server, error) {
 	return s, nil
 }
 
-// Reload puts a new configuration in force at once, whole or not at all. The
+// Reload puts a new configuration in force at once, whole or not at all, and ends
+// the grants of clients that its deny-list matches. The
 // issuer cannot change while the server runs; the token algorithm and the
 // rotation period take effect at the next start.
 func (s *Server) Reload(ctx context.Context, c Config) error {
@@ -130,7 +131,11 @@ func (s *Server) Reload(ctx context.Context, c Config) error {
 		return err
 	}
 	s.policy.Store(p)
-	return nil
+	if len(c.Registration.Deny) == 0 {
+		return nil
+	}
+	_, err = s.EnforceDenyList(ctx)
+	return err
 }
 
 // Close stops the background work and waits for it.
