@@ -261,7 +261,11 @@ func (c *Config) Validate() error {
 		say("the public URL must have no query, fragment, user or trailing slash")
 	}
 	names := map[string]bool{}
-	for _, s := range c.Scopes {
+	scopes := c.Scopes
+	if len(scopes) == 0 {
+		scopes = DefaultScopes()
+	}
+	for _, s := range scopes {
 		if oauth.CheckScope(s.Name) != nil || strings.Contains(s.Name, " ") || s.Text["en"] == "" {
 			say("scope %q needs a plain name and an English text", s.Name)
 		}

@@ -99,3 +99,16 @@ func TestURLsComeFromTheConfigurationOnly(t *testing.T) {
 		}
 	}
 }
+
+// TestGRG2_AnonymousScopesFromTheDefaultVocabulary: a config without scopes of its
+// own may still choose which of the default ones strangers get.
+func TestGRG2_AnonymousScopesFromTheDefaultVocabulary(t *testing.T) {
+	c := authserver.Config{Issuer: "https://gate.example", Registration: authserver.Registration{AnonymousScopes: []string{"mcp:read"}}}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	c.Registration.AnonymousScopes = []string{"mcp:everything"}
+	if c.Validate() == nil {
+		t.Error("an unknown scope is accepted")
+	}
+}

