@@ -41,7 +41,6 @@ const rememberedDays = 30
 // consentPage is what the page says (G-CO2).
 type consentPage struct {
 	Name        string
-	ID          string
 	Kind        string // pre, cimd or dcr
 	DocHost     string
 	Registered  time.Time
@@ -79,7 +78,7 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, c *call, re
 		s.refuseAuthorize(w, r, c, req, err)
 		return
 	}
-	p := consentPage{Name: cl.meta.In("client_name", c.langs...), ID: cl.ID, Kind: cl.Kind, Registered: cl.Created, Ago: ago(c.langs[0], c.now.Sub(cl.Created)),
+	p := consentPage{Name: cl.meta.In("client_name", c.langs...), Kind: cl.Kind, Registered: cl.Created, Ago: ago(c.langs[0], c.now.Sub(cl.Created)),
 		Redirect: req.redirect, Host: req.host, Loopback: req.loopback, Scheme: !req.loopback && len(req.host) > 7 && req.host[:7] == "scheme:",
 		Resource: req.resource.Name, ResourceURI: req.resource.URI, Days: grantDays, Ticket: t, User: v.User.Name, Again: again,
 		Remember: rememberable(req), Borrowed: c.policy.looksBorrowed(cl)}

@@ -3,7 +3,6 @@ package authserver
 import (
 	"context"
 	"encoding/base64"
-	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
@@ -36,7 +35,6 @@ type loginPage struct {
 	Ticket    string
 	Passwords bool
 	Passkeys  bool
-	Options   template.JS // passkey pages: the challenge
 	Providers []Provider
 }
 
@@ -167,11 +165,10 @@ func (s *Server) checkLogin(r *http.Request, c *call, name, password string) (Us
 // serveLogout ends the session. The form's token keeps others from doing it.
 func (s *Server) serveLogout(w http.ResponseWriter, r *http.Request, c *call) {
 	c.event.Name = "logout"
-	v, who, ok := s.ownForm(w, r, c)
+	_, who, ok := s.ownForm(w, r, c)
 	if !ok {
 		return
 	}
-	_ = v
 	if err := s.deps.Store.EndSession(r.Context(), who.Hash); err != nil {
 		s.failPage(w, c, err)
 		return

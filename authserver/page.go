@@ -29,7 +29,7 @@ type frame struct {
 	Lang string
 	Base string // path of the issuer
 	Name string
-	Self string // the page own address up to its last parameter, for the language links; empty after a form
+	Self string // the page's address up to its last parameter, for the language links; empty after a form
 	ID   string // request id
 	P    any
 }

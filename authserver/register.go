@@ -138,7 +138,7 @@ func (s *Server) storeRegistration(r *http.Request, c *call, m *oauth.ClientMeta
 	} else if err := s.watchHosts(r.Context(), row.ID, m.RedirectURIs, ClientDCR); err != nil {
 		return nil, err
 	}
-	s.describe(c, row, m)
+	stamp(row, m)
 	if secret != "" {
 		m.ClientSecret = secret
 		ends := row.Created.Add(c.policy.Registration.Idle).Unix()
@@ -150,7 +150,8 @@ func (s *Server) storeRegistration(r *http.Request, c *call, m *oauth.ClientMeta
 	return m, nil
 }
 
-func (s *Server) describe(_ *call, row Client, m *oauth.ClientMetadata) {
+// stamp writes what the server decided about a client into its metadata.
+func stamp(row Client, m *oauth.ClientMetadata) {
 	issued := row.Created.Unix()
 	m.ClientID, m.ClientIDIssuedAt = row.ID, &issued
 }
@@ -191,7 +192,7 @@ func (s *Server) serveReadClient(w http.ResponseWriter, r *http.Request, c *call
 		s.refuseManaged(w, c, err)
 		return
 	}
-	s.describe(c, row, &cl.meta)
+	stamp(row, &cl.meta)
 	cl.meta.RegistrationClientURI = c.policy.url("/register/" + row.ID)
 	if row.SecretHash != nil {
 		ends := row.Created.Add(c.policy.Registration.Idle).Unix()
