@@ -21,7 +21,9 @@ import (
 
 // auditCmd tests one server.
 type auditCmd struct {
-	URL string `arg:"" help:"The MCP server, for example https://mcp.example.com/mcp."`
+	URL string `arg:"" optional:"" help:"The MCP server, for example https://mcp.example.com/mcp. With recorded traffic: the one to judge."`
+
+	recordings
 
 	Active     bool     `help:"Also register clients and change what can be deleted again (T2). Off loopback this needs --authorized or a proof of ownership."`
 	Tiers      []string `help:"Tiers to run, instead of T0,T1 (and T2 with --active)." placeholder:"T0,T1"`
@@ -52,6 +54,12 @@ type auditCmd struct {
 // Run audits and reports. Exit codes: 0 clean, 1 findings, 2 usage, 3
 // incomplete, 4 internal error.
 func (c auditCmd) Run(e *env) error {
+	if c.given() {
+		return c.runRecorded(e)
+	}
+	if c.URL == "" {
+		return kidoban.Errorf(kidoban.KindUsage, "give the URL of an MCP server, or recorded traffic with --har or --burp")
+	}
 	o, done, err := c.options(e)
 	if err != nil {
 		return err

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit"
+	"github.com/kidoban/kidoban/report"
+)
+
+// recordings are files of traffic to judge instead of a server: not one packet
+// is sent (tier T0).
+type recordings struct {
+	InHAR  []string `name:"har" sep:"none" placeholder:"FILE" help:"Judge recorded traffic instead: a HAR file of a browser, a proxy or kidoban record; repeatable."`
+	InBurp []string `name:"burp" sep:"none" placeholder:"FILE" help:"Judge a Burp history (XML export) instead; repeatable."`
+}
+
+// given tells whether there is any file.
+func (r recordings) given() bool { return len(r.InHAR)+len(r.InBurp) > 0 }
+
+// observe reads every file into one observation. What could be read before an
+// error counts; the notes of the observation say what is missing.
+func (r recordings) observe(ctx context.Context) (*audit.Observation, error) {
+	o := audit.Observe()
+	read := func(names []string, f func(context.Context, string, io.Reader) error) error {
+		for _, name := range names {
+			file, err := os.Open(name)
+			if err != nil {
+				return kidoban.Wrap(kidoban.KindUsage, err, "cannot read %s", name)
+			}
+			err = f(ctx, filepath.Base(name), bufio.NewReaderSize(file, 1<<20))
+			file.Close()
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := read(r.InHAR, o.ReadHAR); err != nil {
+		return nil, err
+	}
+	if err := read(r.InBurp, o.ReadBurp); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// runRecorded judges recorded traffic.
+func (c auditCmd) runRecorded(e *env) error {
+	if c.Active || len(c.Tiers) > 0 || len(c.ClientID) > 0 || c.CanaryListen != "" {
+		return kidoban.Errorf(kidoban.KindUsage, "recorded traffic is judged without sending anything: leave --active, --tiers, --client-id and --canary-listen out")
+	}
+	accepted, err := suppressions(c.Suppress)
+	if err != nil {
+		return err
+	}
+	var base *kidoban.Run
+	if c.Baseline != "" {
+		in, err := report.Load(report.RunsDir(e.env), c.Baseline)
+		if err != nil {
+			return err
+		}
+		base = &in.Run
+	}
+	o, err := c.observe(e.ctx)
+	if err != nil {
+		return err
+	}
+	rep, err := o.Report(audit.ObservedOptions{Target: c.URL, RunID: newRunID()})
+	if err != nil {
+		return err
+	}
+	if others := o.Targets(); c.URL == "" && len(others) > 1 {
+		fmt.Fprintf(e.stderr, "kidoban: judged %s; the traffic also holds %s: name the one you mean\n", rep.Target.URL, strings.Join(others[1:min(len(others), 6)], ", "))
+	}
+	for _, n := range o.Notes() {
+		fmt.Fprintln(e.stderr, "kidoban: "+n)
+	}
+	for _, l := range audit.Suppress(&rep.Run, accepted, time.Now()).Lines() {
+		fmt.Fprintln(e.stderr, "kidoban: "+l)
+	}
+	if err := c.deliver(e, rep); err != nil {
+		return err
+	}
+	switch {
+	case len(report.Failing(rep.Run, kidoban.Severity(c.FailOn), base)) > 0:
+		return exitError(exitFindings)
+	case len(o.Notes()) > 0, rep.Target.Headline == kidoban.HeadlineNotMCP:
+		return exitError(exitIncomplete)
+	}
+	return nil
+}
+
+func newRunID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit"
+	"github.com/kidoban/kidoban/lab"
+	"github.com/kidoban/kidoban/oauth"
+	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// driver is an ordinary MCP client with an ordinary person at an ordinary
+// browser: it discovers, registers, logs in, lists the tools and calls two. It
+// tests nothing; its traffic is what passive inspection is verified on.
+type driver struct {
+	ctx  context.Context
+	out  *outbound.Client
+	l    *lab.Lab
+	seen func(*kidoban.Exchange)
+
+	meta     oauth.Metadata
+	prm      oauth.PRM
+	client   oauth.ClientMetadata
+	scope    string
+	redirect string
+	session  string
+	modern   bool
+}
+
+const driverHops = 60
+
+// drive makes logins logins and gives every exchange to seen, in order.
+func drive(ctx context.Context, l *lab.Lab, era string, logins int, seen func(*kidoban.Exchange)) error {
+	o := outbound.Options{Lab: true}
+	if len(l.CACert) > 0 {
+		o.RootCAs = x509.NewCertPool()
+		o.RootCAs.AppendCertsFromPEM(l.CACert)
+	}
+	d := &driver{ctx: ctx, out: outbound.New(o), l: l, seen: seen, redirect: "http://127.0.0.1:4711/callback", modern: era != "legacy" && era != "sse"}
+	defer d.out.Close()
+	d.hello("")
+	d.discover()
+	if d.meta.AuthorizationEndpoint == "" {
+		return nil // an open server: the list has been seen
+	}
+	d.register()
+	for n := range logins {
+		if n > 0 && len(d.prm.ScopesSupported) > 0 {
+			d.scope = strings.Join(d.prm.ScopesSupported, " ") // the second time it wants to write too
+		}
+		token, refresh := d.login()
+		if token == "" {
+			continue
+		}
+		d.hello(token)
+		if refresh != "" {
+			d.token(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}, "client_id": {d.client.ClientID}})
+		}
+	}
+	return nil
+}
+
+func (d *driver) do(r outbound.Req) *kidoban.Exchange {
+	x, _ := d.out.Do(d.ctx, r) // a failed exchange is traffic too
+	d.seen(x)
+	return x
+}
+
+func (d *driver) rpc(token, method string, params map[string]any) *kidoban.Exchange {
+	if params == nil {
+		params = map[string]any{}
+	}
+	h := kidoban.Fields{{Name: "Content-Type", Value: "application/json"}, {Name: "Accept", Value: "application/json, text/event-stream"}}
+	if d.modern {
+		params["_meta"] = map[string]any{"io.modelcontextprotocol/protocolVersion": wire.LatestModern,
+			"io.modelcontextprotocol/clientInfo":         map[string]any{"name": "editor", "version": "1"},
+			"io.modelcontextprotocol/clientCapabilities": map[string]any{"elicitation": map[string]any{"form": map[string]any{}, "url": map[string]any{}}}}
+		h = append(h, kidoban.Field{Name: "Mcp-Protocol-Version", Value: wire.LatestModern}, kidoban.Field{Name: "Mcp-Method", Value: method})
+		if name, ok := params["name"].(string); ok {
+			h = append(h, kidoban.Field{Name: "Mcp-Name", Value: name})
+		}
+	} else if method != wire.MethodInitialize {
+		h = append(h, kidoban.Field{Name: "Mcp-Protocol-Version", Value: wire.LatestLegacy})
+	}
+	if token != "" {
+		h = append(h, kidoban.Field{Name: "Authorization", Value: "Bearer " + token})
+	}
+	if d.session != "" {
+		h = append(h, kidoban.Field{Name: "Mcp-Session-Id", Value: d.session})
+	}
+	msg := map[string]any{"jsonrpc": "2.0", "method": method, "params": params}
+	if !strings.HasPrefix(method, "notifications/") {
+		msg["id"] = 7
+	}
+	body, err := json.Marshal(msg)
+	if err != nil {
+		panic("verify: a call cannot be encoded") // our own maps only
+	}
+	return d.do(outbound.Req{Method: http.MethodPost, URL: d.l.MCPURL, Header: h, Body: body})
+}
+
+// hello is what clients do at first: greet and list the tools, and with a token
+// call two of them.
+func (d *driver) hello(token string) {
+	d.session = ""
+	if d.modern {
+		d.rpc(token, wire.MethodDiscover, nil)
+	} else {
+		x := d.rpc(token, wire.MethodInitialize, map[string]any{"protocolVersion": wire.LatestLegacy, "capabilities": map[string]any{"elicitation": map[string]any{"form": map[string]any{}, "url": map[string]any{}}}, "clientInfo": map[string]any{"name": "editor", "version": "1"}})
+		if x.Status() == 200 {
+			d.session = x.Header("Mcp-Session-Id")
+			d.rpc(token, "notifications/initialized", nil)
+		}
+	}
+	d.rpc(token, "tools/list", nil)
+	if token != "" {
+		d.rpc(token, "tools/call", map[string]any{"name": "needs_input", "arguments": map[string]any{"amount": 3}})
+		d.rpc(token, "tools/call", map[string]any{"name": "connect_account", "arguments": map[string]any{}})
+	}
+}
+
+func (d *driver) get(u string) *kidoban.Exchange {
+	return d.do(outbound.Req{Method: http.MethodGet, URL: u, Header: kidoban.Fields{{Name: "Accept", Value: "application/json"}}})
+}
+
+// discover follows the challenge, then the well-known places.
+func (d *driver) discover() {
+	x := d.rpc("", "tools/list", nil)
+	var places []string
+	if x.Response != nil {
+		for _, c := range oauth.ParseChallenges(x.Response.Header.Values("WWW-Authenticate")) {
+			if u, _ := c.ResourceMetadata(); u != "" {
+				places = append(places, u)
+			}
+			if s := c.Scopes(); len(s) > 0 {
+				d.scope = strings.Join(s, " ")
+			}
+		}
+	}
+	known, _ := oauth.PRMURLs(d.l.MCPURL)
+	for _, u := range append(places, known...) {
+		if x := d.get(u); x.Status() == 200 {
+			if prm, err := oauth.ParsePRM(x.Response.Body); err == nil && len(prm.AuthorizationServers) > 0 {
+				d.prm = prm
+				break
+			}
+		}
+	}
+	issuers := d.prm.AuthorizationServers
+	if len(issuers) == 0 {
+		if iss, err := oauth.LegacyIssuer(d.l.MCPURL); err == nil {
+			issuers = []string{iss}
+		}
+	}
+	for _, iss := range issuers {
+		urls, _ := oauth.MetadataURLs(iss)
+		found := 0
+		for _, u := range urls { // some clients read both kinds of document
+			if x := d.get(u); x.Status() == 200 {
+				if m, err := oauth.ParseMetadata(x.Response.Body); err == nil && m.AuthorizationEndpoint != "" {
+					if d.meta.AuthorizationEndpoint == "" {
+						d.meta = m
+					}
+					found++
+				}
+			}
+		}
+		if found > 0 {
+			return
+		}
+	}
+}
+
+func (d *driver) register() {
+	body, err := json.Marshal(map[string]any{"client_name": "Editor", "redirect_uris": []string{d.redirect}, "grant_types": []string{"authorization_code", "refresh_token"},
+		"response_types": []string{"code"}, "token_endpoint_auth_method": "none", "application_type": "native"})
+	if err != nil {
+		panic("verify: a registration cannot be encoded") // our own map only
+	}
+	x := d.do(outbound.Req{Method: http.MethodPost, URL: d.meta.RegistrationEndpoint, Body: body, Header: kidoban.Fields{{Name: "Content-Type", Value: "application/json"}}})
+	if x.Response != nil {
+		d.client, _ = oauth.ParseClientMetadata(x.Response.Body) // a refusal leaves no client, and the logins fail
+	}
+}
+
+// login is one login in a fresh browser, up to the tokens.
+func (d *driver) login() (token, refresh string) {
+	verifier, state := oauth.NewVerifier(rand.Reader), oauth.NewVerifier(rand.Reader)
+	q := url.Values{"response_type": {"code"}, "client_id": {d.client.ClientID}, "redirect_uri": {d.redirect}, "state": {state},
+		"code_challenge": {oauth.S256(verifier)}, "code_challenge_method": {"S256"}, "resource": {d.l.MCPURL}}
+	if d.scope != "" {
+		q.Set("scope", d.scope)
+	}
+	sep := "?"
+	if strings.Contains(d.meta.AuthorizationEndpoint, "?") {
+		sep = "&"
+	}
+	back := d.browse(d.meta.AuthorizationEndpoint+sep+q.Encode(), d.redirect)
+	u, err := url.Parse(back)
+	if err != nil || u.Query().Get("code") == "" {
+		return "", ""
+	}
+	x := d.token(url.Values{"grant_type": {"authorization_code"}, "code": {u.Query().Get("code")}, "client_id": {d.client.ClientID},
+		"redirect_uri": {d.redirect}, "code_verifier": {verifier}, "resource": {d.l.MCPURL}})
+	if x.Response == nil {
+		return "", ""
+	}
+	r, err := oauth.ParseTokenResponse(x.Status(), x.Response.Body)
+	if err != nil {
+		return "", ""
+	}
+	return r.AccessToken, r.RefreshToken
+}
+
+func (d *driver) token(form url.Values) *kidoban.Exchange {
+	return d.do(outbound.Req{Method: http.MethodPost, URL: d.meta.TokenEndpoint, Body: []byte(form.Encode()),
+		Header: kidoban.Fields{{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}}})
+}
+
+// browse goes where a browser goes, fills the login in and approves, until the
+// way leads to the client.
+func (d *driver) browse(at, client string) string {
+	jar := outbound.NewJar()
+	r := outbound.Req{Method: http.MethodGet, URL: at, Jar: jar}
+	for range driverHops {
+		r.Header = append(r.Header, kidoban.Field{Name: "Accept", Value: "text/html"})
+		x := d.do(r)
+		if x.Response == nil {
+			return ""
+		}
+		base, err := url.Parse(r.URL)
+		if err != nil {
+			return ""
+		}
+		if loc := x.Header("Location"); loc != "" && x.Status() < 400 {
+			to, err := base.Parse(loc)
+			if err != nil {
+				return ""
+			}
+			if strings.HasPrefix(to.String(), client) {
+				return to.String()
+			}
+			next := outbound.Req{Method: http.MethodGet, URL: to.String(), Jar: jar}
+			if st := x.Status(); st == 307 || st == 308 {
+				next.Method, next.Body, next.Header = r.Method, r.Body, formType(base)
+			}
+			r = next
+			continue
+		}
+		p := audit.ParsePage(x.Response.Body)
+		if p.Refresh != "" {
+			if to, err := base.Parse(p.Refresh); err == nil {
+				r = outbound.Req{Method: http.MethodGet, URL: to.String(), Jar: jar}
+				continue
+			}
+		}
+		if len(p.Forms) == 0 {
+			return ""
+		}
+		f := p.Forms[0]
+		to, err := base.Parse(f.Action)
+		if err != nil {
+			return ""
+		}
+		v := d.fill(p, f)
+		if f.Method == http.MethodPost {
+			r = outbound.Req{Method: http.MethodPost, URL: to.String(), Jar: jar, Header: formType(base), Body: []byte(v.Encode())}
+			continue
+		}
+		to.RawQuery = v.Encode()
+		r = outbound.Req{Method: http.MethodGet, URL: to.String(), Jar: jar}
+	}
+	return ""
+}
+
+func formType(from *url.URL) kidoban.Fields {
+	return kidoban.Fields{{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}, {Name: "Origin", Value: from.Scheme + "://" + from.Host}}
+}
+
+func (d *driver) fill(p audit.Page, f audit.Form) url.Values {
+	v := url.Values{}
+	for _, in := range f.Inputs {
+		switch {
+		case in.Type == "password":
+			v.Set(in.Name, d.l.Accounts[0].Password)
+		case in.Type == "hidden":
+			v.Add(in.Name, in.Value)
+		case in.Type == "submit" || in.Type == "checkbox" || in.Type == "radio":
+		case in.Name != "":
+			v.Set(in.Name, d.l.Accounts[0].User)
+		}
+	}
+	if !p.Password {
+		v.Set("decision", "approve")
+	}
+	return v
+}
