@@ -475,7 +475,7 @@ func (c *call) writeMessage(m wire.Message) {
 			c.w.WriteHeader(c.rec.Status)
 		}
 	}
-	_, _ = c.w.Write(wire.AppendMessage(nil, m)) // the client may have gone
+	c.writeBody(wire.AppendMessage(nil, m))
 }
 
 func (c *call) writeResult(result wire.Raw) {

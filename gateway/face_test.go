@@ -773,3 +773,44 @@ func TestGPX3_PlacesAndRatesAreBounded(t *testing.T) {
 		t.Error("400 calls of one tool at once were not limited")
 	}
 }
+
+// TestTR07_ArgumentsThatHeadersMirror: once the tool's schema is known, its
+// annotated arguments and their headers must agree, and go on as they are.
+func TestTR07_ArgumentsThatHeadersMirror(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		result(w, body, `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{},"tools":[{"name":"q","inputSchema":{"type":"object","properties":{"tenant":{"type":"string","x-mcp-header":"Tenant"}}}}]}`)
+	})
+	r := newRig(t, []Server{at("one", up.URL)})
+	body, header := modern("tools/list", "", "")
+	r.post("one", "alice", body, header...)
+	body, header = modern("tools/call", `"name":"q","arguments":{"tenant":"blue"}`, "q")
+	if a := r.post("one", "alice", body, append(header, "Mcp-Param-Tenant", "blue", "Mcp-Param-Other", "x")...); a.status != 200 || up.last().header.Get("Mcp-Param-Tenant") != "blue" || up.last().header.Get("Mcp-Param-Other") != "x" {
+		t.Errorf("%d %s %v", a.status, a.body, up.last().header)
+	}
+	n := up.count()
+	for _, h := range [][]string{nil, {"Mcp-Param-Tenant", "red"}, {"Mcp-Param-Tenant", "blue", "Mcp-Param-Tenant", "red"}} {
+		a := r.post("one", "alice", body, append(header, h...)...)
+		if code, _ := a.rpc(t); a.status != 400 || code != -32020 {
+			t.Errorf("%v: %d %s", h, a.status, a.body)
+		}
+	}
+	if up.count() != n {
+		t.Error("the server saw a mismatch")
+	}
+}
+
+// TestStreamsLeaveNoDeadlineBehind: a connection that carried a stream answers
+// long after the stream's last deadline.
+func TestStreamsLeaveNoDeadlineBehind(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{}}\n\n", idOf(body))
+	})
+	r := newRig(t, []Server{at("one", up.URL)}, func(c *Config, _ *Deps) { c.WriteWait = 100 * time.Millisecond })
+	for range 2 {
+		if a := r.post("one", "alice", listTools); a.status != 200 || !strings.Contains(a.body, "result") {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
+}

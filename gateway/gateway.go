@@ -180,6 +180,9 @@ type call struct {
 	from   time.Time
 
 	unrecorded bool // counted by the journal instead of recorded
+	dated      bool // a deadline for writing stands on the connection
+	annotated  []wire.HeaderParam
+	asked      wire.Params // as the client sent them; Params may be renamed and replaced
 
 	mode    byte     // of the session or state that came with the message; 0 without
 	session string   // the server's own session id, or a bridge's
@@ -283,6 +286,9 @@ func (g *Gateway) refuse(c *call, r *Refusal) {
 // close ends the record. A record that cannot be kept is waited for: the call's
 // answer is out, but its connection takes no next one before it is written.
 func (g *Gateway) close(c *call) {
+	if c.dated { // the connection's next request has its own
+		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
+	}
 	if c.buf != nil && c.buf.Cap() <= 256<<10 {
 		g.buffers.Put(c.buf)
 	}
@@ -354,6 +360,9 @@ func (g *Gateway) judge(st *state, c *call) *Refusal {
 	ctx, d := c.r.Context(), g.deps.Guards
 	if c.Message.Method == wire.MethodToolsCall {
 		c.Tool = c.server.catalog.tool(c.accountKey(), c.Params.Name)
+		if refusal := c.mirrorsArguments(); refusal != nil {
+			return refusal
+		}
 	}
 	if refusal := g.scoped(st, c); refusal != nil {
 		return refusal
@@ -374,11 +383,33 @@ func (g *Gateway) judge(st *state, c *call) *Refusal {
 			return refusal
 		}
 		if params != nil {
+			var err error
 			c.Message.Params = params
+			if c.Params, err = wire.PeekParams(params); err != nil {
+				return ofWire(err, http.StatusInternalServerError)
+			}
 		}
 	}
 	if d.Approval != nil {
 		return d.Approval.Await(ctx, &c.Call)
+	}
+	return nil
+}
+
+// mirrorsArguments holds the Mcp-Param headers of a modern call to the arguments
+// that the tool's schema says they mirror (TR-07).
+func (c *call) mirrorsArguments() *Refusal {
+	if c.Era != wire.Modern || c.Tool == nil {
+		return nil
+	}
+	schema, _ := wire.Lookup(c.Tool, "inputSchema")
+	annotated, err := wire.HeaderParams(schema)
+	if err != nil || len(annotated) == 0 {
+		return nil // such a tool is the client's to leave out (CL-16)
+	}
+	c.annotated = annotated
+	if err := wire.CheckMirror(mirrored(c.r.Header), c.Message.Method, c.asked, annotated); err != nil {
+		return ofWire(err, http.StatusBadRequest)
 	}
 	return nil
 }

@@ -44,6 +44,7 @@ func (g *Gateway) read(st *state, c *call) *Refusal {
 			return ofWire(err, http.StatusBadRequest)
 		}
 	}
+	c.asked = c.Params
 	c.rec.Method, c.rec.Name = m.Method, c.Params.Name
 	if c.Params.Name == "" {
 		c.rec.Name = c.Params.URI
@@ -142,6 +143,15 @@ func mirrored(h http.Header) kidoban.Fields {
 		}
 	}
 	return out
+}
+
+// writeBody writes a whole answer. A client gets WriteWait to begin taking it,
+// and more for a long one; whoever does not read holds nothing for ever.
+func (c *call) writeBody(body []byte) {
+	c.dated = true
+	wait := c.st.config.WriteWait + time.Duration(len(body)>>16)*time.Second
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(wait)) // the kernel's clock
+	_, _ = c.w.Write(body)                                                     // the client may have gone
 }
 
 var errTooLong = errors.New("the answer is longer than the bound")

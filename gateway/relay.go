@@ -243,14 +243,14 @@ func (c *call) upHeader(method string, account []Header) http.Header {
 		}
 	}
 	if c.Era == wire.Modern {
-		for _, f := range wire.MirrorHeaders(c.Message.Method, c.Params, nil) {
+		for _, f := range wire.MirrorHeaders(c.Message.Method, c.Params, c.annotated) {
 			h.Set(f.Name, f.Value)
 		}
 		if c.Params.ProtocolVersion == "" {
 			h.Set(wire.HeaderVersion, c.Version)
 		}
 		for name, values := range c.r.Header {
-			if strings.HasPrefix(name, wire.HeaderParamPrefix) && len(name) < 128 {
+			if _, done := h[name]; !done && strings.HasPrefix(name, wire.HeaderParamPrefix) && len(name) < 128 {
 				h[name] = values // judged by the server, which knows the schema (TR-07)
 			}
 		}
@@ -368,7 +368,7 @@ func (g *Gateway) document(st *state, c *call, resp *http.Response, up *upcall) 
 	if resp.StatusCode != http.StatusOK {
 		c.w.WriteHeader(resp.StatusCode)
 	}
-	_, _ = c.w.Write(wire.AppendMessage(make([]byte, 0, len(m.Raw)+64), m)) // the client may have gone
+	c.writeBody(wire.AppendMessage(make([]byte, 0, len(m.Raw)+64), m))
 	return nil
 }
 

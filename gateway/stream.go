@@ -31,6 +31,7 @@ func (g *Gateway) startStream(c *call) *sseWriter {
 	h["Cache-Control"] = []string{"no-store"}
 	h.Set("X-Accel-Buffering", "no") // TR-19
 	c.w.WriteHeader(http.StatusOK)
+	c.dated = true
 	s := &sseWriter{w: c.w, rc: http.NewResponseController(c.w), wait: c.st.config.WriteWait, now: g.deps.Now}
 	_ = s.flush()
 	return s
