@@ -41,6 +41,7 @@ type program struct {
 	data   string
 	link   string // set-up
 	env    []string
+	wrap   []string // what the process is started through
 	cmd    *exec.Cmd
 	log    *lockedBuffer
 	saw    *witness
@@ -49,6 +50,14 @@ type program struct {
 // startProgram runs the gateway with a config, to which the addresses are added.
 func startProgram(t *testing.T, config string, env ...string) *program {
 	t.Helper()
+	p := newProgram(t, config, env...)
+	p.start()
+	return p
+}
+
+// newProgram does everything but the start.
+func newProgram(t *testing.T, config string, env ...string) *program {
+	t.Helper()
 	dir := t.TempDir()
 	p := &program{t: t, listen: "127.0.0.1:" + proofPort(t), config: filepath.Join(dir, "kidoban.yaml"), data: filepath.Join(dir, "data"), env: env, log: &lockedBuffer{}}
 	p.saw = newWitness(t, p.listen)
@@ -56,7 +65,6 @@ func startProgram(t *testing.T, config string, env ...string) *program {
 	if err := os.WriteFile(p.config, []byte("public_url: "+p.url+"\nlisten: "+p.listen+"\n"+config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.start()
 	t.Cleanup(p.kill)
 	return p
 }
@@ -64,7 +72,8 @@ func startProgram(t *testing.T, config string, env ...string) *program {
 // start runs the process and waits until it is ready.
 func (p *program) start() {
 	p.t.Helper()
-	p.cmd = exec.Command(os.Args[0], "gateway", "--config", p.config, "--data", p.data)
+	args := append(slices.Clone(p.wrap), os.Args[0], "gateway", "--config", p.config, "--data", p.data)
+	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stderr = p.log
 	out, err := p.cmd.StdoutPipe()
@@ -98,6 +107,9 @@ func (p *program) start() {
 
 // kill is kill -9; it may be called again.
 func (p *program) kill() {
+	if p.cmd == nil || p.cmd.Process == nil {
+		return
+	}
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 }
