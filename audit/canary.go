@@ -68,6 +68,12 @@ func ListenCanary(ctx context.Context, addr, base string) (*Canary, error) {
 		}
 		base = "http://" + ln.Addr().String()
 	}
+	return ServeCanary(ctx, ln, base), nil
+}
+
+// ServeCanary starts a collector on a listener of the caller's, TLS for example,
+// which it takes over. base is the URL under which the listener is reached.
+func ServeCanary(ctx context.Context, ln net.Listener, base string) *Canary {
 	c := &Canary{base: strings.TrimSuffix(base, "/"), done: make(chan struct{}), now: time.Now, docs: map[string]CanaryDoc{}, hits: map[string][]CanaryHit{}}
 	c.srv = &http.Server{Handler: c, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
@@ -75,7 +81,7 @@ func ListenCanary(ctx context.Context, addr, base string) (*Canary, error) {
 		defer close(c.done)
 		_ = c.srv.Serve(ln) // ends with Close
 	}()
-	return c, nil
+	return c
 }
 
 // Close stops the collector and waits for its listener to end.

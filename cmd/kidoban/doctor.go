@@ -2,9 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"net/url"
@@ -50,18 +57,24 @@ func (c doctorCmd) Run(e *env) error {
 	defer cancel()
 	o := audit.Options{Tiers: []kidoban.Tier{kidoban.T0, kidoban.T1, kidoban.T2}, Lab: true, OwnServer: true,
 		Authorized: "kidoban doctor: the operator's own gateway", StateDir: filepath.Join(dir, "ledger"), MaxRequests: doctorRequests}
-	if o.Canary, err = audit.ListenCanary(ctx, "127.0.0.1:0", ""); err != nil {
+	cert, roots, err := loopbackCertificate(rand.Reader, time.Now())
+	if err != nil {
 		return err
 	}
-	defer o.Canary.Close()
 	target := c.URL
 	if c.Self {
-		p, err := admit(ctx, filepath.Join(dir, "gateway"), c.Database)
+		p, err := admit(ctx, filepath.Join(dir, "gateway"), c.Database, roots)
 		if err != nil {
 			return err
 		}
 		defer p.release()
 		target = p.url
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return kidoban.Wrap(kidoban.KindInternal, err, "the collector cannot listen on loopback")
+		}
+		o.Canary = audit.ServeCanary(ctx, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}), "https://"+l.Addr().String())
+		defer o.Canary.Close()
 	}
 	rep, err := audit.Run(ctx, o, target)
 	if err != nil {
@@ -103,7 +116,7 @@ const patientSecret = "only for this examination 4711"
 
 // admit starts a gateway with its defaults before a small MCP server, and makes
 // two accounts as people would: through the set-up link's page.
-func admit(ctx context.Context, dir, database string) (*patient, error) {
+func admit(ctx context.Context, dir, database string, roots *x509.CertPool) (*patient, error) {
 	behind, stop, err := smallServer()
 	if err != nil {
 		return nil, err
@@ -113,13 +126,17 @@ func admit(ctx context.Context, dir, database string) (*patient, error) {
 		stop()
 		return nil, err
 	}
+	// Everything is default but the two limits on fetching client documents: the
+	// examination presents two dozen within a second, all from one host.
+	fetches := limitConfig{Count: 600, Per: span(time.Hour), Burst: 60}
 	conf := gatewayConfig{Listen: addr, Data: dir, Database: database,
+		Limits:  map[string]limitConfig{"document_per_source": fetches, "document_per_host": fetches},
 		Servers: map[string]serverConfig{"demo": {URL: behind, Address: "loopback"}}}
 	if conf, err = conf.withDefaults(); err != nil {
 		stop()
 		return nil, err
 	}
-	s, err := openService(ctx, conf, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s, err := openService(ctx, conf, slog.New(slog.NewTextHandler(io.Discard, nil)), roots)
 	if err != nil {
 		stop()
 		return nil, err
@@ -189,6 +206,30 @@ func (p *patient) setUp(ctx context.Context, link, name string) error {
 		return kidoban.Errorf(kidoban.KindInternal, "the fresh gateway's set-up page answered %d for %s", resp.StatusCode, name)
 	}
 	return nil
+}
+
+// loopbackCertificate makes a certificate for 127.0.0.1 that lives for an hour,
+// and the pool that trusts it and nothing else. Client documents are https only,
+// so the collector needs one.
+func loopbackCertificate(random io.Reader, now time.Time) (tls.Certificate, *x509.CertPool, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), random)
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	t := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "kidoban doctor"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	der, err := x509.CreateCertificate(random, t, t, &key.PublicKey, key)
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, roots, nil
 }
 
 func freeAddr() (string, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -48,7 +49,7 @@ func (c gatewayRunCmd) Run(e *env) error {
 	if c.LogJSON {
 		handler = slog.NewJSONHandler(e.stderr, nil)
 	}
-	s, err := openService(e.ctx, conf, slog.New(handler))
+	s, err := openService(e.ctx, conf, slog.New(handler), nil)
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,10 @@ type service struct {
 }
 
 // openService puts the rooms together. On an error nothing stays open.
-func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger) (s *service, err error) {
+//
+// roots, when not nil, are the certificate authorities that fetched documents may
+// be signed by, in place of the system's.
+func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, roots *x509.CertPool) (s *service, err error) {
 	s = &service{conf: conf, log: log}
 	s.current.Store(&conf)
 	defer func() {
@@ -93,7 +97,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger) (s *
 		return s, err
 	}
 	s.wallet = gateway.NewWallet(s.db, s.vault, time.Now)
-	s.out = outbound.New(outbound.Options{Lab: strings.HasPrefix(conf.PublicURL, "http://")})
+	s.out = outbound.New(outbound.Options{Lab: strings.HasPrefix(conf.PublicURL, "http://"), RootCAs: roots})
 	chain := "gateway"
 	if s.db.Postgres() {
 		chain = conf.Instance
