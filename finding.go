@@ -18,6 +18,23 @@ const (
 	T4 Tier = "T4" // two own accounts, or a lab
 )
 
+// Rank orders tiers: 0 is T0, 4 is T4; unknown is -1.
+func (t Tier) Rank() int {
+	switch t {
+	case T0:
+		return 0
+	case T1:
+		return 1
+	case T2:
+		return 2
+	case T3:
+		return 3
+	case T4:
+		return 4
+	}
+	return -1
+}
+
 // Severity of a finding.
 type Severity string
 

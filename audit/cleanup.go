@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
@@ -147,14 +148,21 @@ func Recover(ctx context.Context, o Options, out *outbound.Client) (kidoban.Resi
 					why = "its management token cannot be opened"
 				}
 			}
-			if why == "" {
+			switch {
+			case why != "":
+			case e.Kind == grantEntry:
+				res.Registered--
+				why = withdraw(ctx, send, e.Endpoint, e.ClientID, "", r.token)
+			default:
 				why = r.remove(ctx, send)
 			}
 			if why == "" {
-				res.Deleted++
+				if e.Kind != grantEntry {
+					res.Deleted++
+				}
 				err = l.Note(e.N, "deleted", "by the next start", o.Now())
 			} else {
-				res.LeftBehind = append(res.LeftBehind, kidoban.LeftOver{Kind: "client", Issuer: e.Issuer, ClientID: e.ClientID, Reason: why, Expires: e.Expires})
+				res.LeftBehind = append(res.LeftBehind, kidoban.LeftOver{Kind: cmp.Or(e.Kind, "client"), Issuer: e.Issuer, ClientID: e.ClientID, Reason: why, Expires: e.Expires})
 				err = l.Note(e.N, "left", why, o.Now())
 			}
 			if err != nil {

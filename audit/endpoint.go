@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/kidoban/kidoban"
@@ -19,7 +20,7 @@ import (
 // plan is every probe in the order in which they run: the endpoint and the
 // metadata, the authorization server, and last what is read from all exchanges.
 func plan() []probe {
-	return append(append(endpointProbes(), probes()...), closingProbes()...)
+	return slices.Concat(endpointProbes(), probes(), loginProbes(), closingProbes())
 }
 
 // endpointProbes are the probes of the MCP endpoint, its metadata and its

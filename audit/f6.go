@@ -55,7 +55,7 @@ func judgeF6Static(f *Facts) []kidoban.Result {
 	marked := containsWord(text, []string{"unverified", "not verified", "unknown application", "dynamic", "not been reviewed", "nicht geprüft"})
 	say("F6-C", named && (marked || f.Client.Pre), "the consent page does not name the client or does not say that it is unverified", "the consent page names the client and says that it is unverified")
 	if isLoopbackURL(f.Client.RedirectURI) {
-		say("F6-D", containsWord(text, []string{"this computer", "your computer", "this device", "your device", "local program", "local application", "localhost redirect", "running locally", "on this machine"}),
+		say("F6-D", warnsLocal(text),
 			"the consent page gives no warning that any program on this computer may listen", "the consent page warns of a local redirect")
 	} else {
 		out = append(out, absent("F6-D", "the client's redirect URI is not loopback"))

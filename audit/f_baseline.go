@@ -30,7 +30,34 @@ func collectBaseline(ctx context.Context, s *session) (ev baselineEvidence) {
 	if f.Client, f.NoClient = s.control(ctx); f.Client == nil {
 		return ev
 	}
+	if s.o.loggedIn() {
+		s.otherClient(ctx)
+	}
 	req := s.baseline(f.Client)
+	s.shared(ctx, req)
+	if f.login && f.Base.Kind == JSOnly {
+		if s.learnScript(ctx, req); s.scriptWay != "" || s.needsScripts {
+			s.throughLogin = s.needsScripts
+			s.shared(ctx, req)
+		}
+	}
+	if f.login && !s.throughLogin && f.Base.Kind == Login && f.Base.Signature() == sigOf(f.N1) && f.Base.Signature() == sigOf(f.N2) {
+		s.throughLogin = true // the server looks at nothing before the login
+		s.shared(ctx, req)
+	}
+	if f.N2.Kind != CallbackError && f.Base.Kind != CallbackCode && f.N2.Kind == ErrorPage {
+		bad := req
+		bad.Params = req.Params.with("scope", "kidoban:unknown").with("state", s.secret(24))
+		ev.scope = s.follow(ctx, "E12", "an unknown scope", bad)
+		f.scopeState = bad.Params.get("state")
+	}
+	return ev
+}
+
+// shared sends B, N1 and N2.
+func (s *session) shared(ctx context.Context, req authRequest) {
+	f := s.facts
+	f.L2 = nil
 	f.Base = s.sample(ctx, "baseline", "B: a valid request", req)
 	n1 := req
 	n1.Params = req.Params.with("client_id", s.word(32)).with("state", s.secret(24))
@@ -39,13 +66,6 @@ func collectBaseline(ctx context.Context, s *session) (ev baselineEvidence) {
 	n2.Params = req.Params.with("response_type", "kidoban_invalid").with("state", s.secret(24))
 	f.N2 = s.follow(ctx, "baseline", "N2: an invalid response type", n2)
 	f.n2State = n2.Params.get("state")
-	if f.N2.Kind != CallbackError && f.Base.Kind != CallbackCode && f.N2.Kind == ErrorPage {
-		bad := req
-		bad.Params = req.Params.with("scope", "kidoban:unknown").with("state", s.secret(24))
-		ev.scope = s.follow(ctx, "E12", "an unknown scope", bad)
-		f.scopeState = bad.Params.get("state")
-	}
-	return ev
 }
 
 // sample follows a valid request and keeps the upstream request it leads to.

@@ -40,6 +40,7 @@ type Facts struct {
 	Stream   *kidoban.Exchange // the stream of the two-endpoint transport, opened without credentials
 	StreamID string            // the session in its message address
 
+	login     bool // the run may log in
 	anyBearer bool // a made-up bearer token is accepted (E04-a)
 
 	// Authorization metadata.
@@ -60,8 +61,9 @@ type Facts struct {
 	NoClient    kidoban.Reason // why Client is nil
 	Foreign     *Client        // registered with a foreign https redirect URI (F1-a accepted it)
 	ForeignReg  *Registration
-	foreignBase *Trail // the baseline of Foreign
-	Base        *Trail // B
+	foreignBase *Trail  // the baseline of Foreign
+	Base        *Trail  // B
+	Other       *Client // another client of ours, with two redirect URIs; only where the run logs in
 	N1, N2      *Trail
 	L2          *Upstreams // nil when no upstream was reached
 	anyRedirect bool       // F7-1 holds: there is no comparison that narrower forms could fool
@@ -120,6 +122,12 @@ func (f *Facts) owns(host string) bool {
 	}
 	return false
 }
+
+// blind tells whether the endpoint opens whatever the token is, so that nothing can
+// be learned about a token from it.
+func (f *Facts) blind() bool { return f.Open || f.anyBearer }
+
+const cannotSee = "the endpoint opens without a good token, so it does not show whether a token is good"
 
 // smallest picks one scope that a test may ask for: one that reads, else the
 // first that is no wildcard and not offline_access.

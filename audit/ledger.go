@@ -43,11 +43,12 @@ type Ledger struct {
 // Entry is one line. Event says what happened to the registration with number N.
 type Entry struct {
 	N           int       `json:"n"`
-	Event       string    `json:"event"` // intent, registered, refused, deleted, left, expires
+	Kind        string    `json:"kind,omitempty"` // "" for a client, grant for tokens
+	Event       string    `json:"event"`          // intent, registered, refused, deleted, left, expires
 	Time        time.Time `json:"time"`
 	Probe       string    `json:"probe,omitempty"`
 	Issuer      string    `json:"issuer,omitempty"`
-	Endpoint    string    `json:"registration_endpoint,omitempty"`
+	Endpoint    string    `json:"registration_endpoint,omitempty"` // of a grant: the revocation endpoint
 	ClientID    string    `json:"client_id,omitempty"`
 	ClientURI   string    `json:"registration_client_uri,omitempty"`
 	SealedToken string    `json:"sealed_token,omitempty"`

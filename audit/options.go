@@ -24,6 +24,15 @@ type Options struct {
 	CanaryWait time.Duration // how long the server gets to fetch what it was told of; 0 is two minutes, in a lab none
 	Only       []string      // keys of checks; nil means all. Others end as not_tested(tier)
 
+	Login     *Tester  // the tester's account; nil leaves T3 out
+	Second    *Tester  // another one; nil leaves most of T4 out
+	SecondURL string   // a second MCP server of the tester's own under the same authorization server
+	Tools     []string // tools that may be called
+	// Patience is how long the run may wait for something to expire; Wait waits, and
+	// is the timer of the system when nil.
+	Patience time.Duration
+	Wait     func(ctx context.Context, d time.Duration) error
+
 	Thorough    bool   // the larger default budget, which reaches every check; own servers and labs only
 	MaxRequests int    // whole run, clean-up included; 0 is DefaultRequests of the highest tier
 	StateDir    string // where the residue ledger lives; "" refuses T2
@@ -63,7 +72,8 @@ const (
 	DefaultRequestsT1       = 20
 	DefaultRequestsT1Client = 40 // with a client of the operator's: the authorization endpoint too
 	DefaultRequestsT2       = 60
-	ThoroughRequests        = 300 // every check of T2 with a collector: about 200 in a lab
+	ThoroughRequests        = 300  // every check of T2 with a collector: about 200 in a lab
+	DefaultRequestsT3       = 1200 // a login makes many small requests
 )
 
 func (o *Options) fill() {
@@ -87,6 +97,12 @@ func (o *Options) fill() {
 		if o.Thorough && (o.Lab || o.OwnServer) {
 			o.MaxRequests = ThoroughRequests
 		}
+		if o.loggedIn() {
+			o.MaxRequests = DefaultRequestsT3
+		}
+	}
+	if o.Wait == nil {
+		o.Wait = wait
 	}
 	if o.Spacing == 0 && !o.Lab {
 		o.Spacing = time.Second
@@ -109,10 +125,29 @@ func (o *Options) has(t kidoban.Tier) bool {
 	return false
 }
 
+// loggedIn tells whether the run may log in.
+func (o *Options) loggedIn() bool { return o.Login != nil && o.has(kidoban.T3) }
+
+// both tells whether the run may log in twice.
+func (o *Options) both() bool { return o.loggedIn() && o.Second != nil && o.has(kidoban.T4) }
+
+// wait waits for d or the end of ctx.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Report is a finished run with its evidence. The exchanges are redacted.
 type Report struct {
 	kidoban.Run
 	Exchanges []kidoban.Exchange
+	Shots     []Shot // pages of the login, in order
 
 	recorded *outbound.Recorder
 }

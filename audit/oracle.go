@@ -132,7 +132,11 @@ func (s *session) followIn(ctx context.Context, jar *outbound.Jar, probe, note s
 	}
 	first := r.Endpoint + sep + r.Params.encode()
 	w := walker{s: s, jar: jar, probe: probe, note: note, r: r, trail: &Trail{}, seen: map[string]int{}}
-	w.walk(ctx, first)
+	if s.throughLogin {
+		w.through(ctx, first)
+		return w.trail
+	}
+	w.walk(ctx, s.viaScript(first))
 	return w.trail
 }
 
@@ -146,7 +150,7 @@ type walker struct {
 }
 
 func (w *walker) walk(ctx context.Context, next string) {
-	home, _ := url.Parse(next)
+	home := homeOf(next)
 	for hop := 0; ; hop++ {
 		if hop == maxHops {
 			w.end(Other, next, "more than 20 redirects")
@@ -456,6 +460,14 @@ func classifyPage(x *kidoban.Exchange, p *Page, at *url.URL, marker string) (Kin
 }
 
 func (w *walker) end(k Kind, at, why string) { w.trail.Kind, w.trail.At, w.trail.Why = k, at, why }
+
+func homeOf(raw string) *url.URL {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil
+	}
+	return u
+}
 
 func hostOf(raw string) string {
 	u, err := url.Parse(raw)

@@ -76,6 +76,15 @@ func probes() []probe {
 	}, lateRegistrationProbes())
 }
 
+// loginProbes are the probes that log in, in the order of the catalogue's 5.10:
+// codes, the decision, tokens, and last what has to wait.
+func loginProbes() []probe {
+	return []probe{
+		probeConsent(), probeDocumentConsent(), probeCodes(), probeTokens(), probeRefresh(), probeRevocation(), probeTools(),
+		probeSecondServer(), probeTwoPeople(), probeLifetimes(),
+	}
+}
+
 // needsServer are the flaws about an authorization server: without one they do
 // not apply.
 func needsServer(id string) bool {
@@ -120,7 +129,7 @@ func gate(c kidoban.Check, f *Facts, o *Options, only map[string]bool) (kidoban.
 		return untested(key, kidoban.ReasonTier, "--only "+key), false
 	}
 	switch {
-	case needsServer(c.ID) && f.AS == nil:
+	case f.AS == nil && (needsServer(c.ID) || f.login && c.Tier.Rank() >= kidoban.T3.Rank()):
 		return na("the server names no authorization server with metadata")
 	case needsRegistration(c.ID) && f.AS != nil && f.AS.Meta.RegistrationEndpoint == "":
 		return na("the authorization server offers no dynamic registration")
@@ -134,11 +143,11 @@ func gate(c kidoban.Check, f *Facts, o *Options, only map[string]bool) (kidoban.
 		return na("the server does not speak the stateless era")
 	}
 	switch {
-	case c.Tier == kidoban.T4:
+	case c.Tier == kidoban.T4 && !(o.both() || key == "E05-d" && o.loggedIn() && o.SecondURL != "" && o.has(kidoban.T4)):
 		return no(kidoban.ReasonSecondLogin)
-	case c.Tier == kidoban.T3 && !static3[key]:
+	case c.Tier == kidoban.T3 && !static3[key] && !o.loggedIn():
 		return no(kidoban.ReasonLogin)
-	case c.Needs&kidoban.NeedsTool != 0:
+	case c.Needs&kidoban.NeedsTool != 0 && len(o.Tools) == 0:
 		return no(kidoban.ReasonToolNamed)
 	case c.Tier == kidoban.T2 && !o.has(kidoban.T2):
 		return no(kidoban.ReasonTier)
@@ -158,7 +167,7 @@ var static3 = map[string]bool{"F1-e": true, "F6-B": true, "F6-C": true, "F6-D": 
 // whether the baseline reached an upstream.
 func gateClient(c kidoban.Check, f *Facts) (kidoban.Result, bool) {
 	key := c.Key()
-	if c.Needs&(kidoban.NeedsClient|kidoban.NeedsUpstream) == 0 {
+	if c.Needs&(kidoban.NeedsClient|kidoban.NeedsUpstream) == 0 || f.login && c.Tier == kidoban.T3 {
 		return kidoban.Result{}, true
 	}
 	if f.Client == nil {

@@ -27,6 +27,7 @@ type call struct {
 	Verb    string              // "" is POST
 	Raw     *outbound.Req       // when set, its Raw and Target are used
 	Mangle  func([]byte) []byte // changes the bytes of every message, handshake included
+	Caps    map[string]any      // client capabilities of the stateless era; nil: none
 }
 
 // clientInfo names the tester to the server.
@@ -144,10 +145,14 @@ func encodeCall(c call, version string, era wire.Era) []byte {
 		params[k] = v
 	}
 	if era == wire.Modern {
+		caps := c.Caps
+		if caps == nil {
+			caps = map[string]any{}
+		}
 		params["_meta"] = map[string]any{
 			"io.modelcontextprotocol/protocolVersion":    version,
 			"io.modelcontextprotocol/clientInfo":         clientInfo(),
-			"io.modelcontextprotocol/clientCapabilities": map[string]any{},
+			"io.modelcontextprotocol/clientCapabilities": caps,
 		}
 	}
 	msg := map[string]any{"jsonrpc": "2.0", "method": c.Method}

@@ -38,7 +38,7 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.has(kidoban.T2) {
+	if o.has(kidoban.T2) || o.loggedIn() {
 		if s.ledger, err = OpenLedger(o.StateDir, s.runID); err != nil {
 			return nil, err
 		}
@@ -48,7 +48,9 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	// What was made is removed even when the caller has given up.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
+	grants := s.revokeAll(last) // before the clients go that may revoke
 	residue := s.clean(last)
+	residue.LeftBehind = append(residue.LeftBehind, grants...)
 	s.endSessions(last)
 	if s.ledger != nil {
 		if err := s.ledger.Close(); err != nil {
@@ -61,7 +63,7 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	rep := s.report(results, residue, out)
 	rep.Meta.Started = started.UTC().Format(time.RFC3339)
 	rep.DurationMS = o.Now().Sub(started).Milliseconds()
-	rep.Exchanges, rep.recorded = rec.Exchanges(), rec
+	rep.Exchanges, rep.recorded, rep.Shots = rec.Exchanges(), rec, s.pages
 	s.emit("done", "", 0, 0)
 	return rep, ctx.Err()
 }
@@ -69,6 +71,7 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 func newSession(o *Options, out *outbound.Client, target string) *session {
 	s := &session{o: o, out: out, posts: map[string]int{}, opened: map[string]bool{}}
 	s.facts = &Facts{URL: target, Origin: originOf(target), Local: isLoopbackURL(target), Lab: o.Lab, TLS: strings.HasPrefix(target, "https://")}
+	s.facts.login = o.loggedIn()
 	s.runID = s.nonce(12)
 	return s
 }
@@ -92,7 +95,7 @@ func (s *session) collect(ctx context.Context) []kidoban.Result {
 	for i, p := range all {
 		s.emit("probe", p.name, i, len(all))
 		for _, r := range s.probe(ctx, p, only) {
-			done[r.Key()] = r
+			done[r.Key()] = better(done[r.Key()], r)
 		}
 		if ctx.Err() != nil {
 			break
@@ -108,6 +111,25 @@ func (s *session) collect(ctx context.Context) []kidoban.Result {
 		out = append(out, s.complete(r, pages))
 	}
 	return out
+}
+
+// better is the result that stays when a later probe of a higher tier answers a
+// question again: what was decided beats what was not, a confirmed finding stays,
+// and otherwise the later probe has seen more.
+func better(old, now kidoban.Result) kidoban.Result {
+	decided := func(r kidoban.Result) bool {
+		return r.Outcome == kidoban.Fail || r.Outcome == kidoban.Weak || r.Outcome == kidoban.Pass
+	}
+	finding := old.Outcome == kidoban.Fail || old.Outcome == kidoban.Weak
+	switch {
+	case old.Outcome == "":
+		return now
+	case decided(old) && !decided(now), finding && old.Evidence == kidoban.Confirmed, finding && now.Outcome == kidoban.Pass && check(old.Key()).Tier != kidoban.T3:
+		return old
+	case old.Outcome == kidoban.Inconclusive && now.Outcome == kidoban.NotTested:
+		return old
+	}
+	return now
 }
 
 // probe runs one probe for the keys that may be asked.

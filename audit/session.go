@@ -33,9 +33,22 @@ type session struct {
 	seen []*kidoban.Exchange // answers for the closing judges, bodies cut
 
 	ledger *Ledger
-	posts  map[string]int // registrations sent, by issuer
-	opened map[string]bool
-	keys   map[string]bool // checks that the running probe may decide; nil means all
+
+	throughLogin bool   // authorization requests are followed by logging in
+	needsScripts bool   // and in a real browser
+	scriptFrom   string // where the page's script leads, learned once: this prefix
+	scriptWay    string // becomes that one
+	pages        []Shot
+	grants       []*issued
+	entered      *entrance
+	sampleToken  *tokens // the first good tokens of the run
+	homes        map[*Tester]*person
+	firstHops    []*kidoban.Exchange // of the first login of the run: later ones skip the upstream
+	codes        []string            // codes and access tokens of the run, for E24-h
+	access       []string
+	posts        map[string]int // registrations sent, by issuer
+	opened       map[string]bool
+	keys         map[string]bool // checks that the running probe may decide; nil means all
 }
 
 // do sends one request within the budget. It never returns nil: a request that

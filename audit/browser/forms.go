@@ -30,7 +30,6 @@ type forms struct {
 	at       string
 	page     *Page
 	doc      []docForm // forms of the page, by number
-	nodes    []int     // element index → position in its form's members, -1
 }
 
 // docForm is one form and what it would send.

@@ -29,9 +29,11 @@ const (
 type Errand struct {
 	Account  Account
 	Decision Decision
-	Name     string               // the client's name as registered
-	Quick    bool                 // the tab runs no scripts: a page that does not move will not
-	Before   func(v *Visit) error // called before a consent page is answered; may change the form
+	Name     string                // the client's name as registered
+	Quick    bool                  // the tab runs no scripts: a page that does not move will not
+	Before   func(v *Visit) error  // called before a consent page is answered; may change the form
+	Own      func(url string) bool // whose consent page it is; others' are approved. nil: all
+	Script   *Script               // plays these steps on login pages; nil finds the fields by itself
 	Now      func() time.Time
 }
 
@@ -39,7 +41,9 @@ type Errand struct {
 type Visit struct {
 	*Page
 	Kind Kind
-	Did  string // login, code, approve, deny, continue; "" for the last page
+	// Foreign marks a consent page that is not the server's own (Errand.Own).
+	Foreign bool
+	Did     string // login, code, approve, deny, continue; "" for the last page
 }
 
 // Journey is a whole walk.
@@ -60,7 +64,7 @@ const (
 func (j *Journey) Consents() []*Page {
 	var out []*Page
 	for _, v := range j.Visits {
-		if v.Kind == KindConsent {
+		if v.Kind == KindConsent && !v.Foreign {
 			out = append(out, v.Page)
 		}
 	}
@@ -118,6 +122,12 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 			v.Did = "code"
 			err = enterCode(ctx, tab, p, e)
 		case KindConsent:
+			v.Foreign = e.Own != nil && !e.Own(p.URL)
+			if v.Foreign {
+				v.Did = "approve"
+				err = tab.Click(ctx, p.approve())
+				break
+			}
 			if e.Decision == Look {
 				j.Why = EndLook
 				return j, nil

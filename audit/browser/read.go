@@ -255,3 +255,6 @@ func (p *Page) chooser(user string) int {
 	}
 	return -1
 }
+
+// ApproveAt is the index of the button that says yes, -1 for none.
+func (p *Page) ApproveAt() int { return p.approve() }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -211,6 +210,13 @@ func (t *tab) Close() {
 	t.wg.Wait()
 }
 
+// Again lets a tab whose walk has ended go on another one, with the same cookies.
+func (t *tab) Again() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.captured, t.pending = "", false
+}
+
 func (t *tab) Captured() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -376,13 +382,4 @@ func quote(s string) string {
 		return `""`
 	}
 	return string(b)
-}
-
-// bare is an address without its query, for messages.
-func bare(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return place(raw)
-	}
-	return u.Scheme + "://" + u.Host + u.Path
 }

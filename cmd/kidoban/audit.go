@@ -167,10 +167,10 @@ func parseTiers(names []string, active bool) ([]kidoban.Tier, error) {
 	for _, n := range names {
 		t := kidoban.Tier(strings.ToUpper(strings.TrimSpace(n)))
 		switch t {
-		case kidoban.T0, kidoban.T1, kidoban.T2:
+		case kidoban.T0, kidoban.T1, kidoban.T2, kidoban.T3, kidoban.T4:
 			out = append(out, t)
 		default:
-			return nil, kidoban.Errorf(kidoban.KindUsage, "%q is no tier that can be run here; choose from T0, T1, T2", n)
+			return nil, kidoban.Errorf(kidoban.KindUsage, "%q is no tier; choose from T0, T1, T2, T3, T4", n)
 		}
 	}
 	if active && len(names) == 0 {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit"
+	"github.com/kidoban/kidoban/audit/browser"
 	"github.com/kidoban/kidoban/lab"
 )
 
@@ -71,13 +72,18 @@ func (c *verifyCmd) Run(e *env) error {
 		return err
 	}
 	results := make([]verifyResult, len(cases))
+	driver, closeBrowser, err := c.browser(e)
+	if err != nil {
+		return err
+	}
+	defer closeBrowser()
 	var mu sync.Mutex
 	done := 0
 	g, ctx := errgroup.WithContext(e.ctx)
 	g.SetLimit(max(1, c.Jobs))
 	for i, vc := range cases {
 		g.Go(func() error {
-			r, err := vc.run(ctx)
+			r, err := vc.run(ctx, driver)
 			if err != nil {
 				return fmt.Errorf("%s: %w", vc.name(), err)
 			}
@@ -108,6 +114,19 @@ func (c *verifyCmd) Run(e *env) error {
 		return exitError(exitFindings)
 	}
 	return nil
+}
+
+// browser starts the one browser that all cases share, where a case needs it.
+func (c *verifyCmd) browser(e *env) (browser.Driver, func(), error) {
+	needed := len(c.Profiles) == 0 || slices.Contains(c.Profiles, "spa-consent")
+	if !slices.Contains(c.Tiers, "T3") || !needed {
+		return nil, func() {}, nil
+	}
+	b, err := browser.StartChromium(e.ctx, browser.ChromiumOptions{Lab: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, b.Close, nil
 }
 
 // verifyCase is one lab server to start and audit.
@@ -265,15 +284,20 @@ func eraOf(n int) string {
 	return "legacy"
 }
 
-func (v verifyCase) run(ctx context.Context) (verifyResult, error) {
+func (v verifyCase) run(ctx context.Context, driver browser.Driver) (verifyResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	var clock *labClock
+	if slices.Contains(v.tiers, kidoban.T3) {
+		clock = &labClock{}
+		v.lab.Now = clock.Now
+	}
 	l, err := lab.Start(ctx, v.lab)
 	if err != nil {
 		return verifyResult{}, err
 	}
 	defer l.Close()
-	rep, err := auditLab(ctx, l, v.tiers)
+	rep, err := auditLab(ctx, l, v.tiers, driver, clock)
 	if err != nil {
 		return verifyResult{}, err
 	}
@@ -320,8 +344,11 @@ func (v verifyCase) compare(rep *audit.Report) verifyResult {
 	if m, x := minus(sorted(v.chains), r.Chains), minus(r.Chains, sorted(v.chains)); len(m)+len(x) > 0 {
 		why = append(why, fmt.Sprintf("chains: missed %v, extra %v", m, x))
 	}
-	if left := rep.Residue.LeftBehind; len(left) > 0 && !slices.ContainsFunc(v.lab.Flaws, leavesBehind) {
-		why = append(why, fmt.Sprintf("left %d registrations behind", len(left)))
+	left := slices.DeleteFunc(slices.Clone(rep.Residue.LeftBehind), func(x kidoban.LeftOver) bool {
+		return x.Kind == "grant" && slices.Contains(v.lab.Flaws, "E25-a")
+	})
+	if len(left) > 0 && !slices.ContainsFunc(v.lab.Flaws, leavesBehind) {
+		why = append(why, fmt.Sprintf("left behind %+v", left))
 	}
 	r.Why, r.OK = strings.Join(why, "; "), len(why) == 0
 	return r
@@ -377,22 +404,65 @@ func printVerify(w io.Writer, rep verifyReport) {
 
 // auditLab audits a lab as the tester would audit a server of its own: every
 // tier of the case, with a canary on loopback and a budget that no probe misses.
-func auditLab(ctx context.Context, l *lab.Lab, tiers []kidoban.Tier) (*audit.Report, error) {
+//
+// From T3 on it logs in as the lab's people. driver opens real browsers for the
+// pages that need one; the clock is clock's, so that waiting takes no time.
+func auditLab(ctx context.Context, l *lab.Lab, tiers []kidoban.Tier, driver browser.Driver, clock *labClock) (*audit.Report, error) {
 	dir, err := os.MkdirTemp("", "kidoban-verify-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	o := audit.Options{Tiers: tiers, Lab: true, OwnServer: true, Authorized: "kidoban lab verify", StateDir: dir, MaxRequests: verifyRequests}
+	if clock != nil {
+		o.Now, o.Wait, o.Patience = clock.Now, clock.Wait, time.Hour
+	}
 	if len(l.CACert) > 0 {
 		o.RootCAs = x509.NewCertPool()
 		o.RootCAs.AppendCertsFromPEM(l.CACert)
+	}
+	if slices.Contains(tiers, kidoban.T3) {
+		logins(l, &o, tiers, driver)
 	}
 	if o.Canary, err = audit.ListenCanary(ctx, "127.0.0.1:0", ""); err != nil {
 		return nil, err
 	}
 	defer o.Canary.Close()
 	return audit.Run(ctx, o, l.MCPURL)
+}
+
+// logins gives the audit the lab's accounts, its second server and its tools.
+func logins(l *lab.Lab, o *audit.Options, tiers []kidoban.Tier, driver browser.Driver) {
+	person := func(i int) *audit.Tester {
+		a := l.Accounts[i]
+		return &audit.Tester{Account: browser.Account{User: a.User, Password: a.Password, TOTP: a.TOTP}, Browser: driver, Fast: true}
+	}
+	o.Login = person(0)
+	if slices.Contains(tiers, kidoban.T4) {
+		o.Second, o.SecondURL = person(1), l.SecondURL
+	}
+	o.Tools = []string{"whoami", "list_notes", "read_note", "start_report", "get_report", "add_note", "needs_input", "connect_account"}
+}
+
+// labClock is the clock of one lab and of its audit: waiting moves it.
+type labClock struct {
+	mu    sync.Mutex
+	ahead time.Duration
+}
+
+// Now is the lab's time.
+func (c *labClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.ahead)
+}
+
+// Wait lets d pass in the lab.
+func (c *labClock) Wait(ctx context.Context, d time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead += d
+	return ctx.Err()
 }
 
 // verifyRequests is the budget of one case: enough that no probe goes without.
