@@ -30,14 +30,12 @@ func TestGPX3_SlowReadersCostLittleAndEnd(t *testing.T) {
 	good := listServer(t)
 	r := newRig(t, []Server{at("endless", endless.URL), at("good", good.URL)}, func(c *Config, _ *Deps) { c.WriteWait = 500 * time.Millisecond })
 	addr := r.http.Listener.Addr().String()
-	var conns []net.Conn
 	for i := range slow {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		conns = append(conns, conn)
 		fmt.Fprintf(conn, "POST /s/endless/mcp HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 			addr, r.token("endless", fmt.Sprint("slow", i)), len(listTools), listTools)
 	}

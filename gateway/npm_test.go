@@ -30,7 +30,6 @@ func TestGPX2_RealServersFromNpm(t *testing.T) {
 	}, withSandbox(t))
 	for _, era := range []string{"legacy", "modern"} {
 		options, progress := asker("Aiko")
-		options.CreateMessageHandler = nil
 		s := connect(t, r, "everything", "alice", era, options)
 		if got := callText(t, s, "echo", map[string]any{"message": "hello"}, nil); !strings.Contains(got, "hello") {
 			t.Errorf("%s echo: %q", era, got)
