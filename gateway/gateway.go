@@ -358,6 +358,7 @@ func (g *Gateway) judge(st *state, c *call) *Refusal {
 		return nil
 	}
 	ctx, d := c.r.Context(), g.deps.Guards
+	g.listed(c)
 	if c.Message.Method == wire.MethodToolsCall {
 		c.Tool = c.server.catalog.tool(c.accountKey(), c.Params.Name)
 		if refusal := c.mirrorsArguments(); refusal != nil {

@@ -411,7 +411,7 @@ func (g *Gateway) result(c *call, result wire.Raw) (wire.Raw, *Refusal) {
 	case wire.MethodToolsList:
 		c.server.catalog.learn(c.accountKey(), c.Params.Cursor == "", result)
 		fallthrough
-	case wire.MethodPromptsList, wire.MethodResourcesList, wire.MethodTemplatesList, wire.MethodDiscover:
+	case wire.MethodPromptsList, wire.MethodResourcesList, wire.MethodTemplatesList, wire.MethodDiscover, wire.MethodInitialize:
 		if p := g.deps.Guards.Pins; p != nil {
 			var refusal *Refusal
 			if result, refusal = p.List(c.r.Context(), &c.Call, result); refusal != nil {

@@ -122,6 +122,7 @@ func (b *breaker) done(now time.Time, failed, unknown bool) {
 type catalog struct {
 	mu    sync.RWMutex
 	tools map[string]map[string]wire.Raw // account key → tool → definition; guarded by mu
+	asked map[string][]string            // account key → lists the gateway asked for itself; guarded by mu
 }
 
 const (

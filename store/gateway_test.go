@@ -9,6 +9,7 @@ import (
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/store"
+	"github.com/kidoban/kidoban/toolscan"
 )
 
 func TestContractJournal(t *testing.T) {
@@ -109,6 +110,40 @@ func TestContractAccounts(t *testing.T) {
 		must(t, s.DeleteAccount(ctx, "u1", "github"))
 		if err := s.DeleteAccount(ctx, "u1", "github"); kidoban.KindOf(err) != kidoban.KindNotFound {
 			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestContractGTG1Pins: a pin is added once, decided by its exact version, and
+// its bytes come back only when they are asked for.
+func TestContractGTG1Pins(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		pin := func(server, name, sum string) gateway.Pin {
+			return gateway.Pin{Server: server, Kind: toolscan.KindTool, Name: name, SHA256: sum, Raw: []byte(`{"name":"` + name + `"}`), State: gateway.PinHeld, Reason: "new", First: epoch}
+		}
+		a, b := pin("files", "read", "01"), pin("mail", "send", "02")
+		must(t, s.AddPins(ctx, []gateway.Pin{b, a}))
+		again := a
+		again.State = gateway.PinApproved
+		must(t, s.AddPins(ctx, []gateway.Pin{again})) // what is there stays as it was decided
+		all, err := s.Pins(ctx, "", true)
+		must(t, err)
+		if diff := cmp.Diff([]gateway.Pin{a, b}, all); diff != "" {
+			t.Error(diff)
+		}
+		a.State, a.Decided, a.By = gateway.PinApproved, epoch.Add(time.Hour), "ada"
+		must(t, s.DecidePin(ctx, a))
+		one, err := s.Pins(ctx, "files", false)
+		must(t, err)
+		want := a
+		want.Raw = nil
+		if diff := cmp.Diff([]gateway.Pin{want}, one); diff != "" {
+			t.Error(diff)
+		}
+		a.SHA256 = "03"
+		if err := s.DecidePin(ctx, a); kidoban.KindOf(err) != kidoban.KindNotFound {
+			t.Errorf("a version that is not there: %v", err)
 		}
 	})
 }

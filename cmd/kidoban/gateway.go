@@ -12,6 +12,7 @@ import (
 type gatewayCmd struct {
 	Run   gatewayRunCmd   `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
 	Check gatewayCheckCmd `cmd:"" help:"List what is unsafe or impossible in a config, all at once."`
+	Pins  pinsCmd         `cmd:"" help:"What servers' definitions wait for approval."`
 }
 
 // gatewayFile is where a command finds the config.

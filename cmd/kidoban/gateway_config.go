@@ -43,6 +43,7 @@ type gatewayConfig struct {
 	Aggregate    *bool                   `yaml:"aggregate" doc:"Whether <public_url>/mcp offers all servers at once. Default true."`
 	Open         bool                    `yaml:"open" doc:"Switches authorization off. Only on a loopback listen address."`
 	Servers      map[string]serverConfig `yaml:"servers" doc:"The MCP servers behind the gateway, by name."`
+	Tools        toolsConfig             `yaml:"tools" doc:"How definitions of tools are trusted."`
 	Registration registrationConfig      `yaml:"registration" doc:"Who may become a client."`
 	Login        loginConfig             `yaml:"login" doc:"How people prove who they are."`
 	Tokens       tokensConfig            `yaml:"tokens" doc:"Lifetimes."`
@@ -54,6 +55,10 @@ type gatewayConfig struct {
 type tlsConfig struct {
 	Cert string `yaml:"cert" doc:"PEM file with the certificate chain."`
 	Key  string `yaml:"key" doc:"PEM file with the private key."`
+}
+
+type toolsConfig struct {
+	Trust string `yaml:"trust" enum:"first-use,review" doc:"Whether the first list of a server is approved, but for what the scanner flags, or waits for a person. Default first-use. What changes later always waits."`
 }
 
 type serverConfig struct {
@@ -283,6 +288,11 @@ func (c gatewayConfig) gateway() (gateway.Config, error) {
 		}
 	}
 	bad := []error{err}
+	switch gateway.Trust(c.Tools.Trust) {
+	case "", gateway.TrustFirstUse, gateway.TrustReview:
+	default:
+		bad = append(bad, kidoban.Errorf(kidoban.KindUsage, "tools: trust must be first-use or review, not %.40q", c.Tools.Trust))
+	}
 	names := make([]string, 0, len(c.Servers))
 	for name := range c.Servers {
 		names = append(names, name)

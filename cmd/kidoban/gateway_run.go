@@ -129,7 +129,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	s.box = sandbox.NewHost(sandbox.Options{Stderr: func(server string, piece []byte) {
 		log.Debug("stdio server", "server", server, "says", string(piece))
 	}})
-	s.gate, err = gateway.New(gc, gateway.Deps{
+	s.gate, err = gateway.New(gc, gateway.Deps{Guards: s.guards(conf),
 		Keys: s.as.KeySet(), Liveness: s.as.Liveness(), Accounts: s.wallet, Journal: s.journal, Sandbox: s.box,
 		StateKey: key, Connect: s.connect, Address: s.address, Log: log,
 	})
@@ -402,8 +402,8 @@ func (s *service) reload(e *env, file gatewayFile) {
 
 func (s *service) apply(ctx context.Context, conf gatewayConfig) error {
 	old := s.conf
-	if conf.Listen != old.Listen || conf.Database != old.Database || conf.PublicURL != old.PublicURL || conf.VaultKey != old.VaultKey || conf.Open != old.Open {
-		return kidoban.Errorf(kidoban.KindUsage, "listen, public_url, database, vault_key and open change with a restart only")
+	if conf.Listen != old.Listen || conf.Database != old.Database || conf.PublicURL != old.PublicURL || conf.VaultKey != old.VaultKey || conf.Open != old.Open || conf.Tools != old.Tools {
+		return kidoban.Errorf(kidoban.KindUsage, "listen, public_url, database, vault_key, open and tools change with a restart only")
 	}
 	gc, err := conf.gateway()
 	if err != nil {
