@@ -23,6 +23,9 @@ type Deps struct {
 	Sandbox  *sandbox.Host
 	// StateKey seals sessions and states, 32 bytes, the same on every replica.
 	StateKey []byte
+	// Once remembers the states that were used, for all replicas; nil: each
+	// process for itself.
+	Once Once
 	// Connect is the page where a user connects accounts; nil: there is none.
 	Connect func(user, server string) (url string)
 	// Guards are the judges of what is said; nil members allow.
@@ -52,6 +55,13 @@ type Accounts interface {
 	// KindNotFound means that the user has not connected an account;
 	// KindUnreachable that the account cannot be used just now.
 	Credential(ctx context.Context, user, server string, renew bool) ([]Header, error)
+}
+
+// Once makes things usable once.
+type Once interface {
+	// UseOnce records id until expires. It is true for exactly one of any number of
+	// calls with the same id within that time.
+	UseOnce(ctx context.Context, id string, now, expires time.Time) (bool, error)
 }
 
 // Header is one header field with a secret value.

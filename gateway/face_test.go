@@ -506,6 +506,7 @@ func TestTR17_E08_StatesBelongToTheirRequest(t *testing.T) {
 	flipped := []byte(state)
 	flipped[20] ^= 1
 	for name, got := range map[string]int{
+		"a second time":    again("one", "alice", "pay", `{"to":"bob"}`, state),
 		"flipped":          again("one", "alice", "pay", `{"to":"bob"}`, string(flipped)),
 		"raw":              again("one", "alice", "pay", `{"to":"bob"}`, "upstream-secret-state"),
 		"another user":     again("one", "mallory", "pay", `{"to":"bob"}`, state),

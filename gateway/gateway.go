@@ -65,6 +65,9 @@ func New(c Config, d Deps) (*Gateway, error) {
 	if d.Address == nil {
 		d.Address = connectionAddress
 	}
+	if d.Once == nil {
+		d.Once = &usedHere{ids: map[string]time.Time{}}
+	}
 	seal, err := newSealer(d.StateKey, d.Rand, d.Now)
 	if err != nil {
 		return nil, err

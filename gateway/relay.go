@@ -85,6 +85,9 @@ func (g *Gateway) openState(c *call) *Refusal {
 		c.Message.Params, c.Params.RequestState, c.Params.InputResponses = params, nil, nil
 		return nil
 	}
+	if first, err := g.spend(c.r.Context(), c.st, sealed); err != nil || !first {
+		return refuse(http.StatusBadRequest, wire.CodeInvalidParams, "state:used", "The requestState was used before. Start again without it.").because(err)
+	}
 	c.mode, c.upState = plain[0], wire.Raw(plain[1:])
 	return nil
 }

@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -77,4 +80,42 @@ func (s *sealer) open(sealed string, bound []byte) (plain []byte, ok bool) {
 		return nil, false
 	}
 	return text[8:], true
+}
+
+// usedHere is Once for a single process. When its memory is full, states are
+// refused until some have expired: a flood makes itself wait, and nothing is
+// usable twice.
+type usedHere struct {
+	mu  sync.Mutex
+	ids map[string]time.Time
+}
+
+// maxUsed bounds the states remembered.
+const maxUsed = 100_000
+
+// UseOnce implements Once.
+func (u *usedHere) UseOnce(_ context.Context, id string, now, expires time.Time) (bool, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, used := u.ids[id]; used {
+		return false, nil
+	}
+	if len(u.ids) >= maxUsed {
+		for old, end := range u.ids {
+			if now.After(end) {
+				delete(u.ids, old)
+			}
+		}
+		if len(u.ids) >= maxUsed {
+			return false, kidoban.Errorf(kidoban.KindLimit, "too many states were used lately")
+		}
+	}
+	u.ids[id] = expires
+	return true, nil
+}
+
+// spend uses a sealed state up (TR-17, E08).
+func (g *Gateway) spend(ctx context.Context, st *state, sealed string) (bool, error) {
+	now := g.deps.Now()
+	return g.deps.Once.UseOnce(ctx, "state:"+hex.EncodeToString(binding(sealed)), now, now.Add(st.config.StateLife))
 }

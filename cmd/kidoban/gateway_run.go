@@ -131,7 +131,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	}})
 	s.gate, err = gateway.New(gc, gateway.Deps{Guards: s.guards(conf),
 		Keys: s.as.KeySet(), Liveness: s.as.Liveness(), Accounts: s.wallet, Journal: s.journal, Sandbox: s.box,
-		StateKey: key, Connect: s.connect, Address: s.address, Log: log,
+		StateKey: key, Once: s.db, Connect: s.connect, Address: s.address, Log: log,
 	})
 	if err != nil {
 		return s, err
