@@ -257,7 +257,7 @@ func (t *traffic) upstreams() {
 		tr := fl.trail
 		if tr.At != to { // it came after a page
 			w.trail.Exchanges = []*kidoban.Exchange{x}
-			w.trail.Consents = true // somebody decided something; which page it was shows in the recording
+			w.trail.Consents = t.consentBefore(fl, x)
 			w.trail.Cookies = t.cookiesBefore(fl, x)
 			tr = w.trail
 		}
@@ -269,6 +269,21 @@ func (t *traffic) upstreams() {
 			f.L2.Delegated = f.L2.Delegated || l.delegated()
 		}
 	}
+}
+
+// consentBefore tells whether a consent page was shown between a flow's request
+// and the answer x. A login page asks who the person is, not about the client.
+func (t *traffic) consentBefore(fl *flow, x *kidoban.Exchange) bool {
+	for _, y := range t.all[t.pos[fl.x]:t.pos[x]] {
+		if y.Response == nil || !t.ofServer(y) || !strings.Contains(mediaType(y), "html") {
+			continue
+		}
+		p := ParsePage(y.Response.Body)
+		if kind, _ := classifyPage(y, &p, nil, t.marker()); kind == Consent {
+			return true
+		}
+	}
+	return false
 }
 
 // onTheWay tells whether x is a hop of a flow's trail.

@@ -39,12 +39,9 @@ func (t *traffic) judgeFlows() (out []kidoban.Result) {
 			out = append(out, r)
 		}
 	}
-	if b := f.Base; b.Kind == Upstream {
-		out = append(out, judgeE01a(f))
-	} else {
-		out = append(out, passed("E01-a", "the server shows a page of its own before it goes upstream", f.L2.Samples[0].Trail.Last()))
-	}
-	return append(out, judgeE02c(f))
+	g := *f
+	g.Base = f.L2.Samples[0].Trail // a login page may have come before it
+	return append(out, judgeE01a(&g), judgeE02c(f))
 }
 
 // answered is the first authorization response.

@@ -238,3 +238,14 @@ func TestRedactIsBoundedOnHostileBodies(t *testing.T) {
 		}
 	}
 }
+
+// TestRedactKeepsChallenges: where the metadata are is no secret, and passive
+// inspection reads it from recordings.
+func TestRedactKeepsChallenges(t *testing.T) {
+	for _, v := range []string{`Bearer resource_metadata="https://a.example/.well-known/oauth-protected-resource/mcp", scope="read"`, `Bearer error_description="expired token"`} {
+		x := Redact(kidoban.Exchange{Response: &kidoban.Response{Header: kidoban.Fields{{Name: "WWW-Authenticate", Value: v}}}})
+		if got := x.Response.Header[0].Value; got != v {
+			t.Errorf("%s became %s", v, got)
+		}
+	}
+}

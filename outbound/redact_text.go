@@ -100,6 +100,10 @@ func (r *redactor) bearer(g []string) string {
 	if strings.Trim(g[3], "abcdefghijklmnopqrstuvwxyz-.") == "" {
 		return g[0]
 	}
+	switch name, _, _ := strings.Cut(g[3], "="); strings.ToLower(name) {
+	case "resource_metadata", "error_description", "error_uri", "authorization_uri", "resource", "scope", "realm", "error": // a challenge, not a token
+		return g[0]
+	}
 	return g[1] + g[2] + r.mask(g[3])
 }
 

@@ -31,6 +31,7 @@ type verifyCmd struct {
 	Eras     []string `help:"Only these eras: modern, legacy." sep:","`
 	JSON     bool     `name:"json" help:"Print one JSON document instead of the table."`
 	Jobs     int      `help:"Cases at a time." default:"4"`
+	Passive  bool     `help:"Judge the recorded traffic of an ordinary client instead: nothing is sent by the audit."`
 }
 
 // verifyResult is one case of the matrix and how it ended.
@@ -70,6 +71,9 @@ func (c *verifyCmd) Run(e *env) error {
 	cases, err := c.matrix()
 	if err != nil {
 		return err
+	}
+	if c.Passive {
+		cases, c.Tiers = c.passiveMatrix(), []string{"T0"}
 	}
 	results := make([]verifyResult, len(cases))
 	driver, closeBrowser, err := c.browser(e)
@@ -138,6 +142,7 @@ type verifyCase struct {
 	chains    []string
 	undecided []string // keys that must end undecided, with one of these reasons
 	reasons   []kidoban.Reason
+	passive   bool // judged from recorded traffic; chains are not compared
 }
 
 func (v verifyCase) name() string {
@@ -297,7 +302,12 @@ func (v verifyCase) run(ctx context.Context, driver browser.Driver) (verifyResul
 		return verifyResult{}, err
 	}
 	defer l.Close()
-	rep, err := auditLab(ctx, l, v.tiers, driver, clock)
+	var rep *audit.Report
+	if v.passive {
+		rep, err = observeLab(ctx, l, v.lab.Era)
+	} else {
+		rep, err = auditLab(ctx, l, v.tiers, driver, clock)
+	}
 	if err != nil {
 		return verifyResult{}, err
 	}
@@ -340,6 +350,9 @@ func (v verifyCase) compare(rep *audit.Report) verifyResult {
 	}
 	for _, k := range r.Extra {
 		why = append(why, fmt.Sprintf("extra %s: %s", k, r.outcomes[k].Summary))
+	}
+	if v.passive {
+		r.Chains = nil // a chain wants the active proofs beside the passive ones
 	}
 	if m, x := minus(sorted(v.chains), r.Chains), minus(r.Chains, sorted(v.chains)); len(m)+len(x) > 0 {
 		why = append(why, fmt.Sprintf("chains: missed %v, extra %v", m, x))
