@@ -293,6 +293,7 @@ func (m *memory) Server(ctx context.Context, issuer string, ask func(context.Con
 		case mine:
 			k = m.first(ctx, issuer, ask)
 			if ctx.Err() != nil { // an unfinished look is no knowledge
+				_ = m.l.manners.store.CensusUnclaim(context.WithoutCancel(ctx), m.l.o.Run, issuer) // else the lease ends
 				return k
 			}
 			if raw, err = json.Marshal(k); err == nil {

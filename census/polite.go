@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,6 +95,14 @@ func ReadOptOut(r io.Reader) (*OptOut, error) {
 		return nil, kidoban.Wrap(kidoban.KindInput, err, "the opt-out list cannot be read")
 	}
 	return o, nil
+}
+
+// list returns the names, sorted.
+func (o *OptOut) list() []string {
+	if o == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(o.hosts))
 }
 
 // Has tells whether host or a name above it is on the list.

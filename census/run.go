@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/netip"
 	"sync"
 	"time"
@@ -84,7 +85,7 @@ func Run(ctx context.Context, store Store, o Options) error {
 		return err
 	}
 	for {
-		n, err := pass(ctx, store, o)
+		n, err := pass(ctx, store, o, -1, math.MaxInt64)
 		if err != nil || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}
@@ -137,8 +138,9 @@ type finished struct {
 	n Times
 }
 
-// pass measures what is pending and returns how many targets it took up.
-func pass(ctx context.Context, store Store, o Options) (taken int, err error) {
+// pass measures what is pending with a Spread above from and up to to, and
+// returns how many targets it took up.
+func pass(ctx context.Context, store Store, o Options, from, to int64) (taken int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &looker{o: o, manners: manners{store: store, run: o.Run, interval: o.Interval, perHost: o.PerHost, optOut: o.OptOut}}
@@ -157,13 +159,16 @@ func pass(ctx context.Context, store Store, o Options) (taken int, err error) {
 	var feeding sync.WaitGroup
 	feeding.Go(func() { // ends when all pages are read or ctx ends; then the workers end, then the results
 		defer func() { close(targets); workers.Wait(); close(results) }()
-		for after := int64(-1); ; {
+		for after := from; ; {
 			ts, err := store.CensusPending(ctx, o.Run, after, page)
 			if err != nil || len(ts) == 0 {
 				failed = err
 				return
 			}
 			for _, t := range ts {
+				if t.Spread() > to {
+					return
+				}
 				select {
 				case targets <- t:
 					taken++

@@ -177,6 +177,14 @@ func (d *DB) CensusClaim(ctx context.Context, run, key string, lease time.Durati
 	return known, mine, err
 }
 
+// CensusUnclaim implements census.Store.
+func (d *DB) CensusUnclaim(ctx context.Context, run, key string) error {
+	return d.write(ctx, func(t tx) error {
+		_, err := t.exec(`DELETE FROM census_known WHERE run = $1 AND name = $2 AND body IS NULL`, run, key)
+		return err
+	})
+}
+
 // CensusLearn implements census.Store.
 func (d *DB) CensusLearn(ctx context.Context, run, key string, known []byte) error {
 	return d.write(ctx, func(t tx) error {

@@ -1,0 +1,74 @@
+package census
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Plan is what a census would do, told without contacting anybody.
+type Plan struct {
+	Sources  []Accounting   `json:"sources"`
+	Entries  int            `json:"entries"`
+	Targets  int            `json:"targets"`
+	Hosts    int            `json:"hosts"`
+	Crowded  int            `json:"beyond_host_budget"` // targets that will be skipped
+	Rejected map[string]int `json:"rejected"`
+	// Typical is measured on the simulator's population: about eight requests to a
+	// target. Most is the bound that cannot be exceeded.
+	Typical  int           `json:"requests_typical"`
+	Most     int           `json:"requests_at_most"`
+	Shortest time.Duration `json:"shortest_ns"` // with one request a second to each host and all hosts at once
+	Balanced bool          `json:"every_entry_accounted_for"`
+}
+
+// typicalRequests is what one target costs on average, robots.txt included.
+const typicalRequests = 8
+
+// MakePlan counts what is in the store.
+func MakePlan(ctx context.Context, store Store, run string, sources []Accounting) (*Plan, error) {
+	p := &Plan{Sources: sources, Rejected: map[string]int{}, Balanced: true}
+	for _, a := range sources {
+		p.Entries += a.Entries
+		p.Balanced = p.Balanced && a.Balanced()
+		for k, n := range a.Rejected {
+			p.Rejected[k] += n
+		}
+	}
+	all, done, err := store.CensusCount(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	p.Targets = all
+	if err := store.CensusCrowded(ctx, run, TargetsPerHost, func(Target) error { p.Crowded++; return nil }); err != nil {
+		return nil, err
+	}
+	beyondFirst := 0
+	if err := store.CensusCrowded(ctx, run, 1, func(Target) error { beyondFirst++; return nil }); err != nil {
+		return nil, err
+	}
+	left := all - done - p.Crowded
+	p.Hosts = all - beyondFirst
+	p.Typical, p.Most = left*typicalRequests, min(left*(requestsPerTarget+4), p.Hosts*DefaultPerHost)
+	p.Shortest = time.Duration(min(DefaultPerHost, TargetsPerHost*typicalRequests)) * DefaultInterval
+	return p, nil
+}
+
+// WriteText prints the plan for a person.
+func (p *Plan) WriteText(w io.Writer) {
+	for _, a := range p.Sources {
+		fmt.Fprintf(w, "%-32s %9d entries  %9d new targets\n", a.Source, a.Entries, a.Targets)
+	}
+	fmt.Fprintf(w, "\n%d entries give %d targets on %d hosts.\n", p.Entries, p.Targets, p.Hosts)
+	for _, k := range slices.Sorted(maps.Keys(p.Rejected)) {
+		fmt.Fprintf(w, "  %-22s %9d\n", k, p.Rejected[k])
+	}
+	if p.Crowded > 0 {
+		fmt.Fprintf(w, "%d targets are beyond the %d that fit into the budget of one host; they will be reported as skipped.\n", p.Crowded, TargetsPerHost)
+	}
+	fmt.Fprintf(w, "\nA run sends about %d requests, never more than %d, at most one a second and %d to each host.\nNobody was contacted.\n",
+		p.Typical, p.Most, DefaultPerHost)
+}

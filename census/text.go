@@ -1,0 +1,150 @@
+package census
+
+import (
+	"encoding/csv"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// table is a titled list of shares.
+type table struct {
+	Title string
+	Of    string // what the shares are of
+	Rows  []Row
+}
+
+func (s *Stats) tables() []table {
+	return []table{
+		{"Authentication of MCP servers", "servers without, with OAuth, or with a static credential", s.Auth},
+		{"All targets by class", "targets", s.Classes},
+		{"OAuth servers", "OAuth servers", s.OAuth},
+		{"Flaws that reading alone shows", "OAuth servers", s.Flaws},
+		{"The same, counted once an authorization server", "authorization servers", s.Clusters},
+	}
+}
+
+type ranking struct {
+	Title string
+	Rows  []Count
+}
+
+func (s *Stats) rankings() []ranking {
+	return []ranking{{"Why", s.Reasons}, {"Era", s.Eras}, {"Transport", s.Carriers}, {"Software", s.Software}, {"Authorization servers", s.Issuers}}
+}
+
+func percent(f float64) string { return fmt.Sprintf("%.2f %%", 100*f) }
+
+func (i Interval) String() string {
+	return fmt.Sprintf("%d of %d: %s (%.1f–%.1f)", i.Count, i.Of, percent(i.Share), 100*i.Low, 100*i.High)
+}
+
+// plain removes what would act on a terminal or break a line: names of servers
+// are written by strangers.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '·'
+		}
+		return r
+	}, s)
+}
+
+// WriteText prints the tables for a terminal.
+func (s *Stats) WriteText(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d targets on %d hosts, %d MCP servers, %d distinct deployments, %d requests\n", s.Targets, s.Hosts, s.Live, s.Distinct, s.Requests)
+	for _, t := range s.tables() {
+		if len(t.Rows) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\n%s (share of %s, 95 %% interval)\n", t.Title, t.Of)
+		for _, r := range t.Rows {
+			fmt.Fprintf(&b, "  %-42s %-36s %s\n", r.title(), r.Here, r.Study)
+		}
+	}
+	for _, t := range s.rankings() {
+		if len(t.Rows) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\n%s\n", t.Title)
+		for _, r := range t.Rows {
+			fmt.Fprintf(&b, "  %-42s %8d\n", plain(r.Word), r.N)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// title is the row's label, with the key of the check before it.
+func (r Row) title() string {
+	if strings.ContainsRune(r.Key, '-') && r.Key[0] < 'a' {
+		return r.Key + " " + r.Label
+	}
+	return r.Label
+}
+
+// WriteMarkdown prints the tables as Markdown.
+func (s *Stats) WriteMarkdown(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Census of MCP servers\n\n%d targets on %d hosts, %d MCP servers, %d distinct deployments, %d requests.\n", s.Targets, s.Hosts, s.Live, s.Distinct, s.Requests)
+	for _, t := range s.tables() {
+		fmt.Fprintf(&b, "\n## %s\n\n| | here, share of %s | 95 %% interval | the study |\n|---|---:|---:|---|\n", t.Title, t.Of)
+		for _, r := range t.Rows {
+			fmt.Fprintf(&b, "| %s | %d of %d: %s | %.1f–%.1f %% | %s |\n", r.title(), r.Here.Count, r.Here.Of, percent(r.Here.Share), 100*r.Here.Low, 100*r.Here.High, r.Study)
+		}
+	}
+	for _, t := range s.rankings() {
+		fmt.Fprintf(&b, "\n## %s\n\n| | |\n|---|---:|\n", t.Title)
+		for _, r := range t.Rows {
+			fmt.Fprintf(&b, "| %s | %d |\n", inMarkdown(r.Word), r.N)
+		}
+	}
+	for _, a := range s.Sources {
+		fmt.Fprintf(&b, "\n## Candidates from %s\n\n| | |\n|---|---:|\n| entries | %d |\n| new targets | %d |\n", inMarkdown(a.Source), a.Entries, a.Targets)
+		for _, k := range slices.Sorted(maps.Keys(a.Rejected)) {
+			fmt.Fprintf(&b, "| %s | %d |\n", k, a.Rejected[k])
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// inMarkdown makes a stranger's text harmless in a table: no markup, no line end.
+func inMarkdown(s string) string {
+	var b strings.Builder
+	for _, r := range plain(s) {
+		if strings.ContainsRune("\\`*_{}[]()<>#+!|~&@:", r) {
+			fmt.Fprintf(&b, "&#%d;", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// WriteCSV prints every table as one CSV: table, key, label, count, of, share, low, high, study.
+func (s *Stats) WriteCSV(w io.Writer) error {
+	c := csv.NewWriter(w)
+	c.Write([]string{"table", "key", "label", "count", "of", "share", "low", "high", "study"})
+	number := func(f float64) string { return fmt.Sprintf("%.6f", f) }
+	for _, t := range s.tables() {
+		for _, r := range t.Rows {
+			c.Write([]string{t.Title, r.Key, r.Label, fmt.Sprint(r.Here.Count), fmt.Sprint(r.Here.Of), number(r.Here.Share), number(r.Here.Low), number(r.Here.High), r.Study})
+		}
+	}
+	for _, t := range s.rankings() {
+		for _, r := range t.Rows {
+			word := plain(r.Word)
+			if strings.ContainsRune("=+-@", []rune(word + " ")[0]) {
+				word = "'" + word // no spreadsheet shall take it for a formula
+			}
+			c.Write([]string{t.Title, word, "", fmt.Sprint(r.N), "", "", "", "", ""})
+		}
+	}
+	c.Flush()
+	return c.Error()
+}
