@@ -1,0 +1,234 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kidoban/kidoban/oauth"
+)
+
+// The hostile load is small by default. KIDOBAN_LOAD=full runs all of it, at
+// KIDOBAN_LOAD_RATE requests a second, and prints the table of docs/gateway-limits.md.
+const (
+	loadEnv     = "KIDOBAN_LOAD"
+	loadRateEnv = "KIDOBAN_LOAD_RATE"
+)
+
+// straight sends requests past the witness: what is measured is the gateway.
+type straight struct {
+	to   string
+	base http.RoundTripper
+}
+
+func (d straight) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Host, r.URL.Host = r.URL.Host, d.to
+	return d.base.RoundTrip(r)
+}
+
+// siege is a gateway with a normal client, and attackers.
+type siege struct {
+	t    *testing.T
+	p    *program
+	app  *proofApp
+	last tokens
+	rate int
+}
+
+// attacker makes the i-th hostile request.
+type attacker func(i int) *http.Request
+
+func forwarded(r *http.Request, err error, from string) *http.Request {
+	if err != nil {
+		panic(err) // the URL is ours
+	}
+	r.Header.Set("X-Forwarded-For", from)
+	return r
+}
+
+func (s *siege) register(from func(i int) string) attacker {
+	return func(i int) *http.Request {
+		body := fmt.Sprintf(`{"client_name":"flood %d","redirect_uris":["http://127.0.0.1:%d/cb"],"token_endpoint_auth_method":"none"}`, i, 1024+i%60000)
+		r, err := http.NewRequest("POST", s.p.url+"/register", strings.NewReader(body))
+		r = forwarded(r, err, from(i))
+		r.Header.Set("Content-Type", "application/json")
+		return r
+	}
+}
+
+func (s *siege) authorize(i int) *http.Request {
+	q := url.Values{"response_type": {"code"}, "client_id": {s.app.id}, "redirect_uri": {proofCallback}, "state": {fmt.Sprint(i)}, "scope": {"mcp:read"},
+		"code_challenge": {oauth.S256(strings.Repeat("x", 43))}, "code_challenge_method": {"S256"}, "resource": {s.app.resource}}
+	r, err := http.NewRequest("GET", s.p.url+"/authorize?"+q.Encode(), nil)
+	return forwarded(r, err, manyAddresses(i))
+}
+
+func oneAddress(int) string { return "198.51.100.7" }
+
+// manyAddresses are 10,000, in 40 networks of 250.
+func manyAddresses(i int) string { return fmt.Sprintf("10.%d.%d.%d", 7, i/250%40, 1+i%250) }
+
+// attack sends n requests at the siege's rate and counts the answers.
+func (s *siege) attack(n int, make attacker) map[int]int {
+	var mu sync.Mutex
+	got := map[int]int{}
+	client := &http.Client{Timeout: 30 * time.Second, Transport: straight{s.p.listen, &http.Transport{MaxIdleConnsPerHost: 32}}}
+	var next atomic.Int64
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				time.Sleep(time.Until(begin.Add(time.Duration(i) * time.Second / time.Duration(s.rate))))
+				status := 0
+				if resp, err := client.Do(make(i)); err == nil {
+					io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					status = resp.StatusCode
+				}
+				mu.Lock()
+				got[status]++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return got
+}
+
+// latency is what the normal client saw.
+type latency struct {
+	calls, refreshes []time.Duration
+}
+
+func p99(d []time.Duration) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return d[(len(d)*99)/100]
+}
+
+// normal calls and refreshes until stop, 50 calls and one refresh a second. Any
+// refusal fails the test.
+func (s *siege) normal(stop <-chan struct{}) (l latency) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-stop:
+			return l
+		case <-tick.C:
+		}
+		begin := time.Now()
+		if status := s.app.access(s.last.Access); status != http.StatusOK {
+			s.t.Errorf("the normal client's call got %d", status)
+			return l
+		}
+		l.calls = append(l.calls, time.Since(begin))
+		if n%50 == 0 {
+			begin = time.Now()
+			status, got := s.app.refresh(s.last.Refresh)
+			if status != http.StatusOK {
+				s.t.Errorf("the normal client's refresh got %d %s", status, got.Error)
+				return l
+			}
+			s.last = got
+			l.refreshes = append(l.refreshes, time.Since(begin))
+		}
+	}
+}
+
+// loadRow is one line of the table.
+type loadRow struct {
+	Attack     string      `json:"attack"`
+	Requests   int         `json:"requests"`
+	Answers    map[int]int `json:"answers"`
+	RSS        int64       `json:"rss_mb"`
+	Disk       int64       `json:"disk_growth_kb"`
+	CallP99    float64     `json:"call_p99_ms"`
+	Ratio      float64     `json:"ratio_to_quiet"`
+	RefreshP99 float64     `json:"refresh_p99_ms"`
+}
+
+// TestGRG5_HostileLoad: floods of registrations and of authorizations that nobody
+// completes leave memory and disk as they are and a normal client unharmed.
+func TestGRG5_HostileLoad(t *testing.T) {
+	full := os.Getenv(loadEnv) == "full"
+	registrations, halfOpen, quiet := 2000, 500, 2*time.Second
+	s := &siege{t: t, rate: 1000}
+	if full {
+		registrations, halfOpen, quiet = 100_000, 10_000, 20*time.Second
+		if v := os.Getenv(loadRateEnv); v != "" {
+			if _, err := fmt.Sscan(v, &s.rate); err != nil || s.rate < 1 {
+				t.Fatalf("%s=%q", loadRateEnv, v)
+			}
+		}
+	}
+	// The normal client's own allowance is not what is measured.
+	s.p = startProgram(t, "trusted_proxies: [127.0.0.1/32]\nlimits:\n  call_per_user: {count: 1000000, per: 1m, burst: 1000000}\n  call_per_client: {count: 1000000, per: 1m, burst: 1000000}\n")
+	s.app = newProofApp(s.p)
+	s.app.http.Transport = straight{s.p.listen, s.app.http.Transport}
+	code, verifier, err := s.app.code()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var status int
+	if status, s.last = s.app.redeem(code, verifier); status != http.StatusOK {
+		t.Fatal(status)
+	}
+	var base float64
+	run := func(name string, n int, a attacker) {
+		disk := s.p.disk()
+		stop := make(chan struct{})
+		seen := make(chan latency)
+		go func() { seen <- s.normal(stop) }()
+		var answers map[int]int
+		if a == nil {
+			time.Sleep(quiet)
+		} else {
+			answers = s.attack(n, a)
+		}
+		close(stop)
+		l := <-seen
+		row := loadRow{Attack: name, Requests: n, Answers: answers, RSS: s.p.rss() >> 20, Disk: (s.p.disk() - disk) >> 10,
+			CallP99: p99(l.calls).Seconds() * 1000, RefreshP99: p99(l.refreshes).Seconds() * 1000}
+		if base == 0 {
+			base = row.CallP99
+		}
+		row.Ratio = row.CallP99 / base
+		text, _ := json.Marshal(row)
+		t.Logf("%s", text)
+		if made := answers[http.StatusCreated]; made > 300 {
+			t.Errorf("%s: %d clients were registered", name, made)
+		}
+		if answers[0] > 0 || answers[500] > 0 {
+			t.Errorf("%s: requests failed: %v", name, answers)
+		}
+		if row.RSS > 160 {
+			t.Errorf("%s: %d MB resident", name, row.RSS)
+		}
+		if row.Disk > 24<<10 {
+			t.Errorf("%s: %d kB of disk", name, row.Disk)
+		}
+	}
+	run("none", 0, nil)
+	run("registrations from one address", registrations, s.register(oneAddress))
+	run("registrations from 10,000 addresses", registrations, s.register(manyAddresses))
+	run("half-open authorizations from 10,000 addresses", halfOpen, s.authorize)
+	run("none, afterwards", 0, nil)
+}
