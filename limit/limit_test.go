@@ -226,3 +226,19 @@ func BenchmarkMemoryAllow(b *testing.B) {
 		m.Allow(Ask{l.CallPerUser, keys[i%len(keys)], 1}, Ask{l.CallPerServer, "s", 1})
 	}
 }
+
+// A clock that was set back locks nobody out for longer than one token takes.
+func TestMemoryClockGoesBack(t *testing.T) {
+	now := start.Add(3 * time.Hour)
+	m := NewMemory(0, func() time.Time { return now })
+	a := Ask{Limit: Limit{Name: "l", Count: 1, Per: time.Second, Burst: 5, Key: Global}, Cost: 1}
+	m.Allow(a)
+	now = start
+	if d := m.Allow(a); d.Allowed || d.RetryAfter != time.Second {
+		t.Fatalf("%+v", d)
+	}
+	now = start.Add(time.Second)
+	if d := m.Allow(a); !d.Allowed {
+		t.Fatalf("%+v", d)
+	}
+}

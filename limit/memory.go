@@ -62,13 +62,15 @@ func (m *Memory) Allow(asks ...Ask) Decision {
 	best := Decision{Allowed: true, Remaining: int(^uint(0) >> 1)}
 	for i, a := range asks {
 		d, next := Decide(a.Limit, m.state(a), now, a.Cost)
+		// Kept after a denial too: what Decide pulled in when the clock went back
+		// would else be as far ahead the next time, until the clock catches up.
+		m.put(a, next, now)
 		if !d.Allowed {
 			for _, b := range asks[:i] { // give back what the earlier ones took
 				m.giveBack(b, now)
 			}
 			return d
 		}
-		m.put(a, next, now)
 		if d.Remaining <= best.Remaining {
 			best = d
 		}
