@@ -279,6 +279,8 @@ func judgeF1e(f *Facts, c *consentTrials) kidoban.Result {
 	switch {
 	case c.noForein && f.ForeignReg != nil && !f.ForeignReg.accepted():
 		return passed(key, "a stranger's web address cannot be registered", f.ForeignReg.X)
+	case c.first.err != nil || c.first.Journey != nil && c.first.Captured == "" && c.first.Why != browser.EndLook:
+		return c.first.noCode(key)
 	case c.noForein || c.stranger.Journey == nil:
 		return untested(key, kidoban.ReasonTier, detailFor(kidoban.ReasonTier))
 	case c.stranger.silent():

@@ -139,10 +139,10 @@ func judgeRevocation(f *Facts, e *revokeTrials) []kidoban.Result {
 func probeLifetimes() probe {
 	keys := []string{"E04-h", "F9-7"}
 	return define(spec{name: "what expires", keys: keys, tier: kidoban.T3}, collectLifetimes, func(f *Facts, e revokeTrials) []kidoban.Result {
-		out := []kidoban.Result{judgeCodeLife(&e.codeOld)}
 		if !e.has {
-			return append(out, rekey(e.none, "E04-h"))
+			return []kidoban.Result{rekey(e.none, "E04-h"), rekey(e.none, "F9-7")}
 		}
+		out := []kidoban.Result{judgeCodeLife(&e.codeOld)}
 		if f.blind() {
 			return append(out, absent("E04-h", cannotSee, e.expiredX))
 		}

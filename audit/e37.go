@@ -86,6 +86,12 @@ func collectTwoPeople(ctx context.Context, s *session) (e twoPeople) {
 		e.none = w.noCode("E37-a")
 		return e
 	}
+	for _, who := range []*Tester{s.o.Login, s.o.Second} {
+		if p := s.homes[who]; !p.known && who.Script == nil {
+			e.none = unclear("E37-a", kidoban.ReasonUnstable, "nobody asks who the person is, so the two accounts are one", w.last())
+			return e
+		}
+	}
 	e.has = true
 	in := s.enter(ctx, e.a.Access)
 	e.legacy, e.modern = in.legacy, in.modern

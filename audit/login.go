@@ -9,6 +9,7 @@ import (
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit/browser"
 	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/report"
 )
 
 // Tester is one test account of the tester and the way to log in with it. Its
@@ -27,15 +28,7 @@ type Tester struct {
 }
 
 // Shot is one page as a person saw it: evidence beside the exchanges.
-type Shot struct {
-	XID   int    `json:"exchange"` // of the document
-	Check string `json:"check"`    // key of the check it was taken for
-	Note  string `json:"note"`
-	URL   string `json:"url"` // without its query
-	Title string `json:"title"`
-	Text  string `json:"text"` // as rendered, at most 8 KiB
-	PNG   []byte `json:"-"`    // "" without a real browser
-}
+type Shot = report.Shot
 
 const (
 	maxShots    = 60
@@ -55,6 +48,7 @@ type person struct {
 	probe, note string
 	capture     func(string) bool
 	hops        []*kidoban.Exchange
+	known       bool // somebody asked who this person is
 }
 
 // person opens a fresh profile. real asks for a real browser where there is one.
@@ -144,6 +138,9 @@ func (p *person) walk(ctx context.Context, e errand) walked {
 	hops := p.hops
 	s.mu.Unlock()
 	s.shots(e, j)
+	for _, v := range j.Visits {
+		p.known = p.known || v.Did == "login"
+	}
 	return walked{j, hops, err, tab}
 }
 

@@ -30,6 +30,9 @@ func Save(runs string, r *Report) (string, error) {
 	if err != nil {
 		return "", kidoban.Wrap(kidoban.KindUsage, err, "the evidence cannot be written")
 	}
+	if err := report.SaveShots(dir, r.Shots); err != nil {
+		return "", err
+	}
 	return dir, report.Save(dir, r.Run)
 }
 

@@ -90,6 +90,21 @@ func Undecided(key, profile string) bool {
 	return false
 }
 
+// UndecidedAfterLogin tells whether a tester that logs in with a real browser has
+// to leave a finding open in a profile all the same. A content network that lets no
+// browser through leaves everything open that needs a login; and a Host header of
+// one's own is nothing that a browser can send to a page with a script.
+func UndecidedAfterLogin(key, profile string) bool {
+	c, ok := kidoban.CheckByKey(key)
+	switch profile {
+	case profileChallenge:
+		return decidedAtAuthorize(key) || ok && c.Tier.Rank() >= kidoban.T3.Rank()
+	case profileSPA:
+		return key == "F7-17"
+	}
+	return false
+}
+
 // shownByLogin are findings about the login page itself and the way to it: they
 // stand behind /authorize, and the login-first profile shows them all the same.
 func shownByLogin() []string {

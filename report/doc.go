@@ -25,6 +25,9 @@ type Input struct {
 	Run       kidoban.Run
 	Exchanges []kidoban.Exchange // redacted; the evidence that results name by ID
 
+	// Shots are the pages of a login, as a person saw them.
+	Shots []Shot
+
 	// Pages gives the text about a flaw. Without it reports carry less prose.
 	Pages func(id string) (Page, bool)
 

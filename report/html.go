@@ -83,6 +83,7 @@ type chainView struct {
 	Drawing drawing
 	Fix     string // id to explain
 	Proof   []string
+	Shots   []shotView
 }
 
 type barView struct {
@@ -175,8 +176,11 @@ func (in Input) view() htmlView {
 	for _, c := range Categories(run.Results) {
 		v.Bars = append(v.Bars, barOf(c))
 	}
+	room := maxShots
 	for _, c := range run.Chains {
-		v.Chains = append(v.Chains, in.chainView(c))
+		cv := in.chainView(c)
+		cv.Shots = in.shotsOf(c, &room)
+		v.Chains = append(v.Chains, cv)
 	}
 	told := map[string]string{}
 	for _, r := range Findings(run.Results) {

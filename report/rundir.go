@@ -73,6 +73,9 @@ func Load(runs, name string) (Input, error) {
 		return Input{}, err
 	}
 	in := Input{Run: run}
+	if in.Shots, err = loadShots(dir); err != nil {
+		return in, err
+	}
 	har := filepath.Join(dir, EvidenceFile)
 	if _, err := os.Stat(har); errors.Is(err, fs.ErrNotExist) {
 		return in, nil

@@ -113,8 +113,17 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 				return j, nil
 			}
 			v.Did = "login"
+			if e.Script != nil && logins == 1 {
+				err = e.Script.play(ctx, tab, e)
+				break
+			}
 			err = login(ctx, tab, p, e)
 		case KindCode:
+			if e.Script != nil && logins == 0 {
+				logins, v.Did = 1, "login"
+				err = e.Script.play(ctx, tab, e)
+				break
+			}
 			if codes++; codes > 2 || e.Account.TOTP == "" {
 				j.Why = EndRefused
 				return j, nil
@@ -151,6 +160,11 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 			v.Did = "continue"
 			err = tab.Click(ctx, p.way())
 		default:
+			if e.Script != nil && logins == 0 && p.Status < 400 {
+				logins, v.Did = 1, "login"
+				err = e.Script.play(ctx, tab, e)
+				break
+			}
 			at := p.chooser(e.Account.User)
 			if at < 0 || p.Status >= 400 {
 				j.Why = EndStuck

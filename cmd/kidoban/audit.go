@@ -40,6 +40,8 @@ type auditCmd struct {
 	Thorough    bool   `help:"Every check, with up to 300 requests; for your own servers (--own-server) and labs."`
 	MaxRequests int    `help:"Requests of the whole run, clean-up included." placeholder:"N"`
 
+	testers
+
 	CanaryDomain string        `help:"Public https address of your collector, forwarded to --canary-listen." placeholder:"DOMAIN"`
 	CanaryWait   time.Duration `help:"How long the server gets to fetch what it was told of; two minutes, in a lab none." placeholder:"2m"`
 	CanaryListen string        `help:"Address on which the collector listens." placeholder:"ADDR"`
@@ -156,7 +158,9 @@ func (c auditCmd) options(e *env) (o audit.Options, done func(), err error) {
 		}
 		done = o.Canary.Close
 	}
-	return o, done, nil
+	closeCanary := done
+	closeBrowser, err := c.testers.apply(e.ctx, e, &o)
+	return o, func() { closeBrowser(); closeCanary() }, err
 }
 
 func parseTiers(names []string, active bool) ([]kidoban.Tier, error) {
@@ -217,7 +221,7 @@ func (c auditCmd) deliver(e *env, rep *audit.Report) error {
 	if err != nil {
 		return err
 	}
-	in := report.Input{Run: rep.Run, Exchanges: rep.Exchanges, Pages: flawPage, Regrade: audit.Grade}
+	in := report.Input{Run: rep.Run, Exchanges: rep.Exchanges, Shots: rep.Shots, Pages: flawPage, Regrade: audit.Grade}
 	if err := c.outputs.write(e, in); err != nil {
 		return err
 	}

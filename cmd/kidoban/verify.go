@@ -218,7 +218,11 @@ func (c *verifyCmd) matrix() ([]verifyCase, error) {
 				}
 				vc := verifyCase{group: "switch", lab: o, tiers: tiers, chains: sw.Chains, reasons: undecidedReasons(profile)}
 				for _, k := range lab.Within(sw.Expect, tiers) {
-					if lab.Undecided(k, profile) {
+					open := lab.Undecided
+					if slices.Contains(tiers, kidoban.T3) {
+						open = lab.UndecidedAfterLogin
+					}
+					if open(k, profile) {
 						vc.undecided, vc.chains = append(vc.undecided, k), nil
 						continue
 					}
