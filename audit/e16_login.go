@@ -119,5 +119,5 @@ func judgeDocumentConsent(e *documentTrials) []kidoban.Result {
 
 // warnsLocal tells whether a text says that any program on the computer may listen.
 func warnsLocal(text string) bool {
-	return containsWord(text, []string{"this computer", "your computer", "this device", "your device", "local program", "local application", "localhost redirect", "running locally", "on this machine"})
+	return containsWord(text, []string{"this computer", "your computer", "own computer", "own device", "any program", "which program", "this device", "your device", "local program", "local application", "localhost redirect", "running locally", "on this machine"})
 }

@@ -87,6 +87,9 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, c *call, re
 	}
 	if cl.Kind == ClientCIMD {
 		p.DocHost = documentHost(cl.ID)
+		if u, err := url.Parse(cl.ID); err == nil && u.Port() != "" { // loopback only: the port is what tells it apart
+			p.DocHost += ":" + u.Port()
+		}
 	}
 	p.AllLoopback = !slices.ContainsFunc(cl.meta.RedirectURIs, func(u string) bool { return !oauth.IsLoopbackRedirect(u) })
 	p.Remote = cl.anonymous() && !req.loopback

@@ -24,17 +24,19 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit"
+	"github.com/kidoban/kidoban/audit/browser"
 	"github.com/kidoban/kidoban/report"
 )
 
 // doctorCmd turns the audit on the gateway: on a running one, or on a fresh one
 // with its defaults.
 type doctorCmd struct {
-	URL      string `arg:"" optional:"" help:"A running gateway's MCP address, on loopback."`
-	Self     bool   `help:"Start a fresh gateway with its defaults on loopback and audit that."`
-	Database string `help:"With --self: postgres:// URL of an empty database, instead of SQLite." placeholder:"URL"`
-	JSON     bool   `name:"json" help:"Print the JSON contract (kidoban.audit/1) instead of the report."`
-	HTML     string `name:"html" placeholder:"FILE" help:"Also write the report as one HTML file."`
+	URL       string `arg:"" optional:"" help:"A running gateway's MCP address, on loopback."`
+	Self      bool   `help:"Start a fresh gateway with its defaults on loopback and audit that."`
+	Database  string `help:"With --self: postgres:// URL of an empty database, instead of SQLite." placeholder:"URL"`
+	JSON      bool   `name:"json" help:"Print the JSON contract (kidoban.audit/1) instead of the report."`
+	NoBrowser bool   `help:"Pass the pages by their forms alone, without Chromium: consent is then judged by its HTML."`
+	HTML      string `name:"html" placeholder:"FILE" help:"Also write the report as one HTML file."`
 }
 
 // doctorRequests lets every probe run: the server is ours.
@@ -62,6 +64,15 @@ func (c doctorCmd) Run(e *env) error {
 		return err
 	}
 	target := c.URL
+	var driver browser.Driver
+	if !c.NoBrowser {
+		b, err := browser.StartChromium(ctx, browser.ChromiumOptions{Lab: true})
+		if err != nil {
+			return kidoban.Wrap(kidoban.KindUsage, err, "the consent page is judged in Chromium, which cannot be started; install it, or use --no-browser")
+		}
+		defer b.Close()
+		driver = b
+	}
 	if c.Self {
 		p, err := admit(ctx, filepath.Join(dir, "gateway"), c.Database, roots)
 		if err != nil {
@@ -69,6 +80,12 @@ func (c doctorCmd) Run(e *env) error {
 		}
 		defer p.release()
 		target = p.url
+		person := func(i int) *audit.Tester {
+			return &audit.Tester{Account: browser.Account{User: p.users[i], Password: p.secret}, Browser: driver}
+		}
+		o.Tiers = append(o.Tiers, kidoban.T3, kidoban.T4)
+		o.Login, o.Second, o.SecondURL = person(0), person(1), p.second
+		o.Tools = []string{"list_notes", "add_note", "whoami"}
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return kidoban.Wrap(kidoban.KindInternal, err, "the collector cannot listen on loopback")
@@ -105,6 +122,7 @@ func (c doctorCmd) tell(e *env, in report.Input) error {
 // patient is a gateway that the doctor started, with a server behind it.
 type patient struct {
 	url     string
+	second  string   // another resource of the same gateway
 	users   []string // alice, bob
 	secret  string   // the password of both
 	release func()
@@ -126,12 +144,18 @@ func admit(ctx context.Context, dir, database string, roots *x509.CertPool) (*pa
 		stop()
 		return nil, err
 	}
-	// Everything is default but the two limits on fetching client documents: the
-	// examination presents two dozen within a second, all from one host.
-	fetches := limitConfig{Count: 600, Per: span(time.Hour), Burst: 60}
+	// Everything is default but the limits that hold a person back: the examination
+	// does in seconds what two people do in days. The limits on registrations and on
+	// wrong passwords stay, they are part of what is examined.
+	fast := limitConfig{Count: 6000, Per: span(time.Minute), Burst: 2000}
+	limits := map[string]limitConfig{}
+	for _, name := range []string{"authorize_per_ip", "authorize_per_user", "token_per_ip", "token_per_client", "revoke_per_ip",
+		"login_per_ip", "login_per_prefix", "consent_per_user", "document_per_source", "document_per_host", "document_global"} {
+		limits[name] = fast
+	}
 	conf := gatewayConfig{Listen: addr, Data: dir, Database: database,
-		Limits:  map[string]limitConfig{"document_per_source": fetches, "document_per_host": fetches},
-		Servers: map[string]serverConfig{"demo": {URL: behind, Address: "loopback"}}}
+		Limits:  limits,
+		Servers: map[string]serverConfig{"demo": {URL: behind, Address: "loopback"}, "other": {URL: behind, Address: "loopback"}}}
 	if conf, err = conf.withDefaults(); err != nil {
 		stop()
 		return nil, err
@@ -151,7 +175,7 @@ func admit(ctx context.Context, dir, database string, roots *x509.CertPool) (*pa
 	s.ready.Store(true)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(l) }()
-	p := &patient{url: conf.PublicURL + "/s/demo/mcp", users: []string{"alice", "bob"}, secret: patientSecret}
+	p := &patient{url: conf.PublicURL + "/s/demo/mcp", second: conf.PublicURL + "/s/other/mcp", users: []string{"alice", "bob"}, secret: patientSecret}
 	p.release = func() {
 		_ = srv.Close()
 		<-served
