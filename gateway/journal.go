@@ -94,6 +94,7 @@ type Journal struct {
 
 	mu      sync.Mutex
 	waiting []Record // guarded by mu
+	floods  floods   // guarded by mu
 	refused int64    // requests refused because too many waited; guarded by mu
 	closed  bool     // guarded by mu
 
@@ -121,10 +122,15 @@ func OpenJournal(ctx context.Context, sink Sink, chain string) (*Journal, error)
 	return j, nil
 }
 
-// Append hands a record over. It never blocks and never drops.
+// Append hands a record over. It never blocks and never drops, but sums up what
+// strangers are refused by the thousand (see floods).
 func (j *Journal) Append(_ context.Context, r Record) {
 	j.mu.Lock()
-	j.waiting = append(j.waiting, r)
+	record, sums := j.floods.pass(&r)
+	j.waiting = append(j.waiting, sums...)
+	if record {
+		j.waiting = append(j.waiting, r)
+	}
 	j.mu.Unlock()
 	select {
 	case j.wake <- struct{}{}:
@@ -148,6 +154,7 @@ func (j *Journal) Full() bool {
 // written then is the error.
 func (j *Journal) Close(ctx context.Context) error {
 	j.mu.Lock()
+	j.waiting = append(j.waiting, j.floods.end()...)
 	j.closed = true
 	j.mu.Unlock()
 	select {

@@ -71,7 +71,6 @@ type service struct {
 	journal *gateway.Journal
 	wallet  *gateway.Wallet
 	front   http.Handler
-	floods  floods
 	proxies atomic.Pointer[[]netip.Prefix]
 	ready   atomic.Bool
 }
@@ -161,9 +160,6 @@ func (s *service) close() {
 	if s.journal != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		for _, r := range s.floods.end() {
-			s.journal.Append(ctx, r)
-		}
 		if err := s.journal.Close(ctx); err != nil {
 			s.log.Error("audit log", "error", err)
 		}
@@ -233,13 +229,6 @@ type observer struct{ s *service }
 
 // Event implements authserver.Observer.
 func (o observer) Event(e authserver.Event) {
-	record, sums := o.s.floods.pass(e)
-	for _, r := range sums {
-		o.s.journal.Append(context.Background(), r)
-	}
-	if !record {
-		return
-	}
 	addr, _ := netip.ParseAddr(e.Address)
 	detail := strings.TrimSpace(strings.Join([]string{e.Code, e.Host, strings.Join(e.Scopes, " "), e.Detail}, " "))
 	o.s.journal.Append(context.Background(), gateway.Record{ID: e.RequestID, At: e.At, Address: addr, User: e.UserID, Client: e.ClientID, Grant: e.GrantID,
