@@ -74,6 +74,8 @@ type Server struct {
 	// Account names how the gateway shows itself to the server: "" is nothing,
 	// "shared" one secret for all users, "user" each user's own account.
 	Account string
+	// Arguments are the rules for what tools of this server are sent.
+	Arguments ArgumentRules
 }
 
 // Transports and account modes.

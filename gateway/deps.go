@@ -122,10 +122,12 @@ type Call struct {
 	Address netip.Addr
 	Caller  Caller
 	Server  string
-	Era     wire.Era
-	Version string
-	Message wire.Message // as read; Params may be replaced by guards
-	Params  wire.Params  // what policy needs to know of Message.Params
+	// Upstream is the config of that server, not to be changed.
+	Upstream *Server
+	Era      wire.Era
+	Version  string
+	Message  wire.Message // as read; Params may be replaced by guards
+	Params   wire.Params  // what policy needs to know of Message.Params
 	// Tool is the tool's definition as the server last listed it to this user;
 	// nil when the call is not tools/call or the tool was never listed.
 	Tool wire.Raw

@@ -361,6 +361,7 @@ func (g *Gateway) judge(st *state, c *call) *Refusal {
 		return nil
 	}
 	ctx, d := c.r.Context(), g.deps.Guards
+	c.Upstream = &c.server.Server
 	g.listed(c)
 	if c.Message.Method == wire.MethodToolsCall {
 		c.Tool = c.server.catalog.tool(c.accountKey(), c.Params.Name)

@@ -86,6 +86,7 @@ type serverConfig struct {
 	MemoryMiB int64             `yaml:"memory_mib" doc:"Memory of one process with all it starts. Default 1024."`
 	UID       int               `yaml:"uid" doc:"User to run as when the gateway runs as root. Default: one that nobody else is."`
 	Tasks     int               `yaml:"tasks" doc:"Processes and threads of it. Default 128."`
+	Arguments argumentsConfig   `yaml:"arguments" doc:"How arguments of its tools are guarded."`
 }
 
 type oauthConfig struct {
@@ -333,6 +334,9 @@ func (s serverConfig) server(name string, keep []string) (gateway.Server, error)
 	default:
 		errs = append(errs, bad("address must be public, loopback or private, not %.40q", s.Address))
 	}
+	var wrong []error
+	out.Arguments, wrong = s.Arguments.rules(bad)
+	errs = append(errs, wrong...)
 	if s.Account != "none" {
 		out.Account = s.Account
 	}

@@ -1,0 +1,180 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"regexp"
+	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/kidoban/kidoban/wire"
+)
+
+// argSchema is the compiled input schema of one tool. Servers write schemas, so
+// everything is bounded: the bytes, and the number of subschemas one validation
+// may visit, for a few lines of references can ask for billions of them.
+type argSchema struct {
+	doc      any // nil: the tool has no schema, everything fits
+	names    map[string]bool
+	closed   bool // names are all there are
+	compiled *jsonschema.Schema
+
+	mu    sync.Mutex // one validation at a time: it takes microseconds
+	visit *visits
+}
+
+const (
+	maxSchemas = 4096
+	maxVisits  = 200_000
+)
+
+var errVisits = errors.New("the schema asks for too many steps")
+
+// visits counts the subschemas that a validation visits; it is a vocabulary so
+// that it is asked at each of them.
+type visits struct{ left int }
+
+// Validate implements jsonschema.SchemaExt.
+func (v *visits) Validate(*jsonschema.ValidatorContext, any) {
+	if v.left--; v.left < 0 {
+		panic(errVisits)
+	}
+}
+
+// schemaCache keeps compiled schemas by the hash of their bytes.
+type schemaCache struct {
+	mu  sync.Mutex
+	all map[[32]byte]*argSchema
+}
+
+func (k *schemaCache) of(raw wire.Raw) (*argSchema, error) {
+	key := sha256.Sum256(raw)
+	k.mu.Lock()
+	s := k.all[key]
+	k.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	s, err := newArgSchema(raw)
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.all) >= maxSchemas {
+		for old := range k.all {
+			delete(k.all, old)
+			break
+		}
+	}
+	k.all[key] = s
+	return s, nil
+}
+
+// noLoader refuses every reference that leads out of the schema.
+type noLoader struct{}
+
+func (noLoader) Load(string) (any, error) {
+	return nil, errors.New("the schema refers to another document")
+}
+
+// anyText stands for a pattern that Go cannot compile, such as one with look-ahead:
+// the server checks it itself.
+type anyText string
+
+func (anyText) MatchString(string) bool { return true }
+func (p anyText) String() string        { return string(p) }
+
+func newArgSchema(raw wire.Raw) (s *argSchema, err error) {
+	s = &argSchema{visit: &visits{}}
+	if len(raw) == 0 {
+		return s, nil
+	}
+	if len(raw) > maxPinned {
+		return nil, fmt.Errorf("the schema has %d bytes", len(raw))
+	}
+	if s.doc, err = jsonschema.UnmarshalJSON(bytes.NewReader(raw)); err != nil {
+		return nil, err
+	}
+	defer func() { // a hostile schema must not take the gateway down
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the schema cannot be compiled: %v", r)
+		}
+	}()
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	c.UseLoader(noLoader{})
+	c.UseRegexpEngine(func(p string) (jsonschema.Regexp, error) {
+		re, err := regexp.Compile(p)
+		if err != nil {
+			return anyText(p), nil
+		}
+		return re, nil
+	})
+	c.RegisterVocabulary(&jsonschema.Vocabulary{URL: "https://github.com/kidoban/kidoban/visits",
+		Compile: func(*jsonschema.CompilerContext, map[string]any) (jsonschema.SchemaExt, error) { return s.visit, nil }})
+	c.AssertVocabs()
+	const url = "urn:kidoban:input"
+	if err := c.AddResource(url, s.doc); err != nil {
+		return nil, err
+	}
+	if s.compiled, err = c.Compile(url); err != nil {
+		return nil, err
+	}
+	s.declare()
+	return s, nil
+}
+
+// declare notes the parameters when the schema names them in plain sight.
+func (s *argSchema) declare() {
+	doc, _ := s.doc.(map[string]any)
+	props, ok := doc["properties"].(map[string]any)
+	if extra, set := doc["additionalProperties"]; set && extra != false {
+		return
+	}
+	for _, open := range []string{"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"} {
+		if _, has := doc[open]; has {
+			return
+		}
+	}
+	if !ok {
+		return
+	}
+	s.names, s.closed = map[string]bool{}, true
+	for name := range props {
+		s.names[name] = true
+	}
+}
+
+// undeclared lists the members of args that the tool does not declare.
+func (s *argSchema) undeclared(args wire.Raw) (out []string) {
+	if !s.closed {
+		return nil
+	}
+	wire.Each(args, func(name, _ wire.Raw) bool {
+		if text, _ := wire.String(name); !s.names[text] {
+			out = append(out, text)
+		}
+		return len(out) < 1000
+	})
+	return out
+}
+
+// validate holds arguments to the schema.
+func (s *argSchema) validate(args any) (err error) {
+	if s.compiled == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.visit.left = maxVisits
+	defer func() {
+		if r := recover(); r != nil {
+			err = errVisits
+		}
+	}()
+	return s.compiled.Validate(args)
+}
