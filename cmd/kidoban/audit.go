@@ -60,7 +60,7 @@ func (c auditCmd) Run(e *env) error {
 		return c.runRecorded(e)
 	}
 	if c.URL == "" {
-		return kidoban.Errorf(kidoban.KindUsage, "give the URL of an MCP server, or recorded traffic with --har or --burp")
+		return kidoban.Errorf(kidoban.KindUsage, "give the URL of an MCP server, or recorded traffic with --har, --burp or --pcap")
 	}
 	o, done, err := c.options(e)
 	if err != nil {

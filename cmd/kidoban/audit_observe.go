@@ -22,10 +22,11 @@ import (
 type recordings struct {
 	InHAR  []string `name:"har" sep:"none" placeholder:"FILE" help:"Judge recorded traffic instead: a HAR file of a browser, a proxy or kidoban record; repeatable."`
 	InBurp []string `name:"burp" sep:"none" placeholder:"FILE" help:"Judge a Burp history (XML export) instead; repeatable."`
+	InPCAP []string `name:"pcap" sep:"none" placeholder:"FILE" help:"Judge a packet capture (pcap, pcapng) instead: HTTP without TLS; repeatable."`
 }
 
 // given tells whether there is any file.
-func (r recordings) given() bool { return len(r.InHAR)+len(r.InBurp) > 0 }
+func (r recordings) given() bool { return len(r.InHAR)+len(r.InBurp)+len(r.InPCAP) > 0 }
 
 // observe reads every file into one observation. What could be read before an
 // error counts; the notes of the observation say what is missing.
@@ -49,6 +50,9 @@ func (r recordings) observe(ctx context.Context) (*audit.Observation, error) {
 		return nil, err
 	}
 	if err := read(r.InBurp, o.ReadBurp); err != nil {
+		return nil, err
+	}
+	if err := read(r.InPCAP, o.ReadPCAP); err != nil {
 		return nil, err
 	}
 	return o, nil

@@ -120,3 +120,17 @@ func TestAuditNeedsSomething(t *testing.T) {
 		}
 	}
 }
+
+// TestAuditOfWhatCannotBeRead: a sentence that says what, where and what to do.
+func TestAuditOfWhatCannotBeRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "notes.txt")
+	if err := os.WriteFile(file, []byte("dear diary"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for flag, want := range map[string]string{"--har": "notes.txt is no HAR file", "--burp": "notes.txt is no Burp export", "--pcap": "notes.txt is no packet capture"} {
+		var stdout, stderr bytes.Buffer
+		if code := run(&env{ctx: t.Context(), stdout: &stdout, stderr: &stderr}, []string{"audit", flag, file}); code != exitUsage || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%s: exit %d %s", flag, code, stderr.String())
+		}
+	}
+}
