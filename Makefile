@@ -37,6 +37,7 @@ race:
 
 bench: build ## the numbers in the docs: go benchmarks and whole-process ratios
 	$(GO) test -run '^$$' -bench . -benchtime 0.3s ./...
+	@scripts/bench-census.sh 1000 10000
 
 docs: build ## write the generated pages under docs/
 	@$(BIN) docs docs/flaws

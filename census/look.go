@@ -71,7 +71,7 @@ func (l *looker) look(ctx context.Context, t Target) (r Result, n Times, ok bool
 }
 
 // attempts looks until no limit of the server's keeps us from seeing it, at most
-// three times.
+// three times; a silence is asked about twice.
 func (l *looker) attempts(ctx context.Context, t Target) (r Result, requests, attempts int) {
 	r = Result{URL: t.URL, Host: t.Host, Source: t.Source, Flags: []string{}, Flaws: []string{}}
 	if l.o.OptOut.Has(t.Host) {
@@ -82,7 +82,7 @@ func (l *looker) attempts(ctx context.Context, t Target) (r Result, requests, at
 		blank := r
 		wait, sent := l.once(ctx, t, &blank)
 		requests += sent
-		if wait <= 0 || attempts == 3 || ctx.Err() != nil {
+		if wait <= 0 || attempts == 3 || attempts == 2 && lost(blank) || ctx.Err() != nil {
 			return blank, requests, attempts
 		}
 		if sleep(ctx, wait) != nil {
@@ -93,7 +93,14 @@ func (l *looker) attempts(ctx context.Context, t Target) (r Result, requests, at
 
 // once is one look. wait above 0 asks for another one after that time.
 func (l *looker) once(ctx context.Context, t Target, r *Result) (wait time.Duration, requests int) {
-	out := l.client()
+	spent := false // the target's host had no turn left for us: what we saw is no whole look
+	out := l.client(func(ctx context.Context, host string) (func(), error) {
+		done, err := l.manners.admit(ctx, host)
+		if err != nil && host == t.Host && kidoban.KindOf(err) == kidoban.KindLimit {
+			spent = true // requests of one look come one after the other
+		}
+		return done, err
+	})
 	defer func() { requests = out.Requests(); out.Close() }()
 	if l.robots(ctx, out, t.URL) {
 		r.Class, r.Reason = string(Skipped), "opt_out_file"
@@ -116,12 +123,24 @@ func (l *looker) once(ctx context.Context, t Target, r *Result) (wait time.Durat
 	}
 	l.describe(r, f)
 	l.classify(ctx, out, r, f)
+	if spent {
+		r.Class, r.Reason, r.Flags, r.Flaws = string(Skipped), "host_budget", []string{}, []string{}
+		return 0, 0
+	}
+	if lost(*r) {
+		wait = time.Second
+	}
 	return wait, 0
 }
 
-func (l *looker) client() *outbound.Client {
+// lost tells a silence that may have been the network's: it is worth asking again.
+func lost(r Result) bool {
+	return r.Class == string(audit.Dead) && (r.Reason == "timeout" || r.Reason == "broke_off" || r.Reason == "no_connection")
+}
+
+func (l *looker) client(admit func(context.Context, string) (func(), error)) *outbound.Client {
 	return outbound.New(outbound.Options{Lab: l.o.Lab, RootCAs: l.o.RootCAs, UserAgent: l.o.UserAgent, MaxBody: 256 << 10, Timeout: l.o.Timeout,
-		Now: l.o.Now, Resolve: l.o.Resolve, Admit: l.manners.admit})
+		Now: l.o.Now, Resolve: l.o.Resolve, Admit: admit})
 }
 
 // retryAfter reads a Retry-After in seconds, between one second and thirty.
@@ -193,8 +212,6 @@ func (l *looker) classify(ctx context.Context, out *outbound.Client, r *Result, 
 	slices.Sort(r.Flaws)
 	r.Flaws = slices.Compact(r.Flaws)
 	switch {
-	case l.spent(f):
-		r.Class, r.Reason = string(Skipped), "host_budget"
 	case c.Class == audit.NotMCP && f.MovedTo != "":
 		r.Reason = "moved_to_another_host"
 	case f.Busy() && c.Class != audit.NoAuthList && c.Class != audit.OAuth:
@@ -209,16 +226,6 @@ func (l *looker) classify(ctx context.Context, out *outbound.Client, r *Result, 
 	if r.Class == string(audit.NotMCP) || r.Class == string(Skipped) {
 		r.Era, r.Transport, r.Versions, r.Tools, r.ToolsHash, r.Flaws, r.Flags = "", "", nil, 0, "", []string{}, []string{}
 	}
-}
-
-// spent tells whether the bound for one host cut the look short.
-func (l *looker) spent(f *audit.Facts) bool {
-	for _, x := range []*kidoban.Exchange{f.Discover, f.Init, f.List} {
-		if x != nil && x.Response == nil && x.ErrKind == kidoban.KindLimit && strings.Contains(x.Err, "the bound for one host") {
-			return true
-		}
-	}
-	return false
 }
 
 // deadReason says in one stable word why nothing answered.

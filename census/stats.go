@@ -57,12 +57,13 @@ type Stats struct {
 	Targets  int     `json:"targets"`
 	Live     int     `json:"live"`
 	Hosts    int     `json:"hosts"`
-	Funnel   []Count `json:"funnel"`   // candidates → targets → answering → MCP → the three kinds
-	Classes  []Row   `json:"classes"`  // all classes, of the targets
-	Auth     []Row   `json:"auth"`     // the study's table: of the live servers that it counts
-	OAuth    []Row   `json:"oauth"`    // properties of the OAuth servers
-	Flaws    []Row   `json:"flaws"`    // of the OAuth servers
-	Clusters []Row   `json:"clusters"` // the same rates counted once an issuer
+	Funnel   []Count `json:"funnel"`     // candidates → targets → answering → MCP → the three kinds
+	Classes  []Row   `json:"classes"`    // all classes, of the targets
+	Auth     []Row   `json:"auth"`       // the study's table: of the live servers that it counts
+	OAuth    []Row   `json:"oauth"`      // properties of the OAuth servers
+	Flaws    []Row   `json:"flaws"`      // of the OAuth servers
+	Groups   []Row   `json:"categories"` // servers with at least one of a category's flaws
+	Clusters []Row   `json:"clusters"`   // the same rates counted once an issuer
 	Reasons  []Count `json:"reasons"`
 	Eras     []Count `json:"eras"`
 	Carriers []Count `json:"transports"`
@@ -76,17 +77,22 @@ type Stats struct {
 
 // tally is what one pass over the results counts.
 type tally struct {
-	class, reason, era, carrier, software, issuer, flag, flaw map[string]int
-	oauth, delegated, upstream                                int
-	hosts, distinct                                           map[string]bool
-	cluster                                                   map[string]map[string]bool // issuer → flaws
+	class, reason, era, carrier, software, issuer, flag, flaw, group map[string]int
+	category                                                         map[string]string // of each flaw of the catalogue
+	oauth, delegated, upstream                                       int
+	hosts, distinct                                                  map[string]bool
+	cluster                                                          map[string]map[string]bool // issuer → flaws
 }
 
 // Summarize computes the tables of a census. Memory grows with the number of
 // hosts and issuers, not with what is stored about them.
 func Summarize(ctx context.Context, store Store, run string, sources []Accounting) (*Stats, error) {
 	t := tally{class: map[string]int{}, reason: map[string]int{}, era: map[string]int{}, carrier: map[string]int{}, software: map[string]int{},
-		issuer: map[string]int{}, flag: map[string]int{}, flaw: map[string]int{}, hosts: map[string]bool{}, distinct: map[string]bool{}, cluster: map[string]map[string]bool{}}
+		issuer: map[string]int{}, flag: map[string]int{}, flaw: map[string]int{}, group: map[string]int{}, hosts: map[string]bool{}, distinct: map[string]bool{}, cluster: map[string]map[string]bool{}}
+	t.category = map[string]string{}
+	for _, f := range kidoban.Flaws() {
+		t.category[f.ID] = f.Category
+	}
 	s := &Stats{Sources: sources}
 	err := store.CensusResults(ctx, run, func(o Outcome) error {
 		var r Result
@@ -144,9 +150,15 @@ func (t *tally) add(r Result) {
 		seen = map[string]bool{}
 		t.cluster[cmp.Or(r.Issuer, r.URL)] = seen
 	}
+	groups := map[string]bool{}
 	for _, k := range r.Flaws {
 		t.flaw[k]++
 		seen[k] = true
+		id, _, _ := strings.Cut(k, "-")
+		groups[t.category[id]] = true
+	}
+	for g := range groups {
+		t.group[g]++
 	}
 }
 
@@ -210,6 +222,11 @@ func (t *tally) tables(s *Stats) {
 			s.Flaws = append(s.Flaws, Row{c.Key(), c.Slug, Wilson(n, oauth), study[c.Key()], 0})
 			s.Clusters = append(s.Clusters, Row{c.Key(), c.Slug, Wilson(perIssuer[c.Key()], len(t.cluster)), "", 0})
 		}
+	}
+	for _, g := range []struct{ key, label, study string }{
+		{"C2", "delegated flows (F3, F4)", "18 of 119 tested: 15.1 %"}, {"C3", "open clients (of F5, F6 only F5-e)", "102 of 119 tested: 85.7 %"},
+		{"C4", "common OAuth (of F7 to F9 only F8)", "34 of 119 tested: 28.6 %"}, {"META", "metadata (E10, E11)", ""}} {
+		s.Groups = append(s.Groups, Row{g.key, g.label, Wilson(t.group[g.key], oauth), g.study, 0})
 	}
 	s.Hosts, s.Distinct = len(t.hosts), len(t.distinct)
 	s.Reasons, s.Eras, s.Carriers = ranked(t.reason, 40), ranked(t.era, 10), ranked(t.carrier, 10)

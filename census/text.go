@@ -23,6 +23,7 @@ func (s *Stats) tables() []table {
 		{"All targets by class", "targets", s.Classes},
 		{"OAuth servers", "OAuth servers", s.OAuth},
 		{"Flaws that reading alone shows", "OAuth servers", s.Flaws},
+		{"By category of the study", "OAuth servers", s.Groups},
 		{"The same, counted once an authorization server", "authorization servers", s.Clusters},
 	}
 }
