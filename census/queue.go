@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -159,6 +161,10 @@ type slicer struct {
 	river.WorkerDefaults[Slice]
 	store Store
 	base  Options
+	began time.Time
+
+	mu    sync.Mutex // guards total, and keeps calls of base.Progress apart
+	total Progress
 }
 
 // Work measures what is pending in a slice.
@@ -168,8 +174,37 @@ func (w *slicer) Work(ctx context.Context, job *river.Job[Slice]) error {
 	if err := adopt(ctx, w.store, &o); err != nil {
 		return err
 	}
+	o.Progress = w.adding()
 	_, err := pass(ctx, w.store, o, job.Args.From, job.Args.To)
 	return errors.Join(err, ctx.Err())
+}
+
+// adding returns the progress of one slice, which adds to that of the machine.
+func (w *slicer) adding() func(Progress) {
+	var last Progress
+	classes := map[string]int{}
+	return func(p Progress) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		t := &w.total
+		t.All, t.Done = p.All, max(t.Done, p.Done)
+		t.Requests += p.Requests - last.Requests
+		mine := 0
+		for k, n := range p.Classes {
+			t.Classes[k] += n - classes[k]
+			classes[k] = n
+		}
+		for _, n := range t.Classes {
+			mine += n
+		}
+		if s := w.base.Now().Sub(w.began).Seconds(); s > 0 {
+			t.Rate = float64(mine) / s
+		}
+		last = p
+		told := *t
+		told.Classes = maps.Clone(t.Classes)
+		w.base.Progress(told)
+	}
 }
 
 // NextRetry gives an interrupted slice to the next worker at once.
@@ -207,13 +242,16 @@ func Work(ctx context.Context, db string, store Store, o Options, q QueueOptions
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
 	pool, err := connect(ctx, db)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
 	workers := river.NewWorkers()
-	if err := river.AddWorkerSafely(workers, &slicer{store: store, base: o}); err != nil {
+	if err := river.AddWorkerSafely(workers, &slicer{store: store, base: o, began: o.Now(), total: Progress{Classes: map[string]int{}}}); err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "the queue cannot be worked on")
 	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{

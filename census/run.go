@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"net/netip"
 	"sync"
@@ -26,7 +27,7 @@ type Options struct {
 	Timeout   time.Duration // of one exchange, default 10 s
 	RootCAs   *x509.CertPool
 	Resolve   func(ctx context.Context, host string) ([]netip.Addr, error)
-	Progress  func(Progress) // called now and then from one goroutine; may be nil
+	Progress  func(Progress) // called now and then, never twice at once; may be nil
 	Now       func() time.Time
 }
 
@@ -212,7 +213,9 @@ func collect(ctx context.Context, store Store, o Options, results <-chan finishe
 		if s := o.Now().Sub(began).Seconds(); s > 0 {
 			p.Rate = float64(mine) / s
 		}
-		o.Progress(p)
+		told := p
+		told.Classes = maps.Clone(p.Classes) // the receiver may keep it
+		o.Progress(told)
 		return err
 	}
 	for {

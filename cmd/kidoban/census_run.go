@@ -76,6 +76,10 @@ func (c censusRunCmd) Run(e *env) error {
 
 // finish writes the files of the census.
 func (c censusRunCmd) finish(e *env, db *store.DB, p census.Progress, took time.Duration) error {
+	var err error
+	if p.All, p.Done, err = db.CensusCount(e.ctx, c.Name); err != nil {
+		return err
+	}
 	for name, write := range map[string]func(io.Writer) error{
 		"results.jsonl": func(w io.Writer) error { return census.WriteResults(e.ctx, db, c.Name, w) },
 		"times.jsonl":   func(w io.Writer) error { return census.WriteTimes(e.ctx, db, c.Name, w) },
@@ -88,7 +92,7 @@ func (c censusRunCmd) finish(e *env, db *store.DB, p census.Progress, took time.
 		return json.NewEncoder(e.stdout).Encode(map[string]any{"targets": p.All, "done": p.Done, "requests": p.Requests, "classes": p.Classes,
 			"seconds": took.Seconds(), "rss_mb": peakRSS(), "cpus": runtime.GOMAXPROCS(0), "results": c.file("results.jsonl")})
 	}
-	_, err := fmt.Fprintf(e.stdout, "%d targets are measured. Results: %s. The tables: kidoban census report --dir %s\n", p.Done, c.file("results.jsonl"), c.Dir)
+	_, err = fmt.Fprintf(e.stdout, "%d targets are measured. Results: %s. The tables: kidoban census report --dir %s\n", p.Done, c.file("results.jsonl"), c.Dir)
 	return err
 }
 
