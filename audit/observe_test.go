@@ -282,6 +282,39 @@ func TestObservedLifecycle(t *testing.T) {
 			s.add("GET", authorizeURL(nil), "", 200, loginPage, "Cache-Control", "no-store", "Referrer-Policy", "no-referrer", "X-Frame-Options", "DENY")
 			s.add("POST", obsAS+"/token", "grant_type=authorization_code&code=z&client_id=c1", 200, `{"access_token":"bbbbbbbbbbbb","expires_in":60}`, "Cache-Control", "no-store")
 		}, []string{"F5-f"}},
+		"E26-c": {func(s *story) {
+			s.add("POST", obsAS+"/token", "grant_type=password&username=a&password=b&client_id=c1", 200, `{"access_token":"bbbbbbbbbbbb","expires_in":60}`, "Cache-Control", "no-store")
+		}, []string{"E26-c"}},
+		"E26-a": {func(s *story) {
+			s.login(authorizeURL(map[string]string{"response_type": "token"}), obsCB+"#access_token=bbbbbbbbbbbb&state=st-0123456789abcdefghij", "", 0)
+		}, []string{"E23-c", "E26-a"}},
+		"E22-1": {func(s *story) {
+			s.login(authorizeURL(nil), back1, token1, 200)
+			for _, next := range []string{"rt-2", "rt-3"} {
+				s.add("POST", obsAS+"/token", "grant_type=refresh_token&refresh_token=rt-1&client_id=c1", 200, `{"access_token":"bbbbbbbbbbbb","expires_in":60,"refresh_token":"`+next+`"}`, "Cache-Control", "no-store")
+			}
+		}, []string{"E22-1"}},
+		"E07-2": {func(s *story) {
+			for _, token := range []string{"Bearer x", ""} {
+				s.add("POST", obsMCP, `{"jsonrpc":"2.0","id":3,"method":"ping"}`, 200, `{"jsonrpc":"2.0","id":3,"result":{}}`, ">Mcp-Session-Id", "8f0e5a3c9b7d41e2a6c8f0e5a3c9b7d4", ">Authorization", token)
+			}
+		}, []string{"E07-2"}},
+		"E23-a": {func(s *story) {
+			s.add("POST", obsMCP+"?access_token=bbbbbbbbbbbb", `{"jsonrpc":"2.0","id":3,"method":"tools/list"}`, 200, `{"jsonrpc":"2.0","id":3,"result":{"tools":[]}}`)
+		}, []string{"E23-a"}},
+		"F1-b":            {func(s *story) { s.register("c2", "http://chat.example/cb") }, []string{"F1-b"}},
+		"E13-b":           {func(s *story) { s.register("c2", "data:text/html,x") }, []string{"E13-b"}},
+		"E13-c":           {func(s *story) { s.register("c2", "editor://cb") }, []string{"E13-c"}},
+		"an app's scheme": {func(s *story) { s.register("c2", "com.example.editor:/cb") }, nil},
+		"F2-a": {func(s *story) {
+			for i, id := range []string{"nobody-1", "nobody-2"} {
+				state := fmt.Sprintf("st-nobody-0123456789-%d", i)
+				s.login(authorizeURL(map[string]string{"client_id": id, "state": state}), obsCB+"?code=n"+id+"&state="+state, "", 0)
+			}
+		}, []string{"F2-a"}},
+		"one client registered before": {func(s *story) {
+			s.login(authorizeURL(map[string]string{"client_id": "old"}), back1, "", 0)
+		}, nil},
 		"E35-a": {func(s *story) {
 			s.add("POST", obsMCP, `{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{}}`, 200, "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"elicitation/create\",\"params\":{\"mode\":\"url\",\"url\":\"https://github.com/login/oauth/authorize?client_id=a&response_type=code\"}}\n\n", ">Authorization", "Bearer x")
 		}, []string{"E35-a"}},

@@ -118,7 +118,18 @@ func (t *traffic) judgeTokens() []kidoban.Result {
 		out = append(out, r)
 	}
 	slices.SortFunc(out, func(a, b kidoban.Result) int { return strings.Compare(a.Key(), b.Key()) })
-	return append(out, t.judgePassedOn())
+	return append(out, t.judgePassedOn(), t.judgePasswordGrant())
+}
+
+// judgePasswordGrant is E26-c as observed: a password was taken at the token
+// endpoint.
+func (t *traffic) judgePasswordGrant() kidoban.Result {
+	for _, a := range t.tokens {
+		if a.p.Get("grant_type") == "password" && a.ok {
+			return positive("E26-c", kidoban.Likely, "the token endpoint takes a person's password", a.x)
+		}
+	}
+	return notShown("E26-c")
 }
 
 const day = 24 * 3600
