@@ -78,8 +78,8 @@ func (p *program) refreshed(rounds int) {
 }
 
 // TestGAS1_TypeScriptSDK: a client on the TypeScript SDK, with registration and
-// refresh. Its step-up does not work with any server that gives refresh tokens:
-// it refreshes with the old scope and stops (transport, status 403).
+// refresh. Step-up is left out: on a 403 this version refreshes with the old scope
+// and stops.
 func TestGAS1_TypeScriptSDK(t *testing.T) {
 	t.Parallel()
 	node, modules := proofNPM(t, proofSDK)
