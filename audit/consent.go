@@ -417,7 +417,7 @@ func judgeOtherBrowser(c *consentTrials) kidoban.Result {
 	const key = "E02-b"
 	switch {
 	case c.upLink == "":
-		return absent(key, "no upstream was seen during the login", c.approved.last())
+		return absent(key, noUpstream, c.approved.last())
 	case c.thence.silent():
 		return positive(key, kidoban.Confirmed, "a decision made in one browser lets another one finish: the code comes without a decision there", c.toUp.last(), c.thence.last())
 	case c.thence.err != nil:
@@ -430,7 +430,7 @@ func judgeForgedAnswer(c *consentTrials) kidoban.Result {
 	const key = "F4-3"
 	switch {
 	case c.upLink == "":
-		return absent(key, "no upstream was seen during the login", c.approved.last())
+		return absent(key, noUpstream, c.approved.last())
 	case c.back.Captured == "":
 		return c.back.noCode(key)
 	case c.what == "":

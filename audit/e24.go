@@ -355,7 +355,7 @@ func judgeUpstreamToken(e *tokenLook) kidoban.Result {
 	const key = "E06-b"
 	switch {
 	case e.upstream == "":
-		return absent(key, "no upstream was seen during the login", e.t.x)
+		return absent(key, noUpstream, e.t.x)
 	case e.noInfo == "own":
 		return untested(key, kidoban.ReasonOwnServer, detailFor(kidoban.ReasonOwnServer))
 	case e.info == nil:

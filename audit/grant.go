@@ -309,7 +309,23 @@ type entrance struct {
 
 // knocks at the endpoint with a token: is the list served?
 func (s *session) listWith(ctx context.Context, key, note, token string) reached {
-	return s.reach(ctx, key, note, authz("Bearer "+token))
+	if s.facts.Session == "" || s.facts.SSE {
+		return s.reach(ctx, key, note, authz("Bearer "+token))
+	}
+	// The session that discovery opened without a token is nobody's: the owner of
+	// the token opens an own one, or is refused it for what the token is.
+	var r reached
+	h := kidoban.Fields{{Name: "Authorization", Value: "Bearer " + token}}
+	sid, init := s.sessionFor(ctx, key, token, latestLegacy)
+	r.add(init)
+	if !r.reply.ok() {
+		return r
+	}
+	r.add(s.rpc(ctx, key, note, call{Method: "tools/list", Version: latestLegacy, Header: h, Session: sid, Drop: dropWithout(sid)}))
+	if sid != "" {
+		s.endSession(ctx, call{Header: h}, sid)
+	}
+	return r
 }
 
 // alive tells whether a token opens the endpoint.

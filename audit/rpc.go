@@ -103,6 +103,9 @@ func (s *session) build(c call) outbound.Req {
 		}
 		h = h.Set(x.Name, x.Value)
 	}
+	if s.bearer != "" && h.Get("Authorization") == "" {
+		h = append(h, kidoban.Field{Name: "Authorization", Value: "Bearer " + s.bearer})
+	}
 	for _, name := range c.Drop {
 		h = dropField(h, name)
 	}

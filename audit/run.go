@@ -101,6 +101,7 @@ func (s *session) collect(ctx context.Context) []kidoban.Result {
 			break
 		}
 	}
+	withoutUpstream(done)
 	pages := texts{}
 	var out []kidoban.Result
 	for _, c := range kidoban.Checks() {
@@ -130,6 +131,25 @@ func better(old, now kidoban.Result) kidoban.Result {
 		return old
 	}
 	return now
+}
+
+// noUpstream is what a whole login without an upstream says.
+const noUpstream = "no upstream was seen during the login"
+
+// withoutUpstream settles the checks about the upstream once a whole login has
+// shown that there is none: before the login they could only wait for it.
+func withoutUpstream(done map[string]kidoban.Result) {
+	login := done["E02-b"]
+	if login.Outcome != kidoban.NotApplicable || login.Summary != noUpstream {
+		return
+	}
+	for _, c := range kidoban.Checks() {
+		if r, ok := done[c.Key()]; c.Needs&kidoban.NeedsUpstream != 0 && (!ok || r.Outcome == kidoban.NotTested && r.Reason == kidoban.ReasonLogin) {
+			a := absent(c.Key(), noUpstream)
+			a.Exchanges = login.Exchanges
+			done[c.Key()] = a
+		}
+	}
 }
 
 // probe runs one probe for the keys that may be asked.

@@ -42,6 +42,7 @@ type session struct {
 	grants       []*issued
 	entered      *entrance
 	sampleToken  *tokens // the first good tokens of the run
+	bearer       string  // goes with every call to the endpoint that names no credentials; "" is none
 	homes        map[*Tester]*person
 	firstHops    []*kidoban.Exchange // of the first login of the run: later ones skip the upstream
 	codes        []string            // codes and access tokens of the run, for E24-h

@@ -25,6 +25,9 @@ func TestDoctorSelf(t *testing.T) {
 			t.Errorf("%s %s: %s", r.Key(), r.Severity, r.Summary)
 		}
 	}
+	if 100*rep.Coverage.Tested < 95*rep.Coverage.Applicable || rep.Grade.Bracketed {
+		t.Errorf("coverage %d of %d, want 95 %%", rep.Coverage.Tested, rep.Coverage.Applicable)
+	}
 	if len(rep.Residue.LeftBehind) > 0 {
 		t.Errorf("left behind: %v", rep.Residue.LeftBehind)
 	}
