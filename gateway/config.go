@@ -76,6 +76,8 @@ type Server struct {
 	Account string
 	// Arguments are the rules for what tools of this server are sent.
 	Arguments ArgumentRules
+	// Results are the rules for what comes back.
+	Results ResultRules
 }
 
 // Transports and account modes.

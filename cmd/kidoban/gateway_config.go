@@ -87,6 +87,7 @@ type serverConfig struct {
 	UID       int               `yaml:"uid" doc:"User to run as when the gateway runs as root. Default: one that nobody else is."`
 	Tasks     int               `yaml:"tasks" doc:"Processes and threads of it. Default 128."`
 	Arguments argumentsConfig   `yaml:"arguments" doc:"How arguments of its tools are guarded."`
+	Results   resultsConfig     `yaml:"results" doc:"How what comes back is guarded."`
 }
 
 type oauthConfig struct {
@@ -336,6 +337,8 @@ func (s serverConfig) server(name string, keep []string) (gateway.Server, error)
 	}
 	var wrong []error
 	out.Arguments, wrong = s.Arguments.rules(bad)
+	errs = append(errs, wrong...)
+	out.Results, wrong = s.Results.rules(bad)
 	errs = append(errs, wrong...)
 	if s.Account != "none" {
 		out.Account = s.Account

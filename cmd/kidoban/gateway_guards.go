@@ -18,6 +18,7 @@ func (s *service) guards(conf gatewayConfig) gateway.Guards {
 	return gateway.Guards{
 		Pins:      gateway.NewPinGuard(s.db, gateway.Trust(conf.Tools.Trust), scanner, s.journal, s.log, time.Now),
 		Arguments: gateway.NewArgumentGuard(nil, s.log),
+		Results:   gateway.NewResultGuard(scanner, s.log),
 	}
 }
 
@@ -80,4 +81,26 @@ func (a argumentsConfig) rules(bad func(string, ...any) error) (gateway.Argument
 		}
 	}
 	return r, errs
+}
+
+// resultsConfig is the part of a server's config about what comes back.
+type resultsConfig struct {
+	MaxText   int    `yaml:"max_text" doc:"Bytes of one text; what is longer is cut. Default 1048576."`
+	Injection string `yaml:"injection" enum:"off,flag,block" doc:"Text that reads like orders to the model: flag labels it, block refuses it. Default flag."`
+	Secrets   string `yaml:"secrets" enum:"redact,pass" doc:"Credentials in results. Default redact."`
+}
+
+func (r resultsConfig) rules(bad func(string, ...any) error) (out gateway.ResultRules, errs []error) {
+	out = gateway.ResultRules{MaxText: r.MaxText, Injection: gateway.Mode(r.Injection)}
+	if !slices.Contains([]string{"", "off", "flag", "block"}, r.Injection) {
+		errs = append(errs, bad("results: injection must be off, flag or block, not %.40q", r.Injection))
+	}
+	switch r.Secrets {
+	case "", "redact":
+	case "pass":
+		out.Secrets = gateway.ModeOff
+	default:
+		errs = append(errs, bad("results: secrets must be redact or pass, not %.40q", r.Secrets))
+	}
+	return out, errs
 }
