@@ -57,7 +57,10 @@ var nextNames = []string{"next", "returnTo", "return_to", "redirect", "redirect_
 func probeE27Next() probe {
 	return define(spec{name: "login page as redirector", keys: []string{"E27-b"}, tier: kidoban.T1, cost: 1},
 		func(ctx context.Context, s *session) *kidoban.Exchange {
-			b := s.facts.Base
+			b, jar := s.facts.Base, s.facts.baseJar
+			if s.facts.front != nil {
+				b, jar = s.facts.front, s.facts.frontJar
+			}
 			if b == nil || b.Kind != Login && b.Kind != Consent {
 				return nil
 			}
@@ -65,7 +68,7 @@ func probeE27Next() probe {
 			for _, n := range nextNames {
 				to = addQuery(to, n, target)
 			}
-			return s.do(ctx, outbound.Req{Method: http.MethodGet, URL: to, Jar: s.facts.baseJar, Probe: "E27-b", Note: "the login page with a foreign target",
+			return s.do(ctx, outbound.Req{Method: http.MethodGet, URL: to, Jar: jar, Probe: "E27-b", Note: "the login page with a foreign target",
 				Header: kidoban.Fields{{Name: "Accept", Value: "text/html"}}})
 		}, func(f *Facts, x *kidoban.Exchange) []kidoban.Result {
 			const key = "E27-b"

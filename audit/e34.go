@@ -96,7 +96,7 @@ func collectLockout(ctx context.Context, s *session) (w wrongPasswords) {
 		return w
 	}
 	jar := outbound.NewJar()
-	t := s.followIn(ctx, jar, "E34-c", "a login form", s.baseline(f.Client))
+	t := s.followFront(ctx, jar, "E34-c", "a login form", s.baseline(f.Client))
 	page, at := t.Page, t.At
 	name := "kidoban-" + s.nonce(8)
 	for len(w.tries) < wrongTries {

@@ -36,12 +36,16 @@ func collectBaseline(ctx context.Context, s *session) (ev baselineEvidence) {
 	req := s.baseline(f.Client)
 	s.shared(ctx, req)
 	if f.login && f.Base.Kind == JSOnly {
-		if s.learnScript(ctx, req); s.scriptWay != "" || s.needsScripts {
+		for try := 0; try < 2 && s.scriptWay == "" && !s.needsScripts; try++ {
+			s.learnScript(ctx, req)
+		}
+		if s.scriptWay != "" || s.needsScripts {
 			s.throughLogin = s.needsScripts
 			s.shared(ctx, req)
 		}
 	}
 	if f.login && !s.throughLogin && f.Base.Kind == Login && f.Base.Signature() == sigOf(f.N1) && f.Base.Signature() == sigOf(f.N2) {
+		f.front, f.frontJar = f.Base, f.baseJar
 		s.throughLogin = true // the server looks at nothing before the login
 		s.shared(ctx, req)
 	}

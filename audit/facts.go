@@ -73,6 +73,8 @@ type Facts struct {
 	greedy      *Registration // the one that asked for everything (E18)
 	secretive   *Registration // the confidential client of E19 and E20
 	baseJar     *outbound.Jar
+	front       *Trail // B before the run began to log in on the way, where it does
+	frontJar    *outbound.Jar
 	n2State     string // states sent with N2 and with the provoked scope error
 	scopeState  string
 }

@@ -91,7 +91,7 @@ func (s *session) home(ctx context.Context, who *Tester) (*person, error) {
 	if p := s.homes[who]; p != nil {
 		return p, nil
 	}
-	p, err := s.person(ctx, who, "tester", s.needsScripts || who.Script != nil)
+	p, err := s.person(ctx, who, "tester", s.needsScripts || who.Script != nil || who.Hands)
 	if err == nil {
 		s.homes[who] = p
 	}

@@ -23,6 +23,9 @@ type Tester struct {
 	Browser browser.Driver
 	// Fast judges consent without a real browser where the pages are plain.
 	Fast bool
+	// Hands waits for the person at the browser's window to log in; the decision is
+	// the pilot's all the same.
+	Hands bool
 	// Script plays a recorded login instead of finding the fields by itself.
 	Script *browser.Script
 }
@@ -34,6 +37,7 @@ const (
 	maxShots    = 60
 	maxShotText = 8 << 10
 	loginTime   = 60 * time.Second // of one walk through the pages
+	handTime    = 5 * time.Minute  // of one in which a person logs in
 )
 
 // person is one profile of a browser: a real one, or a jar of cookies with the
@@ -108,7 +112,11 @@ type walked struct {
 
 // walk sends the person on an errand.
 func (p *person) walk(ctx context.Context, e errand) walked {
-	ctx, cancel := context.WithTimeout(ctx, loginTime)
+	patience := loginTime
+	if p.who.Hands {
+		patience = handTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	s := p.s
 	p.probe, p.note, p.capture, p.hops = e.key, e.note, e.capture, nil
@@ -128,7 +136,7 @@ func (p *person) walk(ctx context.Context, e errand) walked {
 	} else if r, ok := tab.(interface{ Again() }); ok {
 		r.Again()
 	}
-	be := browser.Errand{Account: p.who.Account, Decision: e.decision, Name: e.marker, Quick: p.tab == nil, Now: s.o.Now,
+	be := browser.Errand{Account: p.who.Account, Decision: e.decision, Name: e.marker, Quick: p.tab == nil, Hands: p.who.Hands, Now: s.o.Now,
 		Own: func(at string) bool { return s.facts.owns(hostOf(at)) }, Script: p.who.Script}
 	if e.before != nil {
 		be.Before = func(v *browser.Visit) error { return e.before(tab, v) }

@@ -126,17 +126,18 @@ func (s *session) follow(ctx context.Context, probe, note string, r authRequest)
 
 // followIn sends one authorization request in the given jar and follows it.
 func (s *session) followIn(ctx context.Context, jar *outbound.Jar, probe, note string, r authRequest) *Trail {
-	sep := "?"
-	if strings.Contains(r.Endpoint, "?") {
-		sep = "&"
+	if !s.throughLogin {
+		return s.followFront(ctx, jar, probe, note, r)
 	}
-	first := r.Endpoint + sep + r.Params.encode()
 	w := walker{s: s, jar: jar, probe: probe, note: note, r: r, trail: &Trail{}, seen: map[string]int{}}
-	if s.throughLogin {
-		w.through(ctx, first)
-		return w.trail
-	}
-	w.walk(ctx, s.viaScript(first))
+	w.through(ctx, addParams(r.Endpoint, r.Params.encode()))
+	return w.trail
+}
+
+// followFront follows a request without logging in, whatever the server shows.
+func (s *session) followFront(ctx context.Context, jar *outbound.Jar, probe, note string, r authRequest) *Trail {
+	w := walker{s: s, jar: jar, probe: probe, note: note, r: r, trail: &Trail{}, seen: map[string]int{}}
+	w.walk(ctx, s.viaScript(addParams(r.Endpoint, r.Params.encode())))
 	return w.trail
 }
 

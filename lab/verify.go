@@ -74,9 +74,10 @@ func Within(keys []string, tiers []kidoban.Tier) []string {
 	return out
 }
 
-// endedByLogin are flaws of what happens before a login, which the login-first
-// profile leaves no room for.
-func endedByLogin() []string { return []string{"E27-a", "F6-A"} }
+// endedByLogin are flaws that the login-first profile leaves no room for: those of
+// what happens before a login, and those of a decision that is remembered with the
+// login, because every request there begins with a new one.
+func endedByLogin() []string { return []string{"E27-a", "F6-A", "F6-G", "E01-b", "E01-c", "E16-j"} }
 
 // Undecided tells whether a tester that cannot log in has to leave a finding open in
 // a profile, because something stands before the place where it shows.
@@ -92,15 +93,12 @@ func Undecided(key, profile string) bool {
 
 // UndecidedAfterLogin tells whether a tester that logs in with a real browser has
 // to leave a finding open in a profile all the same. A content network that lets no
-// browser through leaves everything open that needs a login; and a Host header of
-// one's own is nothing that a browser can send to a page with a script.
+// browser through leaves everything open that needs a login.
 func UndecidedAfterLogin(key, profile string) bool {
 	c, ok := kidoban.CheckByKey(key)
 	switch profile {
 	case profileChallenge:
 		return decidedAtAuthorize(key) || ok && c.Tier.Rank() >= kidoban.T3.Rank()
-	case profileSPA:
-		return key == "F7-17"
 	}
 	return false
 }

@@ -31,6 +31,7 @@ type Errand struct {
 	Decision Decision
 	Name     string                // the client's name as registered
 	Quick    bool                  // the tab runs no scripts: a page that does not move will not
+	Hands    bool                  // a person at the window logs in; the pilot waits
 	Before   func(v *Visit) error  // called before a consent page is answered; may change the form
 	Own      func(url string) bool // whose consent page it is; others' are approved. nil: all
 	Script   *Script               // plays these steps on login pages; nil finds the fields by itself
@@ -106,6 +107,13 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 		}
 		j.Visits = append(j.Visits, Visit{Page: p, Kind: kind})
 		v := &j.Visits[len(j.Visits)-1]
+		if e.Hands && (kind == KindLogin || kind == KindCode || kind == KindOther && p.Status < 400) {
+			v.Did = "login"
+			if err := byHand(ctx, tab, p, kind, e); err != nil {
+				return j, err
+			}
+			continue
+		}
 		switch kind {
 		case KindLogin:
 			if logins++; logins > 4 || logins > 1 && p.Status >= 400 {
@@ -190,10 +198,10 @@ func settled(ctx context.Context, tab Tab, e Errand) (*Page, Kind, error) {
 			return nil, KindOther, err
 		}
 		k := Read(p, e.Name)
-		if k != KindOther || e.Quick || p.Status >= 400 || try >= 10 || tab.Captured() != "" {
+		if k != KindOther || e.Quick || p.Status >= 400 || try >= 40 || tab.Captured() != "" {
 			return p, k, nil
 		}
-		if len(p.Elements) > 0 && try >= 4 {
+		if len(p.Elements) > 0 && try >= 6 {
 			return p, k, nil
 		}
 		t := time.NewTimer(150 * time.Millisecond)
@@ -202,6 +210,25 @@ func settled(ctx context.Context, tab Tab, e Errand) (*Page, Kind, error) {
 		case <-ctx.Done():
 			t.Stop()
 			return p, k, kidoban.Wrap(kidoban.KindUnreachable, ctx.Err(), "the login took too long")
+		}
+	}
+}
+
+// byHand waits until the person at the window has left the page.
+func byHand(ctx context.Context, tab Tab, was *Page, kind Kind, e Errand) error {
+	for {
+		if err := pause(ctx, 300*time.Millisecond); err != nil {
+			return err
+		}
+		if tab.Captured() != "" {
+			return nil
+		}
+		p, err := tab.Page(ctx)
+		if err != nil {
+			continue // the page is just leaving
+		}
+		if k := Read(p, e.Name); p.URL != was.URL || k != kind {
+			return nil
 		}
 	}
 }

@@ -123,11 +123,10 @@ func (t *tab) paused(e *fetch.EventRequestPaused) {
 	}
 	t.mu.Lock()
 	if main {
-		t.origins[origin(to)] = true
 		t.pending, t.changed = true, time.Now()
 		t.asked = &kidoban.Exchange{Started: time.Now(), Request: kidoban.Request{Method: e.Request.Method, URL: e.Request.URL, Header: fieldsOf(e.Request.Headers), Body: postData(e.Request)}}
 	}
-	allowed := t.origins[origin(to)] || strings.HasPrefix(to, "data:") || strings.HasPrefix(to, "blob:")
+	allowed := main || t.origins[origin(to)] || strings.HasPrefix(to, "data:") || strings.HasPrefix(to, "blob:")
 	t.mu.Unlock()
 	if !allowed {
 		t.refuse(e)
@@ -200,6 +199,7 @@ func (t *tab) answered(e *fetch.EventRequestPaused) {
 	t.changed = time.Now()
 	if x.Response != nil && (x.Response.Status < 300 || x.Response.Status >= 400) {
 		t.doc, t.docID = x, id
+		t.origins[origin(x.Request.URL)] = true // what only redirects shows no page, and loads none
 		t.pending = t.pending && x.Response.Status != 204
 	}
 }

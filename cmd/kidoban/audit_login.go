@@ -13,6 +13,7 @@ import (
 
 // testers are the options of the tiers that log in.
 type testers struct {
+	Login       bool          `help:"Open a browser window and wait until you have logged in (T3)."`
 	LoginAs     string        `help:"Log in as this user of yours in a headless browser (T3)." placeholder:"USER"`
 	PasswordEnv string        `help:"Environment variable with the password." placeholder:"VAR"`
 	TOTPEnv     string        `name:"totp-env" help:"Environment variable with the base32 secret of the second factor." placeholder:"VAR"`
@@ -30,7 +31,9 @@ type testers struct {
 }
 
 // wanted tells whether the run logs in.
-func (t testers) wanted() bool { return t.LoginAs != "" || t.LoginScript != "" || t.Profile != "" }
+func (t testers) wanted() bool {
+	return t.Login || t.LoginAs != "" || t.LoginScript != "" || t.Profile != ""
+}
 
 // apply gives the run its testers and starts their browser. done ends it.
 func (t testers) apply(ctx context.Context, e *env, o *audit.Options) (done func(), err error) {
@@ -45,6 +48,9 @@ func (t testers) apply(ctx context.Context, e *env, o *audit.Options) (done func
 	if err != nil {
 		return done, err
 	}
+	if t.Login && t.LoginAs+t.LoginScript != "" {
+		return done, kidoban.Errorf(kidoban.KindUsage, "either you log in (--login) or the tool does (--login-as, --login-script)")
+	}
 	var second *audit.Tester
 	if t.SecondLoginAs != "" || t.SecondLoginScript != "" {
 		if second, err = tester(e, t.SecondLoginAs, t.SecondPasswordEnv, t.SecondTOTPEnv, t.SecondLoginScript, false); err != nil {
@@ -54,11 +60,11 @@ func (t testers) apply(ctx context.Context, e *env, o *audit.Options) (done func
 			return done, kidoban.Errorf(kidoban.KindUsage, "two people need two browsers: leave --browser-profile out")
 		}
 	}
-	c, err := browser.StartChromium(ctx, browser.ChromiumOptions{Path: t.Browser, ProfileDir: t.Profile, Lab: o.Lab, RootCAs: o.RootCAs, Resolve: o.Resolve})
+	c, err := browser.StartChromium(ctx, browser.ChromiumOptions{Path: t.Browser, ProfileDir: t.Profile, Visible: t.Login, Lab: o.Lab, RootCAs: o.RootCAs, Resolve: o.Resolve})
 	if err != nil {
 		return done, err
 	}
-	first.Browser = c
+	first.Browser, first.Hands = c, t.Login
 	if second != nil {
 		second.Browser = c
 	}
