@@ -94,6 +94,9 @@ func collectConsent(ctx context.Context, s *session) (c consentTrials) {
 	})
 	s.collectStranger(ctx, p, &c)
 	s.collectUpstreamLeg(ctx, real, &c)
+	if c.upLink != "" {
+		s.sampleBehind(ctx)
+	}
 	return c
 }
 

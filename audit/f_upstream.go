@@ -46,6 +46,40 @@ func probeUpstream() probe {
 		})
 }
 
+const behindProbe = "the request to the upstream, behind the decision"
+
+// probeBehind asks the same where the upstream lies behind a decision: it says yes
+// on the way. It does nothing where the upstream was seen without one.
+func probeBehind() probe {
+	p := probeUpstream()
+	return define(spec{name: behindProbe, keys: p.keys, tier: kidoban.T3},
+		func(ctx context.Context, s *session) func(*Facts) []kidoban.Result {
+			if !s.behind {
+				return func(*Facts) []kidoban.Result { return nil }
+			}
+			base, through := s.facts.Base, s.throughLogin
+			s.throughLogin, s.approving = true, true
+			s.facts.Base = s.facts.L2.Samples[0].Trail
+			judge := p.run(ctx, s)
+			behind := *s.facts
+			s.facts.Base, s.throughLogin, s.approving = base, through, false
+			return func(*Facts) []kidoban.Result { return judge(&behind) }
+		}, func(f *Facts, judge func(*Facts) []kidoban.Result) []kidoban.Result { return judge(f) })
+}
+
+// sampleBehind takes the first sample of an upstream that lies behind a decision.
+func (s *session) sampleBehind(ctx context.Context) {
+	f := s.facts
+	if f.L2 != nil || s.needsScripts {
+		return
+	}
+	through := s.throughLogin
+	s.throughLogin, s.approving = true, true
+	s.sample(ctx, "upstream", "a request, approved", s.baseline(f.Client))
+	s.throughLogin, s.approving = through, false
+	s.behind = f.L2 != nil
+}
+
 func collectUpstream(ctx context.Context, s *session) (ev upstreamEvidence) {
 	f := s.facts
 	next := f.L2.Samples[0] // samples are used up one by one, oldest first

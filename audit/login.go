@@ -271,7 +271,11 @@ func (w *walker) through(ctx context.Context, first string) {
 	defer p.close()
 	p.jar = w.jar
 	home := homeOf(w.r.Endpoint)
-	got := p.walk(ctx, errand{key: w.probe, note: w.note, start: s.viaScript(first), decision: browser.Look, marker: w.r.Marker,
+	decision := browser.Look
+	if s.approving {
+		decision = browser.Approve
+	}
+	got := p.walk(ctx, errand{key: w.probe, note: w.note, start: s.viaScript(first), decision: decision, marker: w.r.Marker,
 		capture: func(to string) bool { return w.terminal(home, first, to) },
 		first: func(r *outbound.Req) {
 			for _, h := range w.r.Header {

@@ -80,7 +80,7 @@ func probes() []probe {
 // codes, the decision, tokens, and last what has to wait.
 func loginProbes() []probe {
 	return []probe{
-		probeConsent(), probeDocumentConsent(), probeCodes(), probeTokens(), probeEndpointLogin(), probeRefresh(), probeRevocation(), probeTools(),
+		probeConsent(), probeBehind(), probeDocumentConsent(), probeCodes(), probeTokens(), probeEndpointLogin(), probeRefresh(), probeRevocation(), probeTools(),
 		probeSecondServer(), probeTwoPeople(), probeLifetimes(),
 	}
 }

@@ -187,6 +187,9 @@ func (s *session) probe(ctx context.Context, p probe, only map[string]bool) []ki
 		}
 	}
 	for _, k := range p.keys {
+		if keys[k] && p.name == behindProbe && !s.behind {
+			continue // the first answer stands
+		}
 		if keys[k] {
 			out = append(out, unclear(k, kidoban.ReasonUnstable, noVerdict))
 		}

@@ -35,6 +35,8 @@ type session struct {
 	ledger *Ledger
 
 	throughLogin bool   // authorization requests are followed by logging in
+	behind       bool   // the upstream lies behind a decision
+	approving    bool   // and by saying yes, as far as an upstream
 	needsScripts bool   // and in a real browser
 	scriptFrom   string // where the page's script leads, learned once: this prefix
 	scriptWay    string // becomes that one
