@@ -176,7 +176,9 @@ func (s *session) ask(ctx context.Context, key, note string, c *Client, p params
 	}
 	fresh := g == nil
 	if fresh {
+		s.ledgerMu.Lock()
 		n, err := s.ledger.Intend(Entry{Kind: grantEntry, Probe: key, Issuer: as.Issuer, Endpoint: as.Meta.RevocationEndpoint, Time: s.o.Now(), Lab: s.o.Lab})
+		s.ledgerMu.Unlock()
 		if err != nil {
 			return nil
 		}
@@ -193,6 +195,8 @@ func (s *session) ask(ctx context.Context, key, note string, c *Client, p params
 	}
 	t := readTokens(s.form(ctx, key, note, as.Meta.TokenEndpoint, p, header...))
 	t.client, t.grant = c, g
+	s.ledgerMu.Lock()
+	defer s.ledgerMu.Unlock()
 	switch {
 	case !t.issued() && fresh:
 		_ = s.ledger.Note(g.entry, "refused", "no tokens", s.o.Now())

@@ -32,7 +32,8 @@ type session struct {
 	ids  func() int          // numbers of exchanges, shared with the TLS probe's own client
 	seen []*kidoban.Exchange // answers for the closing judges, bodies cut
 
-	ledger *Ledger
+	ledger   *Ledger
+	ledgerMu sync.Mutex // probes that race requests write to the ledger from both
 
 	throughLogin bool   // authorization requests are followed by logging in
 	behind       bool   // the upstream lies behind a decision
