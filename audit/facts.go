@@ -41,6 +41,7 @@ type Facts struct {
 	StreamID string            // the session in its message address
 
 	login     bool // the run may log in
+	mute      bool // a genuine token does not open the endpoint: there is no control
 	anyBearer bool // a made-up bearer token is accepted (E04-a)
 
 	// Authorization metadata.
@@ -127,9 +128,9 @@ func (f *Facts) owns(host string) bool {
 
 // blind tells whether the endpoint opens whatever the token is, so that nothing can
 // be learned about a token from it.
-func (f *Facts) blind() bool { return f.Open || f.anyBearer }
+func (f *Facts) blind() bool { return f.Open || f.anyBearer || f.mute }
 
-const cannotSee = "the endpoint opens without a good token, so it does not show whether a token is good"
+const cannotSee = "the endpoint does not tell a good token from a bad one, so it does not show whether a token is good"
 
 // smallest picks one scope that a test may ask for: one that reads, else the
 // first that is no wildcard and not offline_access.

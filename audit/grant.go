@@ -314,7 +314,22 @@ type entrance struct {
 // knocks at the endpoint with a token: is the list served?
 func (s *session) listWith(ctx context.Context, key, note, token string) reached {
 	if s.facts.Session == "" || s.facts.SSE {
-		return s.reach(ctx, key, note, authz("Bearer "+token))
+		if s.facts.Session == "" || s.facts.SSE {
+			return s.reach(ctx, key, note, authz("Bearer "+token))
+		}
+		// The discovery's session is nobody's: a token needs one of its own.
+		version := s.facts.Version()
+		sid, x := s.sessionFor(ctx, key, token, version)
+		r := reached{}
+		if sid == "" {
+			r.xs, r.reply = append(r.xs, x), ReplyOf(x)
+			return r
+		}
+		c := authz("Bearer " + token)
+		c.Version, c.Session = version, sid
+		r.add(s.rpc(ctx, key, note, c))
+		s.endSession(ctx, call{Header: c.Header}, sid)
+		return r
 	}
 	// The session that discovery opened without a token is nobody's: the owner of
 	// the token opens an own one, or is refused it for what the token is.
