@@ -210,6 +210,9 @@ func (s *arrayStream) value(keep bool) (Raw, error) {
 	start, i := s.at, s.at
 	depth, inside, escaped := 0, false, false
 	done := func(end int) (Raw, error) {
+		if end == start {
+			return nil, s.unexpected("a value") // or the walk would stand still
+		}
 		s.at = end
 		if !keep {
 			return nil, nil

@@ -33,7 +33,7 @@ func TestStreamArrayBounds(t *testing.T) {
 	if kidoban.KindOf(err) != kidoban.KindInput || n != 1 || end.Skipped != 1 || !strings.Contains(err.Error(), fmt.Sprintf("byte %d", len(doc))) {
 		t.Errorf("a cut document: %v %+v", err, end)
 	}
-	for _, bad := range []string{"", "[]", "{", `{"log":{}}`, `{"log":{"entries":{}}}`, "\x00", `{"log" 1`, `{"log":{"entries":[`} {
+	for _, bad := range []string{"", "[]", "{", `{"log":{}}`, `{"log":{"entries":{}}}`, "\x00", `{"log" 1`, `{"log":{"entries":[`, `{"log":{"entries":["a":1]}}`, `{"log":{"entries":[}`, `{"log"::`} {
 		if _, err := StreamArray(strings.NewReader(bad), 1000, func(Raw) bool { return true }, "log", "entries"); kidoban.KindOf(err) != kidoban.KindInput {
 			t.Errorf("%q: %v", bad, err)
 		}
