@@ -81,7 +81,7 @@ func TestGRG6_DocumentClientWorks(t *testing.T) {
 	x := w.document(l.doc("/client.json"))
 	alice := w.person()
 	page := alice.get("/authorize?" + x.params().Encode())
-	if !strings.Contains(page.body, "domain proven") || !strings.Contains(page.body, "127.0.0.1</strong>") || !strings.Contains(page.body, "Nobody can check") && !strings.Contains(page.body, "program on your own computer") {
+	if !strings.Contains(page.body, "domain proven") || !strings.Contains(page.body, `<strong class="host">127.0.0.1:`) || !strings.Contains(page.body, "Nobody can check") && !strings.Contains(page.body, "program on your own computer") {
 		t.Fatal(page.body)
 	}
 	m := x.tokens(alice)
