@@ -126,7 +126,7 @@ func TestOthersTypeScriptSDK(t *testing.T) {
 	waitPort(t, "localhost:"+mcpPort, out)
 	waitPort(t, "localhost:"+authPort, out)
 	r := auditOther(t, "http://localhost:"+mcpPort+"/mcp")
-	want := []string{"F1-a", "F1-b", "F1-e", "F6-A", "F7-5", "E05-a", "E11-g", "E12-a", "E25-a", "E27-a", "E30-b"}
+	want := []string{"F1-a", "F1-b", "F1-e", "F6-A", "F7-5", "E05-a", "E11-g", "E12-a", "E13-c", "E14-b", "E14-c", "E17-b", "E18-a", "E18-b", "E25-a", "E27-a", "E30-b"}
 	if d := cmp.Diff(want, findings(r)); d != "" {
 		t.Errorf("findings (-want +got):\n%s", d)
 	}
