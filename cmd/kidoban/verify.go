@@ -25,7 +25,7 @@ import (
 // matrix, audits it over HTTP like anyone else, and compares what was found with
 // what the lab declares.
 type verifyCmd struct {
-	Tiers    []string `help:"Tiers to verify." default:"T0,T1,T2" sep:","`
+	Tiers    []string `help:"Tiers to verify." default:"T0,T1,T2,T3,T4" sep:","`
 	Only     []string `help:"Only these switches (catalogue keys)." sep:","`
 	Profiles []string `help:"Only these profiles." sep:","`
 	Eras     []string `help:"Only these eras: modern, legacy." sep:","`
