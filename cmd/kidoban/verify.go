@@ -66,8 +66,31 @@ type verifyReport struct {
 	Results   []verifyResult `json:"results"`
 }
 
+// named refuses names that choose nothing: a matrix without cases proves nothing.
+func (c *verifyCmd) named() error {
+	for _, k := range c.Only {
+		if !slices.ContainsFunc(lab.Switches(), func(s lab.Switch) bool { return s.Key == k }) {
+			return kidoban.Errorf(kidoban.KindUsage, "there is no switch %q (kidoban lab list shows all)", k)
+		}
+	}
+	for _, p := range c.Profiles {
+		if !slices.Contains(lab.Profiles(), p) {
+			return kidoban.Errorf(kidoban.KindUsage, "there is no profile %q; choose from %s", p, strings.Join(lab.Profiles(), ", "))
+		}
+	}
+	for _, e := range c.Eras {
+		if e != "modern" && e != "legacy" {
+			return kidoban.Errorf(kidoban.KindUsage, "there is no era %q here; choose from modern, legacy", e)
+		}
+	}
+	return nil
+}
+
 // Run verifies the matrix and exits with 1 when a case is not as declared.
 func (c *verifyCmd) Run(e *env) error {
+	if err := c.named(); err != nil {
+		return err
+	}
 	cases, err := c.matrix()
 	if err != nil {
 		return err

@@ -68,3 +68,14 @@ func TestLabVerify(t *testing.T) {
 		t.Errorf("exit %d, precision %v, recall %v over %d cases", code, rep.Precision, rep.Recall, rep.Cases)
 	}
 }
+
+// TestVerifyRefusesAnEmptyMatrix: a misspelt switch must not pass as perfect.
+func TestVerifyRefusesAnEmptyMatrix(t *testing.T) {
+	for _, args := range [][]string{{"--only", "F9-99"}, {"--profiles", "nope"}, {"--eras", "stone"}} {
+		var out, errs bytes.Buffer
+		e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &errs, getenv: func(string) string { return "" }}
+		if code := run(e, append([]string{"lab", "verify"}, args...)); code != exitUsage || !strings.Contains(errs.String(), args[1]) {
+			t.Errorf("%v: exit %d, %q", args, code, errs.String())
+		}
+	}
+}
