@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/kidoban/kidoban"
 )
 
 // alarm keeps one kind of alert about one subject from being raised over and
@@ -17,26 +19,39 @@ type alarm struct {
 // alertQuiet is how long the same alert is not repeated.
 const alertQuiet = time.Hour
 
-// alert raises an alert: to the observer at once, and into the store for the
-// console. A store that is away loses nothing but the console's copy.
-func (s *Server) alert(ctx context.Context, kind, subject, text, do string) {
-	now := s.deps.Now()
-	key := kind + "\x00" + subject
-	s.alerts.mu.Lock()
-	if s.alerts.last == nil || len(s.alerts.last) > 10_000 {
-		s.alerts.last = map[string]time.Time{}
-	}
-	if at, ok := s.alerts.last[key]; ok && now.Sub(at) < alertQuiet {
-		s.alerts.mu.Unlock()
+// alert raises an alert about something that this server saw.
+func (s *Server) alert(ctx context.Context, kind kidoban.AlertKind, subject, text, do string) {
+	s.Raise(ctx, Alert{Kind: kind, Subject: subject, Text: text, Do: do})
+}
+
+// Raise raises an alert: to the observer at once, and into the store for the
+// console; ID and At are filled in. The same kind about the same subject is not
+// repeated within the hour. A store that is away loses nothing but the console's
+// copy. The rest of the gateway raises its alerts here too.
+func (s *Server) Raise(ctx context.Context, a Alert) {
+	a.At = s.deps.Now()
+	if !s.alerts.pass(string(a.Kind)+"\x00"+a.Subject, a.At) {
 		return
 	}
-	s.alerts.last[key] = now
-	s.alerts.mu.Unlock()
-	a := Alert{ID: newID(s.deps.Rand, "a"), Kind: kind, At: now, Subject: subject, Text: text, Do: do}
+	a.ID = newID(s.deps.Rand, "a")
 	s.deps.Observer.Alert(a)
 	if err := s.deps.Store.AddAlert(ctx, a); err != nil {
-		s.deps.Observer.Event(Event{At: now, Name: "alert", Outcome: "failed", Detail: err.Error()})
+		s.deps.Observer.Event(Event{At: a.At, Name: "alert", Outcome: "failed", Detail: err.Error()})
 	}
+}
+
+// pass tells whether an alert is news.
+func (a *alarm) pass(key string, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.last == nil || len(a.last) > 10_000 {
+		a.last = map[string]time.Time{}
+	}
+	if at, ok := a.last[key]; ok && now.Sub(at) < alertQuiet {
+		return false
+	}
+	a.last[key] = now
+	return true
 }
 
 // watchHosts records the redirect hosts of a client and raises an alert for
@@ -56,7 +71,7 @@ func (s *Server) watchHosts(ctx context.Context, clientID string, redirects []st
 		if kind == ClientPre || isLoopbackName(h) || strings.HasPrefix(h, "scheme:") {
 			continue
 		}
-		s.alert(ctx, "first_seen_host", h, "A client registered a callback at "+h+", a host never seen here before.",
+		s.alert(ctx, kidoban.AlertFirstSeenHost, h, "A client registered a callback at "+h+", a host never seen here before.",
 			"Find out whose host it is. If nobody here uses it, block it: kidoban gateway deny host "+h)
 	}
 	return nil
@@ -73,7 +88,7 @@ func (s *Server) watchCampaign(ctx context.Context, cl *client, host string) {
 	if err != nil || n < campaignUsers {
 		return
 	}
-	s.alert(ctx, "consent_campaign", cl.ID, "Within 15 minutes several people gave access to one new client whose callback is at "+host+".",
+	s.alert(ctx, kidoban.AlertConsentCampaign, cl.ID, "Within 15 minutes several people gave access to one new client whose callback is at "+host+".",
 		"Ask them whether they meant to. If not, block the client and its host: every grant ends at once.")
 }
 

@@ -352,7 +352,7 @@ func (s *Server) refuseAuthorize(w http.ResponseWriter, r *http.Request, c *call
 		c.event.Detail += ": " + e.Cause.Error()
 	}
 	if errors.Is(err, errDenied) {
-		s.alert(r.Context(), "denied_client", c.event.ClientID+c.event.Host, "Somebody was sent here by a client that is on the deny-list.",
+		s.alert(r.Context(), kidoban.AlertDeniedClient, c.event.ClientID+c.event.Host, "Somebody was sent here by a client that is on the deny-list.",
 			"Nothing was delivered. Ask who sent the link, if you can.")
 	}
 	back := ""

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/limit"
 	"github.com/kidoban/kidoban/oauth"
@@ -82,7 +83,7 @@ func (r *recorder) Alert(a authserver.Alert) {
 	r.alerts = append(r.alerts, a)
 }
 
-func (r *recorder) alerted(kind string) bool {
+func (r *recorder) alerted(kind kidoban.AlertKind) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.alerts {

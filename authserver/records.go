@@ -3,6 +3,8 @@ package authserver
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/kidoban/kidoban"
 )
 
 // User is a person who may log in.
@@ -156,15 +158,8 @@ type Deny struct {
 	Created time.Time
 }
 
-// Alert is something a person should look at; it says what to do.
-type Alert struct {
-	ID      string
-	Kind    string // stable word: "first_seen_host", "refresh_reuse", …
-	At      time.Time
-	Subject string // client id, host or user id that it is about
-	Text    string // one sentence: what happened
-	Do      string // one sentence: what to do
-}
+// Alert is an alert in the words of the house.
+type Alert = kidoban.Alert
 
 // SigningKey is a key of the access-token key set. Sealed is the private key as
 // JWK under the operator's key source; Public is the JWK that JWKS publishes.

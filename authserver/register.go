@@ -23,7 +23,7 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, c *call) 
 	m, err := s.register(w, r, c)
 	if err != nil {
 		if k := asOAuth(err); k.Cause == errDenied {
-			s.alert(r.Context(), "denied_registration", c.event.Host, "A client with a blocked callback tried to register.", "Nothing was registered. No action is needed.")
+			s.alert(r.Context(), kidoban.AlertDeniedRegistration, c.event.Host, "A client with a blocked callback tried to register.", "Nothing was registered. No action is needed.")
 		}
 		s.refuseJSON(w, c, err)
 		return
@@ -71,7 +71,7 @@ func (s *Server) takeRegistration(w http.ResponseWriter, r *http.Request, c *cal
 	l, prefix := c.policy.Limits, limit.PrefixKey(c.addr)
 	err := s.take(w, limit.Ask{Limit: l.RegistrationPerIP, Key: limit.IPKey(c.addr), Cost: 1}, limit.Ask{Limit: l.RegistrationPerPrefix, Key: prefix, Cost: 1})
 	if err != nil {
-		s.alert(r.Context(), "registration_burst", prefix, "Many clients are being registered from the network "+prefix+".",
+		s.alert(r.Context(), kidoban.AlertRegistrationBurst, prefix, "Many clients are being registered from the network "+prefix+".",
 			"Nothing has to be done: the limit holds. If it goes on, look whose network it is.")
 		return err
 	}
@@ -79,7 +79,7 @@ func (s *Server) takeRegistration(w http.ResponseWriter, r *http.Request, c *cal
 		return nil
 	}
 	if err := s.take(w, limit.Ask{Limit: l.RegistrationGlobal, Cost: 1}); err != nil {
-		s.alert(r.Context(), "registration_flood", "all", "Strangers register clients from many networks at once.",
+		s.alert(r.Context(), kidoban.AlertRegistrationFlood, "all", "Strangers register clients from many networks at once.",
 			"The limit holds, and networks from which people gave consent lately are not held up. Look at the hosts in the console.")
 		return err
 	}
@@ -93,7 +93,7 @@ func (s *Server) roomForClients(r *http.Request, c *call) error {
 	if err != nil || n < c.policy.Registration.MaxPending || s.known.has(limit.PrefixKey(c.addr), c.now) {
 		return err
 	}
-	s.alert(r.Context(), "registrations_full", "all", "As many unused registrations wait as the configuration allows.",
+	s.alert(r.Context(), kidoban.AlertRegistrationsFull, "all", "As many unused registrations wait as the configuration allows.",
 		"Clients with a client document and existing clients are not touched. Look at the console for where the registrations come from.")
 	return oauthErr(http.StatusServiceUnavailable, "temporarily_unavailable", "Too many registrations are waiting: try again later, or use a client document.")
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/sandbox"
 	"github.com/kidoban/kidoban/wire"
 )
@@ -28,6 +29,9 @@ type Deps struct {
 	Once Once
 	// Connect is the page where a user connects accounts; nil: there is none.
 	Connect func(user, server string) (url string)
+	// Alert raises an alert: log, console and webhooks; nil: alerts go nowhere. It
+	// may wait for the store: call it off the path of calls where that matters.
+	Alert func(context.Context, kidoban.Alert)
 	// Guards are the judges of what is said; nil members allow.
 	Guards Guards
 	// Address is the client's address; nil means the connection's.

@@ -131,7 +131,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	}})
 	s.gate, err = gateway.New(gc, gateway.Deps{Guards: s.guards(conf),
 		Keys: s.as.KeySet(), Liveness: s.as.Liveness(), Accounts: s.wallet, Journal: s.journal, Sandbox: s.box,
-		StateKey: key, Once: s.db, Connect: s.connect, Address: s.address, Log: log,
+		StateKey: key, Once: s.db, Connect: s.connect, Alert: s.as.Raise, Address: s.address, Log: log,
 	})
 	if err != nil {
 		return s, err
@@ -237,8 +237,8 @@ func (o observer) Event(e authserver.Event) {
 
 // Alert implements authserver.Observer.
 func (o observer) Alert(a authserver.Alert) {
-	o.s.log.Warn("alert", "kind", a.Kind, "subject", a.Subject, "what", a.Text, "do", a.Do)
-	o.s.journal.Append(context.Background(), gateway.Record{ID: a.ID, At: a.At, Method: "alert", Name: a.Kind, Decision: "alert", Detail: a.Subject + ": " + a.Text})
+	o.s.log.Warn("alert", "kind", a.Kind, "severity", a.Kind.Severity(), "subject", a.Subject, "what", a.Text, "do", a.Do)
+	o.s.journal.Append(context.Background(), gateway.Record{ID: a.ID, At: a.At, Method: "alert", Name: string(a.Kind), Decision: "alert", Detail: a.Subject + ": " + a.Text})
 }
 
 func (s *service) setProxies(conf gatewayConfig) {
