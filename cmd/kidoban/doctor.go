@@ -14,9 +14,11 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,12 +33,13 @@ import (
 // doctorCmd turns the audit on the gateway: on a running one, or on a fresh one
 // with its defaults.
 type doctorCmd struct {
-	URL       string `arg:"" optional:"" help:"A running gateway's MCP address, on loopback."`
+	URL       string `arg:"" optional:"" help:"A running gateway's MCP address. Two users of yours (--login-as, --second-login-as) let every tier run."`
 	Self      bool   `help:"Start a fresh gateway with its defaults on loopback and audit that."`
 	Database  string `help:"With --self: postgres:// URL of an empty database, instead of SQLite." placeholder:"URL"`
 	JSON      bool   `name:"json" help:"Print the JSON contract (kidoban.audit/1) instead of the report."`
 	NoBrowser bool   `help:"Pass the pages by their forms alone, without Chromium: consent is then judged by its HTML."`
 	HTML      string `name:"html" placeholder:"FILE" help:"Also write the report as one HTML file."`
+	testers
 }
 
 // doctorRequests lets every probe run: the server is ours.
@@ -50,6 +53,9 @@ func (c doctorCmd) Run(e *env) error {
 	case !c.Self && c.URL == "":
 		return kidoban.Errorf(kidoban.KindUsage, "doctor needs the MCP address of a running gateway, or --self for a fresh one")
 	}
+	if c.Self && c.wanted() {
+		return kidoban.Errorf(kidoban.KindUsage, "--self makes its own accounts: leave the login options out")
+	}
 	dir, err := os.MkdirTemp("", "kidoban-doctor-")
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "no temporary directory")
@@ -57,42 +63,18 @@ func (c doctorCmd) Run(e *env) error {
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
-	o := audit.Options{Tiers: []kidoban.Tier{kidoban.T0, kidoban.T1, kidoban.T2}, Lab: true, OwnServer: true,
+	o := audit.Options{Tiers: []kidoban.Tier{kidoban.T0, kidoban.T1, kidoban.T2}, Lab: c.Self || loopbackURL(c.URL), OwnServer: true,
 		Authorized: "kidoban doctor: the operator's own gateway", StateDir: filepath.Join(dir, "ledger"), MaxRequests: doctorRequests}
-	cert, roots, err := loopbackCertificate(rand.Reader, time.Now())
+	target, done := c.URL, func() {}
+	if c.Self {
+		target, done, err = c.self(ctx, dir, &o)
+	} else {
+		done, err = c.apply(ctx, e, &o)
+	}
 	if err != nil {
 		return err
 	}
-	target := c.URL
-	var driver browser.Driver
-	if !c.NoBrowser {
-		b, err := browser.StartChromium(ctx, browser.ChromiumOptions{Lab: true})
-		if err != nil {
-			return kidoban.Wrap(kidoban.KindUsage, err, "the consent page is judged in Chromium, which cannot be started; install it, or use --no-browser")
-		}
-		defer b.Close()
-		driver = b
-	}
-	if c.Self {
-		p, err := admit(ctx, filepath.Join(dir, "gateway"), c.Database, roots)
-		if err != nil {
-			return err
-		}
-		defer p.release()
-		target = p.url
-		person := func(i int) *audit.Tester {
-			return &audit.Tester{Account: browser.Account{User: p.users[i], Password: p.secret}, Browser: driver}
-		}
-		o.Tiers = append(o.Tiers, kidoban.T3, kidoban.T4)
-		o.Login, o.Second, o.SecondURL = person(0), person(1), p.second
-		o.Tools = []string{"list_notes", "add_note", "whoami"}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return kidoban.Wrap(kidoban.KindInternal, err, "the collector cannot listen on loopback")
-		}
-		o.Canary = audit.ServeCanary(ctx, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}), "https://"+l.Addr().String())
-		defer o.Canary.Close()
-	}
+	defer done()
 	rep, err := audit.Run(ctx, o, target)
 	if err != nil {
 		return err
@@ -106,6 +88,63 @@ func (c doctorCmd) Run(e *env) error {
 		}
 	}
 	return nil
+}
+
+// self starts a fresh gateway and gives the audit two people, a browser and a
+// collector for it. done ends all of them.
+func (c doctorCmd) self(ctx context.Context, dir string, o *audit.Options) (target string, done func(), err error) {
+	var ends []func()
+	done = func() {
+		for _, end := range slices.Backward(ends) {
+			end()
+		}
+	}
+	defer func() {
+		if err != nil {
+			done()
+		}
+	}()
+	cert, roots, err := loopbackCertificate(rand.Reader, time.Now())
+	if err != nil {
+		return "", nil, err
+	}
+	var driver browser.Driver
+	if !c.NoBrowser {
+		b, err := browser.StartChromium(ctx, browser.ChromiumOptions{Lab: true})
+		if err != nil {
+			return "", nil, kidoban.Wrap(kidoban.KindUsage, err, "the consent page is judged in Chromium, which cannot be started; install it, or use --no-browser")
+		}
+		ends = append(ends, b.Close)
+		driver = b
+	}
+	p, err := admit(ctx, filepath.Join(dir, "gateway"), c.Database, roots)
+	if err != nil {
+		return "", nil, err
+	}
+	ends = append(ends, p.release)
+	person := func(i int) *audit.Tester {
+		return &audit.Tester{Account: browser.Account{User: p.users[i], Password: p.secret}, Browser: driver}
+	}
+	o.Tiers = append(o.Tiers, kidoban.T3, kidoban.T4)
+	o.Login, o.Second, o.SecondURL = person(0), person(1), p.second
+	o.Tools = []string{"list_notes", "add_note", "whoami"}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, kidoban.Wrap(kidoban.KindInternal, err, "the collector cannot listen on loopback")
+	}
+	o.Canary = audit.ServeCanary(ctx, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}), "https://"+l.Addr().String())
+	ends = append(ends, func() { o.Canary.Close() })
+	return p.url, done, nil
+}
+
+// loopbackURL tells whether an address is on this machine.
+func loopbackURL(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return false
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && a.IsLoopback()
 }
 
 // tell prints the findings in the form asked for.
