@@ -1,0 +1,163 @@
+package policy
+
+import (
+	"iter"
+	"slices"
+	"strings"
+
+	cedar "github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/types"
+
+	"github.com/kidoban/kidoban"
+)
+
+// Effect is what is decided.
+type Effect string
+
+// The effects.
+const (
+	Allow Effect = "allow"
+	Ask   Effect = "ask" // allowed once a person said yes
+	Deny  Effect = "deny"
+)
+
+// Verdict is a decision with the ids of the policies that made it, in order:
+// the permits of an Allow, the forbids of a Deny or Ask. A Deny without any
+// means that nothing permits. Err is why nothing could be decided; the effect is
+// Deny then.
+type Verdict struct {
+	Effect   Effect
+	Policies []string
+	Err      error
+}
+
+// Set is a compiled set of policies. It is immutable and safe for concurrent use.
+type Set struct {
+	all       entries
+	whatever  entries // without the forbids that depend on arguments or session
+	arguments bool    // some policy reads context.arguments
+	session   bool    // some policy reads context.session
+	byArgs    bool    // some permit depends on arguments or session
+}
+
+// entry is one policy with its name and what it reads.
+type entry struct {
+	id                 cedar.PolicyID
+	policy             *cedar.Policy
+	arguments, session bool
+}
+
+// entries implements cedar.PolicyIterator in a fixed order.
+type entries []entry
+
+// All implements cedar.PolicyIterator.
+func (l entries) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
+	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
+		for i := range l {
+			if !yield(l[i].id, l[i].policy) {
+				return
+			}
+		}
+	}
+}
+
+// ReadsSession tells whether a policy reads context.session.
+func (s *Set) ReadsSession() bool { return s.session }
+
+// Decide answers a query.
+func (s *Set) Decide(q *Query) Verdict {
+	var args types.Record
+	if s.arguments {
+		var err error
+		if args, err = arguments(q.Arguments); err != nil {
+			return Verdict{Effect: Deny, Policies: []string{"error:arguments"}, Err: err}
+		}
+	}
+	around := q.entities()
+	v := s.decide(s.all, q, around, args)
+	if v.Effect != Deny || v.Err != nil || len(v.Policies) == 0 || q.Approved {
+		return v
+	}
+	with := *q
+	with.Approved = true
+	if s.decide(s.all, &with, around, args).Effect == Allow {
+		v.Effect = Ask
+	}
+	return v
+}
+
+func (s *Set) decide(policies entries, q *Query, around *around, args types.Record) Verdict {
+	decision, diag := cedar.Authorize(policies, around, cedar.Request{Principal: around.who.UID, Action: actionUID(q.Action), Resource: around.what.UID, Context: q.context(args)})
+	if len(diag.Errors) > 0 {
+		e := diag.Errors[0]
+		return Verdict{Effect: Deny, Policies: []string{"error:" + string(e.PolicyID)},
+			Err: kidoban.Errorf(kidoban.KindInternal, "policy %s cannot be evaluated: %s", e.PolicyID, e.Message)}
+	}
+	v := Verdict{Effect: Deny}
+	if decision == cedar.Allow {
+		v.Effect = Allow
+	}
+	for _, r := range diag.Reasons {
+		v.Policies = append(v.Policies, string(r.PolicyID))
+	}
+	return v
+}
+
+// Listed tells whether to show what the query is about (its action is List): it
+// may be listed, and no policy denies its use whatever the arguments are and
+// whatever the session has read. use is the action that would follow.
+func (s *Set) Listed(q *Query, use Action) bool {
+	around := q.entities()
+	if v := s.decide(s.whatever, q, around, types.Record{}); v.Effect != Allow && !s.someday(v) {
+		return false
+	}
+	then := *q
+	then.Action, then.Approved = use, true
+	v := s.decide(s.whatever, &then, around, types.Record{})
+	return v.Effect == Allow || s.someday(v)
+}
+
+// someday tells that nothing permits, but that a permit depends on what is not
+// known yet.
+func (s *Set) someday(v Verdict) bool { return s.byArgs && v.Err == nil && len(v.Policies) == 0 }
+
+// IDs lists the policies in order.
+func (s *Set) IDs() []string {
+	out := make([]string, len(s.all))
+	for i := range s.all {
+		out[i] = string(s.all[i].id)
+	}
+	return out
+}
+
+// Cedar prints all policies, each with its id.
+func (s *Set) Cedar() string {
+	var b strings.Builder
+	for _, e := range s.all {
+		if _, named := e.policy.Annotations()["id"]; !named {
+			b.WriteString("@id(" + quoted(string(e.id)) + ")\n")
+		}
+		b.Write(e.policy.MarshalCedar())
+		b.WriteString("\n\n")
+	}
+	return b.String()
+}
+
+func quoted(s string) string { return string(types.String(s).MarshalCedar()) }
+
+func (s *Set) add(e entry) {
+	s.all = append(s.all, e)
+	s.arguments, s.session = s.arguments || e.arguments, s.session || e.session
+	loose := e.arguments || e.session
+	permit := e.policy.Effect() == cedar.Permit
+	switch {
+	case !loose:
+		s.whatever = append(s.whatever, e)
+	case permit:
+		s.byArgs = true
+	}
+}
+
+func (s *Set) has(id string) bool {
+	return slices.ContainsFunc(s.all, func(e entry) bool { return string(e.id) == id })
+}
