@@ -77,7 +77,7 @@ type Guards struct {
 	Policy    Policy
 	Pins      Pins
 	Arguments Arguments
-	Approval  Approval
+	Approval  Approvals
 	Results   Results
 }
 
@@ -99,8 +99,8 @@ type Arguments interface {
 	Guard(ctx context.Context, c *Call) (wire.Raw, *Refusal)
 }
 
-// Approval waits for a person, or returns how to ask one.
-type Approval interface {
+// Approvals wait for a person, or return how to ask one.
+type Approvals interface {
 	Await(ctx context.Context, c *Call) *Refusal
 }
 
