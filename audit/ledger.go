@@ -18,8 +18,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kidoban/kidoban"
 )
 
@@ -78,7 +76,7 @@ func OpenLedger(dir, run string) (*Ledger, error) {
 	if err != nil {
 		return nil, kidoban.Wrap(kidoban.KindInternal, err, "cannot create the residue ledger; nothing was registered")
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := lockFile(f); err != nil {
 		f.Close()
 		return nil, kidoban.Wrap(kidoban.KindConflict, err, "another process holds this run's ledger")
 	}
@@ -127,11 +125,16 @@ func (l *Ledger) append(e Entry) error {
 // Close unlocks the ledger. One whose entries are all settled is removed,
 // unless something was left behind: then it moves aside for the records.
 func (l *Ledger) Close() error {
-	open, err := readLedger(l.path)
-	if err == nil {
-		err = l.settle(open)
+	entries, err := readLedger(l.path)
+	if closeBeforeRemove {
+		err = errors.Join(err, l.f.Close())
+	} else {
+		defer l.f.Close() // every line was synced when it was written
 	}
-	return errors.Join(err, l.f.Close())
+	if err != nil {
+		return err
+	}
+	return l.settle(entries)
 }
 
 func (l *Ledger) settle(entries []Entry) error {
@@ -171,7 +174,7 @@ func orphans(dir string) ([]*Ledger, error) {
 		if err != nil {
 			continue // removed by its owner in between
 		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		if lockFile(f) != nil {
 			f.Close() // its run is alive
 			continue
 		}
@@ -304,7 +307,7 @@ func stateKey(dir string) ([]byte, error) {
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err == nil {
-		err = errors.Join(d.Sync(), d.Close())
+		err = errors.Join(syncDirectory(d), d.Close())
 	}
 	return kidoban.Wrap(kidoban.KindInternal, err, "cannot sync the ledger's directory")
 }
