@@ -226,10 +226,10 @@ func TestGates(t *testing.T) {
 		}
 		for _, ln := range s.lines {
 			l := s.norm[ln.start:ln.end]
-			have := sc.lexer.anchors(l)
-			for i := range sc.rules {
-				if sc.rules[i].re.Match(l) && !sc.rules[i].open(&have) {
-					t.Errorf("the gate of %s is shut on %q", sc.rules[i].id, l)
+			have := sc.compiled().lexer.anchors(l)
+			for i := range sc.compiled().rules {
+				if sc.compiled().rules[i].re.Match(l) && !sc.compiled().rules[i].open(&have) {
+					t.Errorf("the gate of %s is shut on %q", sc.compiled().rules[i].id, l)
 				}
 			}
 		}
@@ -249,10 +249,10 @@ func FuzzGate(f *testing.F) {
 		s.normalise(0, []byte(text), 0)
 		for _, ln := range s.lines {
 			l := s.norm[ln.start:ln.end]
-			have := sc.lexer.anchors(l)
-			for i := range sc.rules {
-				if sc.rules[i].re.Match(l) && !sc.rules[i].open(&have) {
-					t.Errorf("the gate of %s is shut on %q", sc.rules[i].id, l)
+			have := sc.compiled().lexer.anchors(l)
+			for i := range sc.compiled().rules {
+				if sc.compiled().rules[i].re.Match(l) && !sc.compiled().rules[i].open(&have) {
+					t.Errorf("the gate of %s is shut on %q", sc.compiled().rules[i].id, l)
 				}
 			}
 		}

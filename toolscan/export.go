@@ -20,7 +20,7 @@ func (sc *Scanner) Features(ctx *Context, it Item) []uint32 {
 	for i, seg := range s.segs {
 		s.normalise(int32(i), s.text[seg.start:seg.end], seg.start)
 	}
-	c := &itemContext{name: it.Name, siblings: ctx.siblings, foreign: ctx.foreign, s: s, lexer: sc.lexer}
+	c := &itemContext{name: it.Name, siblings: ctx.siblings, foreign: ctx.foreign, s: s, lexer: sc.compiled().lexer}
 	s.feat.reset()
 	c.definition(&s.feat)
 	return append([]uint32(nil), s.feat.list...)
@@ -74,7 +74,7 @@ func (sc *Scanner) Sentences(text string) []Sentence {
 	defer sc.pool.Put(s)
 	s.reset()
 	s.readContent(text)
-	c := &itemContext{content: true, s: s, lexer: sc.lexer}
+	c := &itemContext{content: true, s: s, lexer: sc.compiled().lexer}
 	var out []Sentence
 	sc.eachSentence(c, func(i int, f *features) {
 		out = append(out, Sentence{string(s.norm[s.lines[i].start:s.lines[i].end]), append([]uint32(nil), f.list...)})

@@ -4,8 +4,6 @@ import (
 	"regexp"
 	"sort"
 	"strings"
-
-	"github.com/cloudflare/ahocorasick"
 )
 
 // A concept is an idea an attack needs, and the ways it is said: alternatives in
@@ -94,8 +92,8 @@ type conj struct{ bits anchorSet }
 
 // lexer finds the anchors of a text and says which rules may match it.
 type lexer struct {
-	matcher *ahocorasick.Matcher
-	of      []anchorSet // literal sets of every anchor
+	matcher *automaton
+	of      []anchorSet // literal sets of the anchors that end in a state of the matcher
 	expand  *strings.Replacer
 
 	ids     map[string]int // literal set → bit
@@ -165,21 +163,23 @@ func (l *lexer) build() {
 		words = append(words, w)
 	}
 	sort.Strings(words)
-	l.of = make([]anchorSet, len(words))
-	for i, w := range words {
-		for _, id := range l.members[w] {
-			l.of[i][id/64] |= 1 << (id % 64)
+	l.matcher = newAutomaton(words)
+	l.of = make([]anchorSet, len(l.matcher.sets))
+	for i, ends := range l.matcher.sets {
+		for _, w := range ends {
+			for _, id := range l.members[words[w]] {
+				l.of[i][id/64] |= 1 << (id % 64)
+			}
 		}
 	}
-	l.matcher = ahocorasick.NewStringMatcher(words)
 }
 
 // anchors returns the literal sets present in b.
 func (l *lexer) anchors(b []byte) (s anchorSet) {
-	for _, i := range l.matcher.MatchThreadSafe(b) {
+	l.matcher.each(b, func(set int32) {
 		for k := range s {
-			s[k] |= l.of[i][k]
+			s[k] |= l.of[set][k]
 		}
-	}
+	})
 	return s
 }

@@ -58,7 +58,7 @@ func (sc *Scanner) paramFindings(c *itemContext, out []Finding) []Finding {
 			}
 			vague++
 		}
-		if !sc.paramHint.Contains([]byte(f)) && name[0] != '_' {
+		if !sc.compiled().paramHint.contains(f) && name[0] != '_' {
 			continue
 		}
 		for _, r := range paramRules {
@@ -100,7 +100,7 @@ func (sc *Scanner) docstringParams(c *itemContext, out []Finding) []Finding {
 		}
 		name := string(c.s.norm[int(ln.start)+m[2] : int(ln.start)+m[3]])
 		f := foldName(name)
-		if !sc.paramHint.Contains([]byte(f)) {
+		if !sc.compiled().paramHint.contains(f) {
 			continue
 		}
 		for _, r := range paramRules {

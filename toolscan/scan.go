@@ -6,26 +6,34 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/cloudflare/ahocorasick"
-
 	"github.com/kidoban/kidoban"
 )
 
-// Scanner holds the compiled rules. It is safe for concurrent use; building one
-// costs tens of milliseconds and some megabytes, so build one and keep it.
+// Scanner judges definitions and texts. It is safe for concurrent use. The first
+// judgement compiles the rules, which costs tens of milliseconds and some
+// megabytes, so make one Scanner and keep it.
 type Scanner struct {
-	lexer     *lexer
-	rules     []compiled
-	paramHint *ahocorasick.Matcher
-	defs      *model // definitions
-	texts     *model // sentences of contents
-	pool      sync.Pool
+	compiled func() *ruleset
+	defs     *model // definitions
+	texts    *model // sentences of contents
+	pool     sync.Pool
 }
 
-// New compiles the rules and loads the weights.
-func New() *Scanner {
+// ruleset is what does not depend on weights.
+type ruleset struct {
+	lexer     *lexer
+	rules     []compiled
+	paramHint *automaton
+}
+
+func compileRuleset() *ruleset {
 	l := newLexer()
-	sc := &Scanner{lexer: l, rules: compileRules(l), paramHint: ahocorasick.NewStringMatcher(paramHints)}
+	return &ruleset{lexer: l, rules: compileRules(l), paramHint: newAutomaton(paramHints)}
+}
+
+// New loads the weights; the rules are compiled when they are first needed.
+func New() *Scanner {
+	sc := &Scanner{compiled: sync.OnceValue(compileRuleset)}
 	sc.defs, sc.texts = embeddedModels()
 	sc.pool.New = func() any { return new(scratch) }
 	return sc
@@ -34,7 +42,7 @@ func New() *Scanner {
 // WithWeights returns a scanner with the same rules and other trained weights,
 // as Encode writes them.
 func (sc *Scanner) WithWeights(weights []byte) (*Scanner, error) {
-	other := &Scanner{lexer: sc.lexer, rules: sc.rules, paramHint: sc.paramHint}
+	other := &Scanner{compiled: sc.compiled}
 	var err error
 	if other.defs, other.texts, err = readModels(weights); err != nil {
 		return nil, err
@@ -90,7 +98,7 @@ func (sc *Scanner) Item(ctx *Context, it Item) Verdict {
 	} else {
 		s.walk(it.Raw, ctxTop)
 	}
-	c := &itemContext{name: it.Name, siblings: ctx.siblings, foreign: ctx.foreign, hosts: ctx.hosts, s: s, lexer: sc.lexer}
+	c := &itemContext{name: it.Name, siblings: ctx.siblings, foreign: ctx.foreign, hosts: ctx.hosts, s: s, lexer: sc.compiled().lexer}
 	found := sc.sentences(c, nil)
 	if it.Kind == KindTool {
 		found = sc.paramFindings(c, found)
@@ -118,7 +126,7 @@ func (sc *Scanner) Content(text string) Verdict {
 	defer sc.pool.Put(s)
 	s.reset()
 	s.readContent(text)
-	c := &itemContext{content: true, s: s, lexer: sc.lexer}
+	c := &itemContext{content: true, s: s, lexer: sc.compiled().lexer}
 	found := sc.sentences(c, nil)
 	found = sc.secretFindings(c, found)
 	found = sc.oddSentence(c, found)
@@ -170,15 +178,15 @@ func (sc *Scanner) sentences(c *itemContext, out []Finding) []Finding {
 
 // rulesOn applies the sentence rules to s.norm.
 func (sc *Scanner) rulesOn(c *itemContext, out []Finding) []Finding {
-	s := c.s
-	whole := sc.lexer.anchors(s.norm)
+	s, set := c.s, sc.compiled()
+	whole := set.lexer.anchors(s.norm)
 	s.open = s.open[:0]
-	for i := range sc.rules {
-		if sc.rules[i].open(&whole) {
+	for i := range set.rules {
+		if set.rules[i].open(&whole) {
 			s.open = append(s.open, int32(i))
 		}
 	}
-	rot, rev := whole.has(sc.lexer.turned[0]), whole.has(sc.lexer.turned[1])
+	rot, rev := whole.has(set.lexer.turned[0]), whole.has(set.lexer.turned[1])
 	if len(s.open) == 0 && !rot && !rev {
 		return out
 	}
@@ -186,11 +194,11 @@ func (sc *Scanner) rulesOn(c *itemContext, out []Finding) []Finding {
 		text := s.norm[ln.start:ln.end]
 		have := whole
 		if len(s.lines) > 1 {
-			have = sc.lexer.anchors(text)
+			have = set.lexer.anchors(text)
 		}
 		c.line, c.seg = ln, s.segs[ln.seg]
 		for _, i := range s.open {
-			r := &sc.rules[i]
+			r := &set.rules[i]
 			if !r.applies(c) || !r.open(&have) {
 				continue
 			}
@@ -201,10 +209,10 @@ func (sc *Scanner) rulesOn(c *itemContext, out []Finding) []Finding {
 				}
 			}
 		}
-		if rot && have.has(sc.lexer.turned[0]) {
+		if rot && have.has(set.lexer.turned[0]) {
 			out = sc.turned(c, text, "rot13", rot13(text), out)
 		}
-		if rev && have.has(sc.lexer.turned[1]) {
+		if rev && have.has(set.lexer.turned[1]) {
 			out = sc.turned(c, text, "reversed", backwards(text), out)
 		}
 	}
@@ -299,7 +307,7 @@ func (sc *Scanner) decoded(c *itemContext, seg segment, text, how string, start,
 	}
 	s.segs = append(s.segs, segment{0, int32(len(s.text)), pos, -1})
 	s.normalise(0, s.text, 0)
-	sub := &itemContext{name: c.name, siblings: c.siblings, foreign: c.foreign, hosts: c.hosts, content: c.content, s: s, lexer: sc.lexer}
+	sub := &itemContext{name: c.name, siblings: c.siblings, foreign: c.foreign, hosts: c.hosts, content: c.content, s: s, lexer: sc.compiled().lexer}
 	path := c.s.pointer(seg.node)
 	for _, f := range sc.rulesOn(sub, nil) {
 		f.Path, f.Start, f.End, f.Hidden = path, start, end, how
