@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit/keylog"
 	"github.com/kidoban/kidoban/oauth"
 )
 
@@ -35,6 +36,7 @@ type Observation struct {
 	awaited    map[string]bool // Locations of kept exchanges: the next hops
 	origins    map[string]bool // of authorization and MCP endpoints
 	notes      []string
+	keys       *keylog.Log // of captures; nil without
 }
 
 // Bounds of an observation.

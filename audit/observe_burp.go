@@ -3,8 +3,6 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
-	"compress/zlib"
 	"context"
 	"encoding/base64"
 	"encoding/xml"
@@ -181,26 +179,4 @@ func readResponse(b []byte, method string) (*kidoban.Response, bool) {
 	}
 	r.Body, r.Truncated = decoded(body, fields.Get("Content-Encoding"))
 	return r, true
-}
-
-// decoded undoes gzip and deflate, at most observeBody bytes.
-func decoded(body []byte, coding string) (out []byte, cut bool) {
-	var rd io.Reader
-	var err error
-	switch strings.ToLower(strings.TrimSpace(coding)) {
-	case "gzip", "x-gzip":
-		rd, err = gzip.NewReader(bytes.NewReader(body))
-	case "deflate":
-		rd, err = zlib.NewReader(bytes.NewReader(body))
-	}
-	out = body
-	if rd != nil && err == nil {
-		if b, err := io.ReadAll(io.LimitReader(rd, observeBody+1)); err == nil || len(b) > 0 {
-			out = b
-		}
-	}
-	if len(out) > observeBody {
-		return out[:observeBody], true
-	}
-	return out, false
 }

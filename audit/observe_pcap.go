@@ -6,11 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
-	"slices"
 	"sort"
-	"strings"
-	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -18,6 +14,7 @@ import (
 	"github.com/google/gopacket/tcpassembly"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit/keylog"
 )
 
 // Bounds of a packet capture.
@@ -27,15 +24,19 @@ const (
 	pcapPages   = 16 << 10 // out-of-order pages (about 2 KB each) over all connections
 )
 
-// ReadPCAP adds the exchanges of a packet capture (pcap or pcapng): HTTP/1.1 over
-// TCP, reassembled in whatever order the packets stand. Encrypted connections
-// cannot be read: they are counted, and the observation says so.
+// Keys gives the secrets with which encrypted connections of captures are read
+// (SSLKEYLOGFILE). Without them those are counted, and the observation says so.
+func (o *Observation) Keys(l *keylog.Log) { o.keys = l }
+
+// ReadPCAP adds the exchanges of a packet capture (pcap or pcapng): HTTP/1.1 and
+// HTTP/2 over TCP, reassembled in whatever order the packets stand, and over TLS
+// where Keys has the secrets.
 func (o *Observation) ReadPCAP(ctx context.Context, name string, r io.Reader) error {
 	src, link, err := openPCAP(r)
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInput, err, "%s is no packet capture: save it as pcap or pcapng", name)
 	}
-	c := &capture{conns: map[connKey]*conn{}}
+	c := &capture{keys: o.keys, conns: map[connKey]*conn{}}
 	pool := tcpassembly.NewStreamPool(c)
 	asm := tcpassembly.NewAssembler(pool)
 	asm.MaxBufferedPagesTotal, asm.MaxBufferedPagesPerConnection = pcapPages, pcapPages/16
@@ -97,12 +98,15 @@ func openPCAP(r io.Reader) (packetSource, gopacket.Decoder, error) {
 
 // capture puts connections together out of their two directions.
 type capture struct {
+	keys    *keylog.Log // nil: none were given
 	conns   map[connKey]*conn
 	size    int
 	out     []*kidoban.Exchange
 	kept    int // bytes of out
-	tls     int // encrypted connections
-	h2      int // HTTP/2 without TLS
+	tls     int // encrypted connections, and no keys were given
+	foreign int // encrypted connections that the key log does not know
+	closed  int // encrypted connections that cannot be read all the same
+	why     string
 	cut     int // connections longer than the bound, or with bytes missing
 	short   int // packets saved without their end
 	dropped int
@@ -114,23 +118,18 @@ type connKey struct{ net, transport gopacket.Flow }
 type conn struct {
 	half [2]*half
 	done int
+	tls  bool
 }
 
-// half is one direction: an io.Reader's worth of bytes with times.
+// half is one direction while it is put together.
 type half struct {
+	side
 	c     *capture
 	key   connKey
 	conn  *conn
-	data  []byte
-	marks []mark
 	first bool
-	skip  bool // no HTTP, or beyond the bound
+	skip  bool // cannot be read, or beyond the bound
 	lost  bool
-}
-
-type mark struct {
-	at   int
-	when time.Time
 }
 
 // New is called by the assembler for each direction.
@@ -157,16 +156,7 @@ func (h *half) Reassembled(rs []tcpassembly.Reassembly) {
 		}
 		if h.first {
 			h.first = false
-			switch {
-			case r.Bytes[0] == 0x16 && len(r.Bytes) > 1 && r.Bytes[1] == 3:
-				h.skip = true
-				if h.conn.half[0] == h {
-					h.c.tls++
-				}
-			case bytes.HasPrefix(r.Bytes, []byte("PRI * HTTP/2")):
-				h.skip = true
-				h.c.h2++
-			}
+			h.skip = r.Bytes[0] == 0x16 && len(r.Bytes) > 1 && r.Bytes[1] == 3 && h.unreadable(r.Bytes)
 		}
 		if h.skip || len(h.data)+len(r.Bytes) > pcapStream || h.c.size+len(r.Bytes) > pcapBuffers {
 			h.lost = h.lost || !h.skip
@@ -177,6 +167,28 @@ func (h *half) Reassembled(rs []tcpassembly.Reassembly) {
 		h.data = append(h.data, r.Bytes...)
 		h.c.size += len(r.Bytes)
 	}
+}
+
+// unreadable decides at the first bytes of a TLS direction whether the connection
+// is worth keeping, and counts those that are not, once.
+func (h *half) unreadable(head []byte) bool {
+	c, cn := h.c, h.conn
+	if seen := cn.tls; seen && cn.half[0].skip {
+		return true
+	}
+	seen := cn.tls
+	cn.tls = true
+	switch {
+	case c.keys == nil:
+		if !seen {
+			c.tls++
+		}
+		return true
+	case len(head) >= 43 && head[5] == 1 && !c.keys.Knows(head): // a client's hello
+		c.foreign++
+		return true
+	}
+	return false
 }
 
 // ReassemblyComplete is called when a direction has ended.
@@ -193,120 +205,15 @@ func (c *capture) finish() {
 	}
 }
 
-// close reads a connection and forgets it.
-func (c *capture) close(cn *conn) {
-	delete(c.conns, cn.half[0].key)
-	for _, h := range cn.half {
-		if h != nil {
-			c.size -= len(h.data)
-		}
-	}
-	a, b := cn.half[0], cn.half[1]
-	if b != nil && bytes.HasPrefix(a.data, []byte("HTTP/1.")) {
-		a, b = b, a
-	}
-	if a == nil || len(a.data) == 0 {
-		return
-	}
-	if a.lost || b != nil && b.lost {
-		c.cut++
-	}
-	reqs := bufio.NewReader(bytes.NewReader(a.data))
-	src := bytes.NewReader(nil)
-	if b != nil {
-		src = bytes.NewReader(b.data)
-	}
-	answers := bufio.NewReader(src)
-	left := len(a.data)
-	for range 100_000 {
-		at := a.when(len(a.data) - left)
-		req, err := http.ReadRequest(reqs)
-		if err != nil {
-			return
-		}
-		body, _ := io.ReadAll(io.LimitReader(req.Body, observeBody)) // a body cut off is judged as far as it goes
-		_, _ = io.Copy(io.Discard, req.Body)
-		left = reqs.Buffered()
-		host := req.Host
-		if host == "" {
-			host = a.key.net.Dst().String() + ":" + a.key.transport.Dst().String()
-		}
-		x := &kidoban.Exchange{Started: at, Request: kidoban.Request{Method: req.Method, URL: "http://" + host + req.URL.RequestURI(), Body: body, Header: fieldsOf(req.Header)}}
-		readAnswer(x, req, answers)
-		c.keep(x)
-	}
-}
-
-// when is the time at which the byte at offset was seen.
-func (h *half) when(offset int) time.Time {
-	var t time.Time
-	for _, m := range h.marks {
-		if m.at > offset {
-			break
-		}
-		t = m.when
-	}
-	return t
-}
-
-func readAnswer(x *kidoban.Exchange, req *http.Request, from *bufio.Reader) {
-	for {
-		resp, err := http.ReadResponse(from, req)
-		if err != nil {
-			x.Err, x.ErrKind = "the capture holds no answer", kidoban.KindInput
-			return
-		}
-		b, _ := io.ReadAll(io.LimitReader(resp.Body, observeBody+1)) // a body cut off is judged as far as it goes
-		_, _ = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode >= 100 && resp.StatusCode < 200 && resp.StatusCode != 101 {
-			continue
-		}
-		r := &kidoban.Response{Status: resp.StatusCode, Proto: resp.Proto, Header: fieldsOf(resp.Header)}
-		r.Body, r.Truncated = decoded(b, resp.Header.Get("Content-Encoding"))
-		x.Response = r
-		return
-	}
-}
-
-func fieldsOf(h http.Header) (out kidoban.Fields) {
-	names := make([]string, 0, len(h))
-	for n := range h {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	for _, n := range names {
-		for _, v := range h[n] {
-			out = append(out, kidoban.Field{Name: n, Value: v})
-		}
-	}
-	return out
-}
-
-// keep holds exchanges until they can be put in order; what can be of no
-// interest loses its body at once.
-func (c *capture) keep(x *kidoban.Exchange) {
-	dull := kindOfMessage(x) == notOAuth && !isMCP(x) && !strings.Contains(x.Request.URL, "/.well-known/")
-	if dull && x.Response != nil && !strings.Contains(mediaType(x), "html") {
-		x.Response.Body = nil
-	}
-	n := 500 + len(x.Request.Body)
-	if x.Response != nil {
-		n += len(x.Response.Body)
-	}
-	if c.kept += n; c.kept > 2*keepBytes {
-		c.dropped++
-		return
-	}
-	c.out = append(c.out, x)
-}
-
 func (c *capture) notes(o *Observation, name string, packets int) {
 	if c.tls > 0 {
-		o.partial("%s: %d of its connections are encrypted (TLS) and cannot be read from packets; record the client with kidoban record, or save a HAR in the browser or proxy", name, c.tls)
+		o.partial("%s: %d of its connections are encrypted (TLS) and cannot be read from packets alone; capture again with SSLKEYLOGFILE set for the client and give that file with --keylog, or record the client with kidoban record, or save a HAR in the browser or proxy", name, c.tls)
 	}
-	if c.h2 > 0 {
-		o.partial("%s: %d connections speak HTTP/2, which is not read from packets", name, c.h2)
+	if c.foreign > 0 {
+		o.partial("%s: %d of its connections are encrypted (TLS) and not in the key log; it must be written by the same client during the capture", name, c.foreign)
+	}
+	if c.closed > 0 {
+		o.partial("%s: %d of its connections are encrypted (TLS) and cannot be read with the key log: %s", name, c.closed, c.why)
 	}
 	if c.cut > 0 {
 		o.partial("%s: %d connections are longer than %d MiB or lack packets; they are judged as far as they go", name, c.cut, pcapStream>>20)
@@ -317,7 +224,7 @@ func (c *capture) notes(o *Observation, name string, packets int) {
 	if c.dropped > 0 {
 		o.partial("%s: %d exchanges beyond the bound were left out", name, c.dropped)
 	}
-	if len(c.out) == 0 && c.tls+c.h2 == 0 {
+	if len(c.out) == 0 && c.tls+c.foreign+c.closed == 0 {
 		o.partial("%s: %d packets, and no HTTP among them", name, packets)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit"
+	"github.com/kidoban/kidoban/audit/keylog"
 	"github.com/kidoban/kidoban/report"
 )
 
@@ -22,40 +23,53 @@ import (
 type recordings struct {
 	InHAR  []string `name:"har" sep:"none" placeholder:"FILE" help:"Judge recorded traffic instead: a HAR file of a browser, a proxy or kidoban record; repeatable."`
 	InBurp []string `name:"burp" sep:"none" placeholder:"FILE" help:"Judge a Burp history (XML export) instead; repeatable."`
-	InPCAP []string `name:"pcap" sep:"none" placeholder:"FILE" help:"Judge a packet capture (pcap, pcapng) instead: HTTP without TLS; repeatable."`
+	InPCAP []string `name:"pcap" sep:"none" placeholder:"FILE" help:"Judge a packet capture (pcap, pcapng) instead; repeatable."`
+	KeyLog []string `name:"keylog" sep:"none" placeholder:"FILE" help:"TLS secrets of the captured client (the file that SSLKEYLOGFILE named), to read encrypted connections; repeatable."`
 }
 
 // given tells whether there is any file.
-func (r recordings) given() bool { return len(r.InHAR)+len(r.InBurp)+len(r.InPCAP) > 0 }
+func (r recordings) given() bool { return len(r.InHAR)+len(r.InBurp)+len(r.InPCAP)+len(r.KeyLog) > 0 }
 
 // observe reads every file into one observation. What could be read before an
 // error counts; the notes of the observation say what is missing.
 func (r recordings) observe(ctx context.Context) (*audit.Observation, error) {
 	o := audit.Observe()
-	read := func(names []string, f func(context.Context, string, io.Reader) error) error {
-		for _, name := range names {
-			file, err := os.Open(name)
-			if err != nil {
-				return kidoban.Wrap(kidoban.KindUsage, err, "cannot read %s", name)
-			}
-			err = f(ctx, filepath.Base(name), bufio.NewReaderSize(file, 1<<20))
-			file.Close()
-			if err != nil {
-				return err
-			}
+	if len(r.KeyLog) > 0 {
+		if len(r.InPCAP) == 0 {
+			return nil, kidoban.Errorf(kidoban.KindUsage, "--keylog opens the encrypted connections of a packet capture: give the capture with --pcap")
 		}
-		return nil
+		var keys keylog.Log
+		o.Keys(&keys)
+		if err := eachFile(r.KeyLog, keys.Read); err != nil {
+			return nil, err
+		}
 	}
-	if err := read(r.InHAR, o.ReadHAR); err != nil {
-		return nil, err
-	}
-	if err := read(r.InBurp, o.ReadBurp); err != nil {
-		return nil, err
-	}
-	if err := read(r.InPCAP, o.ReadPCAP); err != nil {
-		return nil, err
+	for _, in := range []struct {
+		names []string
+		read  func(context.Context, string, io.Reader) error
+	}{{r.InHAR, o.ReadHAR}, {r.InBurp, o.ReadBurp}, {r.InPCAP, o.ReadPCAP}} {
+		err := eachFile(in.names, func(name string, f io.Reader) error { return in.read(ctx, name, f) })
+		if err != nil {
+			return nil, err
+		}
 	}
 	return o, nil
+}
+
+// eachFile opens one file after the other. KindUsage when one cannot be opened.
+func eachFile(names []string, read func(name string, f io.Reader) error) error {
+	for _, name := range names {
+		file, err := os.Open(name)
+		if err != nil {
+			return kidoban.Wrap(kidoban.KindUsage, err, "cannot read %s", name)
+		}
+		err = read(filepath.Base(name), bufio.NewReaderSize(file, 1<<20))
+		file.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // runRecorded judges recorded traffic.

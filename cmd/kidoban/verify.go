@@ -105,7 +105,7 @@ func (c *verifyCmd) Run(e *env) error {
 	}
 	defer closeBrowser()
 	var mu sync.Mutex
-	done := 0
+	done, start := 0, time.Now()
 	g, ctx := errgroup.WithContext(e.ctx)
 	g.SetLimit(max(1, c.Jobs))
 	for i, vc := range cases {
@@ -118,8 +118,11 @@ func (c *verifyCmd) Run(e *env) error {
 			mu.Lock()
 			defer mu.Unlock()
 			done++
-			if !c.JSON && (done%200 == 0 || done == len(cases)) {
-				fmt.Fprintf(e.stderr, "lab verify: %d of %d cases\n", done, len(cases))
+			if !r.OK {
+				fmt.Fprintf(e.stderr, "NOT AS DECLARED  %s: %s\n", r.Name, r.Why)
+			}
+			if done%200 == 0 || done == len(cases) {
+				fmt.Fprintf(e.stderr, "lab verify: %d of %d cases, %s\n", done, len(cases), time.Since(start).Round(time.Second))
 			}
 			return nil
 		})
@@ -431,8 +434,6 @@ func printVerify(w io.Writer, rep verifyReport) {
 		g[0]++
 		if r.OK {
 			g[1]++
-		} else {
-			fmt.Fprintf(w, "NOT AS DECLARED  %s: %s\n", r.Name, r.Why)
 		}
 		groups[r.Group] = g
 	}

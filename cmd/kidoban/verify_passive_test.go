@@ -113,7 +113,7 @@ func TestAuditOfAFile(t *testing.T) {
 }
 
 func TestAuditNeedsSomething(t *testing.T) {
-	for _, args := range [][]string{{"audit"}, {"audit", "--har", "/nonexistent"}, {"audit", "--har", "x", "--active"}} {
+	for _, args := range [][]string{{"audit"}, {"audit", "--har", "/nonexistent"}, {"audit", "--har", "x", "--active"}, {"audit", "--keylog", "x"}} {
 		var stdout, stderr bytes.Buffer
 		if code := run(&env{ctx: t.Context(), stdout: &stdout, stderr: &stderr}, args); code != exitUsage || !strings.HasPrefix(stderr.String(), "kidoban: ") {
 			t.Errorf("%v: exit %d %s", args, code, stderr.String())
@@ -127,9 +127,13 @@ func TestAuditOfWhatCannotBeRead(t *testing.T) {
 	if err := os.WriteFile(file, []byte("dear diary"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for flag, want := range map[string]string{"--har": "notes.txt is no HAR file", "--burp": "notes.txt is no Burp export", "--pcap": "notes.txt is no packet capture"} {
+	for flag, want := range map[string]string{"--har": "notes.txt is no HAR file", "--burp": "notes.txt is no Burp export", "--pcap": "notes.txt is no packet capture", "--keylog": "notes.txt holds no TLS secrets"} {
 		var stdout, stderr bytes.Buffer
-		if code := run(&env{ctx: t.Context(), stdout: &stdout, stderr: &stderr}, []string{"audit", flag, file}); code != exitUsage || !strings.Contains(stderr.String(), want) {
+		args := []string{"audit", flag, file}
+		if flag == "--keylog" {
+			args = append(args, "--pcap", file)
+		}
+		if code := run(&env{ctx: t.Context(), stdout: &stdout, stderr: &stderr}, args); code != exitUsage || !strings.Contains(stderr.String(), want) {
 			t.Errorf("%s: exit %d %s", flag, code, stderr.String())
 		}
 	}
