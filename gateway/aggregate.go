@@ -201,11 +201,11 @@ func (l *listCache) put(k listKey, v gathered) {
 }
 
 // drop forgets the lists of a caller, because a server says they changed.
-func (l *listCache) drop(c *call) {
+func (l *listCache) drop(user, client string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for k := range l.all {
-		if k.user == c.Caller.User && k.client == c.Caller.Client {
+		if k.user == user && k.client == client {
 			delete(l.all, k)
 		}
 	}

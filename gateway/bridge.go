@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -113,21 +114,43 @@ func (b *bridges) close() {
 	}
 }
 
+// rehome ends the relationships that other replicas may have taken over, and those
+// that were theirs. The next call finds where they are now.
+func (b *bridges) rehome() {
+	b.end(func(_ peerKey, p peer) bool {
+		switch p.(type) {
+		case *homed, *remotePeer:
+			return true
+		}
+		return false
+	})
+}
+
 // drop ends all relationships with a server that is no longer configured.
 func (b *bridges) drop(s *server) {
+	b.end(func(k peerKey, _ peer) bool { return k.s == s })
+}
+
+// end closes the relationships that which names; those that are being made are
+// waited for.
+func (b *bridges) end(which func(peerKey, peer) bool) {
 	b.mu.Lock()
-	var over []*held
-	for k, h := range b.peers {
-		if k.s == s {
-			delete(b.peers, k)
-			over = append(over, h)
-		}
-	}
+	all := maps.Clone(b.peers)
 	b.mu.Unlock()
-	for _, h := range over {
-		<-h.ready
-		if h.p != nil {
-			h.p.close()
+	for k, h := range all {
+		if which(k, nil) {
+			<-h.ready
+		}
+		select {
+		case <-h.ready:
+		default:
+			continue
+		}
+		if which(k, h.p) {
+			b.forget(k, h)
+			if h.p != nil {
+				h.p.close()
+			}
 		}
 	}
 }
@@ -158,7 +181,7 @@ func (g *Gateway) acquire(ctx context.Context, c *call, s *server) (p peer, rele
 			if over != nil {
 				over.close()
 			}
-			h.p, h.err = g.open1(ctx, c, s)
+			h.p, h.err = g.settle(ctx, c, s, key, c.here)
 			close(h.ready)
 		} else {
 			h.refs++
@@ -350,6 +373,12 @@ type reply struct{ result, refusal wire.Raw }
 
 // converse sends the request. release is called when the conversation is over.
 func (g *Gateway) converse(p peer, release func(), o outgoing) *conversation {
+	return g.talk(release, func(method string, params wire.Raw) bool { return capable(o.caps, method, params) },
+		func(ctx context.Context, h handler) (wire.Message, error) { return p.request(ctx, o, h) })
+}
+
+// talk runs a conversation. may tells what the client can be asked.
+func (g *Gateway) talk(release func(), may func(method string, params wire.Raw) bool, run func(context.Context, handler) (wire.Message, error)) *conversation {
 	v := &conversation{events: make(chan event, 64), release: release}
 	v.ctx, v.cancel = context.WithCancel(g.ctx)
 	h := handler{
@@ -361,7 +390,7 @@ func (g *Gateway) converse(p peer, release func(), o outgoing) *conversation {
 		},
 		ask: func(ctx context.Context, method string, params wire.Raw) (wire.Raw, wire.Raw) {
 			q := &question{method: method, params: params, reply: make(chan reply, 1)}
-			if !capable(o.caps, method, params) {
+			if !may(method, params) {
 				return nil, cannotAsk
 			}
 			select {
@@ -379,7 +408,7 @@ func (g *Gateway) converse(p peer, release func(), o outgoing) *conversation {
 	}
 	g.bridges.wg.Go(func() {
 		defer release()
-		m, err := p.request(v.ctx, o, h)
+		m, err := run(v.ctx, h)
 		e := event{done: &m}
 		if err != nil {
 			e = event{err: err}
@@ -404,6 +433,9 @@ func (g *Gateway) bridge(st *state, c *call) *Refusal {
 func (g *Gateway) failed(c *call, err error) *Refusal {
 	if errors.As(err, new(*accountError)) {
 		return g.noPeer(c, c.server, err)
+	}
+	if errors.Is(err, errNoHold) {
+		return stateUsed()
 	}
 	status, rule := http.StatusBadGateway, "upstream:malformed"
 	if kidoban.KindOf(err) == kidoban.KindUnreachable {

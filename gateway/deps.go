@@ -27,6 +27,10 @@ type Deps struct {
 	// Once remembers the states that were used, for all replicas; nil: each
 	// process for itself.
 	Once Once
+	// Replicas are the other processes on the same database; nil: there are none.
+	Replicas Replicas
+	// Notes outlive this process; nil: they do not.
+	Notes Notes
 	// Connect is the page where a user connects accounts; nil: there is none.
 	Connect func(user, server string) (url string)
 	// Alert raises an alert: log, console and webhooks; nil: alerts go nowhere. It

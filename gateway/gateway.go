@@ -29,6 +29,7 @@ type Gateway struct {
 	buffers sync.Pool
 	state   atomic.Pointer[state]
 	places  places
+	mail    *mail           // nil without other replicas
 	ctx     context.Context // ended by Close
 	cancel  context.CancelFunc
 	drain   context.Context // ended by Drain
@@ -68,6 +69,9 @@ func New(c Config, d Deps) (*Gateway, error) {
 	if d.Once == nil {
 		d.Once = &usedHere{ids: map[string]time.Time{}}
 	}
+	if d.Notes == nil {
+		d.Notes = &notesHere{all: map[string]noteHere{}}
+	}
 	seal, err := newSealer(d.StateKey, d.Rand, d.Now)
 	if err != nil {
 		return nil, err
@@ -81,6 +85,9 @@ func New(c Config, d Deps) (*Gateway, error) {
 	if err := g.Reload(c); err != nil {
 		g.cancel()
 		return nil, err
+	}
+	if d.Replicas != nil {
+		g.mail = openMail(g, d.Replicas, newID())
 	}
 	return g, nil
 }
@@ -163,6 +170,9 @@ func (g *Gateway) Drain() { g.empty() }
 func (g *Gateway) Close() error {
 	g.cancel()
 	g.bridges.close()
+	if g.mail != nil {
+		g.mail.close()
+	}
 	if st := g.state.Load(); st != nil {
 		for _, s := range st.servers {
 			s.close()
@@ -182,6 +192,7 @@ type call struct {
 	buf    *bytes.Buffer // holds the message; returned to the pool at the end
 	from   time.Time
 
+	here       bool // asked by another replica, which takes this one for the server's home
 	unrecorded bool // counted by the journal instead of recorded
 	dated      bool // a deadline for writing stands on the connection
 	annotated  []wire.HeaderParam

@@ -1,39 +1,12 @@
 package gateway
 
 import (
-	"context"
-	"crypto/rand"
-	"encoding/base64"
-	"io"
 	"net/http"
 	"slices"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/kidoban/kidoban/wire"
 )
-
-// session is a legacy client's session with the gateway itself.
-type session struct {
-	id      string
-	user    string
-	caps    wire.Raw
-	version string
-
-	mu    sync.Mutex
-	calls map[string]context.CancelFunc // by the client's request id; guarded by mu
-	asks  map[string]chan reply         // by our request id; guarded by mu
-	next  int
-	level string // of the log, for servers that are told with each request
-	last  time.Time
-}
-
-func (s *session) seen() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.last
-}
 
 // bridgeLegacy answers a legacy client.
 func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
@@ -45,15 +18,9 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 		return refusal
 	}
 	switch c.Message.Kind {
-	case wire.Result, wire.ErrorReply:
-		s.answered(c.Message)
-		c.w.WriteHeader(http.StatusAccepted)
-		c.rec.Status = http.StatusAccepted
-		return nil
-	case wire.Notification:
-		if c.Message.Method == wire.MethodCancelled {
-			id, _ := wire.Lookup(c.Message.Params, "requestId")
-			s.cancel(string(id))
+	case wire.Result, wire.ErrorReply, wire.Notification:
+		if c.Message.Kind != wire.Notification || c.Message.Method == wire.MethodCancelled {
+			g.replied(c.r.Context(), s, c.Message)
 		}
 		c.w.WriteHeader(http.StatusAccepted)
 		c.rec.Status = http.StatusAccepted
@@ -75,13 +42,14 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 		return refusal
 	}
 	o := outgoing{method: c.Message.Method, params: slices.Clone(c.Message.Params), caps: s.caps}
+	g.remind(c.r.Context(), s, c.server, p)
 	if p.hello().era == wire.Modern {
-		if done := g.legacyOnlyMethod(c, s); done {
+		if done := g.legacyOnlyMethod(st, c, s); done {
 			release()
 			return nil
 		}
 		s.mu.Lock()
-		if s.level != "" {
+		if s.wish.level != "" {
 			meta, ok := wire.Lookup(o.params, "_meta")
 			if !ok {
 				meta = wire.Raw("{}")
@@ -89,20 +57,20 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 			if o.params == nil {
 				o.params = wire.Raw("{}")
 			}
-			o.params = wire.SetMember(o.params, "_meta", wire.SetMember(meta, wire.MetaLogLevel, wire.Quote(s.level)))
+			o.params = wire.SetMember(o.params, "_meta", wire.SetMember(meta, wire.MetaLogLevel, wire.Quote(s.wish.level)))
 		}
 		s.mu.Unlock()
+	} else {
+		g.wished(st, c, s, p)
 	}
 	return g.serveLegacy(st, c, s, g.converse(p, release, o))
 }
 
 // legacyOnlyMethod answers methods that a modern server no longer has.
-func (g *Gateway) legacyOnlyMethod(c *call, s *session) bool {
+func (g *Gateway) legacyOnlyMethod(st *state, c *call, s *session) bool {
 	switch c.Message.Method {
 	case wire.MethodSetLevel:
-		s.mu.Lock()
-		s.level = wire.LookupString(c.Message.Params, "level")
-		s.mu.Unlock()
+		g.wished(st, c, s, nil)
 		c.writeResult(wire.Raw("{}"))
 	case wire.MethodSubscribe, wire.MethodUnsubscribe:
 		c.writeError(wire.CodeMethodNotFound, "The server behind does not offer this to clients of this protocol version.")
@@ -127,14 +95,8 @@ func (g *Gateway) initialize(st *state, c *call) *Refusal {
 	if era, known := wire.EraOf(version); !known || era != wire.Legacy {
 		version = wire.LatestLegacy
 	}
-	s := &session{user: c.Caller.User, caps: slices.Clone(c.Params.Capabilities), version: version,
-		calls: map[string]context.CancelFunc{}, asks: map[string]chan reply{}, last: g.deps.Now()}
-	var id [16]byte
-	if _, err := io.ReadFull(rand.Reader, id[:]); err != nil {
-		return refuse(http.StatusInternalServerError, wire.CodeInternal, "session", "The session cannot be opened.").because(err)
-	}
-	s.id = base64.RawURLEncoding.EncodeToString(id[:])
-	sealed, err := g.sealSession(c, modeBridge, s.id)
+	s := newSession(newID(), c.Caller.User, version, askable(c.Params.Capabilities), g.deps.Now())
+	sealed, err := g.sealSession(c, modeBridge, s.seed())
 	if err != nil {
 		return refuse(http.StatusInternalServerError, wire.CodeInternal, "session", "The session cannot be opened.").because(err)
 	}
@@ -172,10 +134,14 @@ func legacyCapabilities(h hello) wire.Raw {
 	return wire.SetMember(h.capabilities, "resources", wire.SetMember(r, "subscribe", wire.Raw("false")))
 }
 
-// keep stores a session; the oldest of a user who has too many goes.
-func (b *bridges) keep(s *session) {
+// keep stores a session that is in use; the oldest of a user who has too many is
+// forgotten until it is used again. It returns the one that is stored.
+func (b *bridges) keep(s *session) *session {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if have := b.sessions[s.id]; have != nil {
+		return have
+	}
 	var oldest *session
 	n := 0
 	full := len(b.sessions) >= maxSessions
@@ -192,55 +158,7 @@ func (b *bridges) keep(s *session) {
 		delete(b.sessions, oldest.id)
 	}
 	b.sessions[s.id] = s
-}
-
-// session finds the caller's session. A client that never opened one gets a
-// session for this request alone, in which it cannot be asked anything.
-func (g *Gateway) session(c *call) (*session, *Refusal) {
-	if c.session == "" {
-		return &session{calls: map[string]context.CancelFunc{}, asks: map[string]chan reply{}}, nil
-	}
-	b := &g.bridges
-	b.mu.Lock()
-	s := b.sessions[c.session]
-	b.mu.Unlock()
-	if s == nil {
-		return nil, refuse(http.StatusNotFound, 0, "session:unknown", "This session is not known. Initialize a new one.")
-	}
-	s.mu.Lock()
-	s.last = g.deps.Now()
-	s.mu.Unlock()
-	return s, nil
-}
-
-// answered hands the client's answer to whoever asked.
-func (s *session) answered(m wire.Message) {
-	id, _ := wire.String(m.ID.Raw)
-	s.mu.Lock()
-	to := s.asks[id]
-	delete(s.asks, id)
-	s.mu.Unlock()
-	if to != nil {
-		to <- reply{result: slices.Clone(m.Result), refusal: slices.Clone(m.Error)} // has room for one
-	}
-}
-
-func (s *session) cancel(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f := s.calls[id]; f != nil {
-		f()
-	}
-}
-
-// ask gives a question an id of ours and remembers who waits for the answer.
-func (s *session) ask(q *question) wire.Message {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.next++
-	id := "kidoban-" + strconv.Itoa(s.next)
-	s.asks[id] = q.reply
-	return wire.Message{Kind: wire.Request, ID: wire.StringID(id), Method: q.method, Params: q.params}
+	return s
 }
 
 // serveLegacy follows a conversation for a legacy client: one document when
@@ -281,7 +199,7 @@ func (g *Gateway) serveLegacy(st *state, c *call, s *session, v *conversation) *
 					e.ask.reply <- reply{refusal: cannotAsk}
 					continue
 				}
-				m = s.ask(e.ask)
+				m = s.ask(e.ask, g.where())
 			default:
 				return g.finish(c, out, e)
 			}
@@ -333,12 +251,14 @@ func (g *Gateway) bridgeListen(st *state, c *call) *Refusal {
 	if c.session == "" {
 		return refuse(http.StatusBadRequest, 0, "session:missing", "There is no Mcp-Session-Id header.")
 	}
-	if _, refusal := g.session(c); refusal != nil {
+	s, refusal := g.session(c)
+	if refusal != nil {
 		return refusal
 	}
-	notes, stop := g.subscribeAll(c)
+	notes, stop := g.subscribeAll(c, s)
 	defer stop()
 	out := g.startStream(c)
+	var announced time.Time
 	tick := time.NewTicker(st.config.KeepAlive)
 	defer tick.Stop()
 	for {
@@ -351,6 +271,7 @@ func (g *Gateway) bridgeListen(st *state, c *call) *Refusal {
 		case <-tick.C:
 			err = out.comment()
 		case m := <-notes:
+			g.announce(c.r.Context(), c.Caller, m.Method, &announced)
 			err = out.message(m)
 		}
 		if err != nil {
@@ -362,54 +283,20 @@ func (g *Gateway) bridgeListen(st *state, c *call) *Refusal {
 	}
 }
 
-// subscribeAll collects the notifications of the server, or of all servers. A
-// server that cannot be reached has none.
-func (g *Gateway) subscribeAll(c *call) (notes <-chan wire.Message, stop func()) {
-	out := make(chan wire.Message, 64)
-	var stops []func()
-	for _, s := range g.reach(c) {
-		p, release, refusal := g.acquire(c.r.Context(), c, s)
-		if refusal != nil {
-			continue
-		}
-		prefix := ""
-		if c.server == nil {
-			prefix = s.Name + "+"
-		}
-		cancel := p.subscribe(func(m wire.Message) {
-			if m.Method == wire.MethodResUpdated && prefix != "" {
-				m.Params = wire.SetMember(m.Params, "uri", wire.Quote(prefix+wire.LookupString(m.Params, "uri")))
-			}
-			g.bridges.list.drop(c)
-			select {
-			case out <- m:
-			default: // a client that does not read asks again anyway
-			}
-		})
-		stops = append(stops, cancel, release)
-	}
-	return out, func() {
-		for _, f := range stops {
-			f()
-		}
-	}
-}
-
 // bridgeEnd answers DELETE.
 func (g *Gateway) bridgeEnd(c *call) *Refusal {
+	s, refusal := g.session(c)
+	if refusal != nil {
+		return refusal
+	}
+	if err := g.noteSession(c.r.Context(), c.st, s.id, sessionEnded, "ended"); err != nil {
+		return (&Refusal{Status: http.StatusServiceUnavailable, Rule: "session:unreadable", Retry: 2, Say: "The session cannot be ended just now. Try again in a moment."}).because(err)
+	}
 	b := &g.bridges
 	b.mu.Lock()
-	s := b.sessions[c.session]
-	delete(b.sessions, c.session)
+	delete(b.sessions, s.id)
 	b.mu.Unlock()
-	if s == nil {
-		return refuse(http.StatusNotFound, 0, "session:unknown", "This session is not known.")
-	}
-	s.mu.Lock()
-	for _, f := range s.calls {
-		f()
-	}
-	s.mu.Unlock()
+	s.endCalls()
 	c.rec.Status = http.StatusNoContent
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil

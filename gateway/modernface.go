@@ -1,11 +1,10 @@
 package gateway
 
 import (
-	"crypto/rand"
-	"encoding/base64"
-	"io"
+	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kidoban/kidoban/wire"
@@ -155,11 +154,10 @@ func (g *Gateway) park(c *call, h *hold) (wire.Raw, *Refusal) {
 	fail := func(err error) *Refusal {
 		return refuse(http.StatusServiceUnavailable, wire.CodeInternal, "hold", "The request cannot be held while you answer. Try again later.").because(err)
 	}
-	var id [16]byte
-	if _, err := io.ReadFull(rand.Reader, id[:]); err != nil {
-		return nil, fail(err)
+	h.id = newID()
+	if g.mail != nil { // says where it is held
+		h.id = g.mail.name + "." + h.id
 	}
-	h.id = base64.RawURLEncoding.EncodeToString(id[:])
 	sealed, err := g.seal.seal(append([]byte{modeBridge}, h.id...), c.stateBinding(), holdLife)
 	if err != nil {
 		return nil, fail(err)
@@ -208,15 +206,28 @@ func (g *Gateway) unpark(id string) *hold {
 // is the same user, client and request.
 func (g *Gateway) resume(st *state, c *call) *Refusal {
 	h := g.unpark(string(c.upState))
-	if h == nil {
-		return refuse(http.StatusBadRequest, wire.CodeInvalidParams, "state:used", "The requestState was used or has expired. Start again without it.")
-	}
 	answer, ok := wire.Lookup(c.Params.InputResponses, inputKey)
 	if !ok {
 		answer = wire.Raw(`{"action":"cancel"}`)
 	}
+	if h == nil {
+		home, _, far := strings.Cut(string(c.upState), ".")
+		if !far || g.mail == nil || !g.mail.alive(home) {
+			return stateUsed()
+		}
+		l := letter{Kind: "resume", ID: slices.Clone(c.upState), Result: slices.Clone(answer)}
+		return g.serveModern(st, c, &hold{user: c.Caller.User, conv: g.talk(func() {}, func(string, wire.Raw) bool { return true }, // the holder has judged
+			func(ctx context.Context, h handler) (wire.Message, error) {
+				e, err := g.mail.lead(ctx, home, l, h)
+				return e.message(), err
+			})})
+	}
 	h.asked.reply <- reply{result: slices.Clone(answer)} // has room for one
 	return g.serveModern(st, c, h)
+}
+
+func stateUsed() *Refusal {
+	return refuse(http.StatusBadRequest, wire.CodeInvalidParams, "state:used", "The requestState was used or has expired. Start again without it.")
 }
 
 // subscriptions serves subscriptions/listen: first what will come, then what
@@ -234,7 +245,7 @@ func (g *Gateway) subscriptions(st *state, c *call) *Refusal {
 			agreed, open[method] = wire.SetMember(agreed, name, wire.Raw("true")), true
 		}
 	}
-	notes, stop := g.subscribeAll(c)
+	notes, stop := g.subscribeAll(c, nil)
 	defer stop()
 	id := slices.Clone(c.Message.ID.Raw)
 	mark := func(params wire.Raw) wire.Raw {
@@ -259,6 +270,7 @@ func (g *Gateway) subscriptions(st *state, c *call) *Refusal {
 	if len(open) == 0 {
 		return bye()
 	}
+	var announced time.Time
 	tick := time.NewTicker(st.config.KeepAlive)
 	defer tick.Stop()
 	for {
@@ -274,6 +286,7 @@ func (g *Gateway) subscriptions(st *state, c *call) *Refusal {
 			if !open[m.Method] {
 				continue
 			}
+			g.announce(c.r.Context(), c.Caller, m.Method, &announced)
 			m.Params = mark(m.Params)
 			err = out.message(m)
 		}

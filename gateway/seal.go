@@ -56,12 +56,18 @@ func binding(parts ...string) []byte {
 
 // seal returns plain in a form of visible ASCII that opens until life is over.
 func (s *sealer) seal(plain, bound []byte, life time.Duration) (string, error) {
+	raw, err := s.close(plain, bound, life)
+	return base64.RawURLEncoding.EncodeToString(raw), err
+}
+
+// close is seal in bytes; undo opens it.
+func (s *sealer) close(plain, bound []byte, life time.Duration) ([]byte, error) {
 	nonce := make([]byte, s.aead.NonceSize(), s.aead.NonceSize()+8+len(plain)+s.aead.Overhead())
 	if _, err := io.ReadFull(s.rand, nonce); err != nil {
-		return "", kidoban.Wrap(kidoban.KindInternal, err, "no randomness")
+		return nil, kidoban.Wrap(kidoban.KindInternal, err, "no randomness")
 	}
 	text := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(plain)), uint64(s.now().Add(life).Unix()))
-	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nonce, nonce, append(text, plain...), bound)), nil
+	return s.aead.Seal(nonce, nonce, append(text, plain...), bound), nil
 }
 
 // open undoes seal; ok is false for whatever was not sealed here for the same
@@ -71,10 +77,17 @@ func (s *sealer) open(sealed string, bound []byte) (plain []byte, ok bool) {
 		return nil, false
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
-	if err != nil || len(raw) < s.aead.NonceSize() {
+	if err != nil {
 		return nil, false
 	}
+	return s.undo(raw, bound)
+}
+
+func (s *sealer) undo(raw, bound []byte) (plain []byte, ok bool) {
 	n := s.aead.NonceSize()
+	if len(raw) < n {
+		return nil, false
+	}
 	text, err := s.aead.Open(nil, raw[:n], raw[n:], bound)
 	if err != nil || len(text) < 8 || s.now().Unix() >= int64(binary.BigEndian.Uint64(text)) {
 		return nil, false

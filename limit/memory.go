@@ -21,6 +21,7 @@ type Memory struct {
 
 	mu    sync.Mutex
 	rooms map[string]*room
+	taken map[takenKey]int // since the last Taken; nil when nobody asks
 }
 
 // room is the states of one limit: a map for finding, a heap by state for
@@ -74,6 +75,9 @@ func (m *Memory) Allow(asks ...Ask) Decision {
 		if d.Remaining <= best.Remaining {
 			best = d
 		}
+	}
+	if m.taken != nil {
+		m.note(asks)
 	}
 	return best
 }

@@ -59,20 +59,21 @@ func (c gatewayRunCmd) Run(e *env) error {
 
 // service is a gateway with everything that belongs to it.
 type service struct {
-	conf    gatewayConfig                 // as at the start
-	current atomic.Pointer[gatewayConfig] // in force
-	log     *slog.Logger
-	db      *store.DB
-	vault   *vault.Vault
-	out     *outbound.Client
-	as      *authserver.Server
-	gate    *gateway.Gateway
-	box     *sandbox.Host
-	journal *gateway.Journal
-	wallet  *gateway.Wallet
-	front   http.Handler
-	proxies atomic.Pointer[[]netip.Prefix]
-	ready   atomic.Bool
+	conf     gatewayConfig                 // as at the start
+	current  atomic.Pointer[gatewayConfig] // in force
+	log      *slog.Logger
+	db       *store.DB
+	vault    *vault.Vault
+	out      *outbound.Client
+	as       *authserver.Server
+	gate     *gateway.Gateway
+	box      *sandbox.Host
+	journal  *gateway.Journal
+	wallet   *gateway.Wallet
+	replicas *store.Replicas // nil for SQLite
+	front    http.Handler
+	proxies  atomic.Pointer[[]netip.Prefix]
+	ready    atomic.Bool
 }
 
 // openService puts the rooms together. On an error nothing stays open.
@@ -129,10 +130,14 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	s.box = sandbox.NewHost(sandbox.Options{Stderr: func(server string, piece []byte) {
 		log.Debug("stdio server", "server", server, "says", string(piece))
 	}})
-	s.gate, err = gateway.New(gc, gateway.Deps{Guards: s.guards(conf),
+	deps := gateway.Deps{Guards: s.guards(conf),
 		Keys: s.as.KeySet(), Liveness: s.as.Liveness(), Accounts: s.wallet, Journal: s.journal, Sandbox: s.box,
-		StateKey: key, Once: s.db, Connect: s.connect, Alert: s.as.Raise, Address: s.address, Log: log,
-	})
+		StateKey: key, Once: s.db, Connect: s.connect, Alert: s.as.Raise, Address: s.address, Log: log, Notes: s.db,
+	}
+	if s.replicas = s.db.Replicas(); s.replicas != nil {
+		deps.Replicas = s.replicas
+	}
+	s.gate, err = gateway.New(gc, deps)
 	if err != nil {
 		return s, err
 	}
@@ -163,6 +168,9 @@ func (s *service) close() {
 		if err := s.journal.Close(ctx); err != nil {
 			s.log.Error("audit log", "error", err)
 		}
+	}
+	if s.replicas != nil {
+		s.replicas.Close()
 	}
 	if s.db != nil {
 		s.db.Close()

@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban/wire"
+)
+
+// subscribeAll collects the notifications of the server, or of all servers, until
+// stop. A server that cannot be reached has none; one that ends is followed again
+// when it is back. s, when not nil, is the legacy session whose settings the
+// servers are told.
+func (g *Gateway) subscribeAll(c *call, s *session) (notes <-chan wire.Message, stop func()) {
+	out := make(chan wire.Message, 64)
+	ctx, cancel := context.WithCancel(c.r.Context())
+	var wg sync.WaitGroup
+	for _, srv := range g.reach(c) {
+		f := &follower{g: g, c: c, s: s, srv: srv, out: out}
+		p, leave := f.attach(ctx)
+		wg.Go(func() { f.stay(ctx, p, leave) })
+	}
+	return out, func() { cancel(); wg.Wait() }
+}
+
+// follower keeps one subscription alive.
+type follower struct {
+	g   *Gateway
+	c   *call
+	s   *session
+	srv *server
+	out chan<- wire.Message
+}
+
+// attach subscribes; a nil peer means that the server cannot be reached.
+func (f *follower) attach(ctx context.Context) (peer, func()) {
+	p, release, refusal := f.g.acquire(ctx, f.c, f.srv)
+	if refusal != nil {
+		return nil, func() {}
+	}
+	cancel := p.subscribe(f.pass)
+	if f.s != nil {
+		f.g.remind(ctx, f.s, f.srv, p)
+	}
+	return p, func() { cancel(); release() }
+}
+
+func (f *follower) pass(m wire.Message) {
+	if m.Method == wire.MethodResUpdated && f.c.server == nil {
+		m.Params = wire.SetMember(m.Params, "uri", wire.Quote(f.srv.Name+uriMark+wire.LookupString(m.Params, "uri")))
+	}
+	if changesLists(m.Method) {
+		f.g.bridges.list.drop(f.c.Caller.User, f.c.Caller.Client)
+	}
+	select {
+	case f.out <- m:
+	default: // a client that does not read asks again anyway
+	}
+}
+
+// stay subscribes anew whenever the relationship has ended, after a while that
+// grows while the server does not come back.
+func (f *follower) stay(ctx context.Context, p peer, leave func()) {
+	defer func() { leave() }()
+	const least, most = 500 * time.Millisecond, time.Minute
+	wait := least
+	for {
+		var ended <-chan struct{}
+		if p != nil {
+			ended = p.done()
+			wait = least
+		}
+		var again <-chan time.Time
+		if p == nil {
+			again = time.After(wait)
+			wait = min(2*wait, most)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ended:
+			leave()
+			p, leave = nil, func() {}
+			continue
+		case <-again:
+		}
+		p, leave = f.attach(ctx)
+	}
+}
+
+func changesLists(method string) bool {
+	return method == wire.MethodToolsChanged || method == wire.MethodPromptsChanged || method == wire.MethodResChanged
+}
+
+// announce makes the other replicas forget a caller's lists before the client is
+// told to ask for them again. A server that says so all the time is believed five
+// times a second; beyond that the lists' own age bounds what is out of date.
+func (g *Gateway) announce(ctx context.Context, caller Caller, method string, last *time.Time) {
+	now := g.deps.Now()
+	if !changesLists(method) || g.mail == nil || g.mail.others() == 0 || now.Sub(*last) < 200*time.Millisecond {
+		return
+	}
+	*last = now
+	_ = g.mail.post(ctx, "*", letter{Kind: "lists", User: caller.User, Client: caller.Client}) // see above
+}

@@ -1,0 +1,373 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"encoding/hex"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/limit"
+)
+
+// Several processes on one database are one gateway. What a client holds is
+// sealed and opens on each of them (seal.go). What lives in one process, because
+// it is a conversation under way or a relationship with a server that remembers
+// something, is found from the others: each such relationship has one home, and
+// letters through the database carry requests there and answers back. A home that
+// dies is taken over by whoever needs it next.
+
+// Replicas is what processes on one database share. The bodies of letters are
+// sealed; the database learns nothing from them.
+type Replicas interface {
+	// Beat says that name lives and returns every name's count of beats. Names that
+	// are not in the answer have gone.
+	Beat(ctx context.Context, name string) (map[string]int64, error)
+	// Bury forgets a name and what it holds, if its count is still beat; with a
+	// negative beat in any case.
+	Bury(ctx context.Context, name string, beat int64) error
+	// Claim makes name the holder of key if it has none, or if its holder is
+	// instead; of several callers one wins. It returns the holder.
+	Claim(ctx context.Context, key, name, instead string) (holder string, err error)
+	// Release ends a claim that name holds.
+	Release(ctx context.Context, key, name string) error
+	// Post sends a letter to a name, "*" to all. Letters of one sender arrive in
+	// order, or, when the receiver is away, never. At most 64 MiB.
+	Post(ctx context.Context, to string, body []byte) error
+	// Receive gives f the letters for name until ctx ends or the connection does.
+	// ready is called when letters arrive from now on.
+	Receive(ctx context.Context, name string, ready func(), f func(body []byte)) error
+}
+
+// Notes are small texts that outlive a process.
+type Notes interface {
+	// Remember stores value until expires, durably.
+	Remember(ctx context.Context, key, value string, expires time.Time) error
+	// Recall returns it; KindNotFound when there is none or it has expired.
+	Recall(ctx context.Context, key string, now time.Time) (string, error)
+}
+
+const (
+	beatEvery = time.Second
+	// deadAfter is how long a replica that says nothing is believed to live.
+	deadAfter = 4 * time.Second
+	// letterLife bounds the age of a letter, so that an old one says nothing.
+	letterLife = time.Minute
+	// maxServed bounds the conversations led here for other replicas.
+	maxServed = 10_000
+)
+
+// letter is what one replica writes to another. Kind says which members count.
+type letter struct {
+	Kind   string
+	From   string
+	Box    string // the conversation it belongs to
+	Server string
+	User   string
+	Client string
+	Method string
+	ID     []byte
+	Params []byte
+	Result []byte
+	Error  []byte
+	Caps   []byte
+	Num    int
+	Text   string
+	Taken  []limit.Taken
+}
+
+// mail is this process's place among the others.
+type mail struct {
+	g    *Gateway
+	to   Replicas
+	name string
+	end  context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu     sync.Mutex
+	lives  map[string]*life   // of the others; guarded by mu
+	boxes  map[string]*box    // conversations that others lead for us; guarded by mu
+	served map[string]*served // conversations led here for others; guarded by mu
+	beaten time.Time          // our last beat that succeeded; guarded by mu
+	ready  chan struct{}      // closed when letters arrive
+}
+
+// life is what is known of another replica.
+type life struct {
+	beat int64
+	at   time.Time // when the count last changed, by our clock
+}
+
+// box collects the letters of one conversation.
+type box struct {
+	from string
+	in   chan letter
+}
+
+// openMail joins the others. It returns when letters arrive, or after a while
+// without them: a gateway whose database is away starts all the same.
+func openMail(g *Gateway, r Replicas, name string) *mail {
+	ctx, end := context.WithCancel(context.Background())
+	m := &mail{g: g, to: r, name: name, end: end, lives: map[string]*life{}, boxes: map[string]*box{}, served: map[string]*served{}, ready: make(chan struct{})}
+	_ = m.beat(ctx) // the next one comes soon
+	m.wg.Go(func() { m.receive(ctx) })
+	m.wg.Go(func() { m.pulse(ctx) })
+	m.wg.Go(func() { m.share(ctx) })
+	select {
+	case <-m.ready:
+	case <-time.After(5 * time.Second):
+	}
+	return m
+}
+
+// close says farewell: what we held is free at once.
+func (m *mail) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	_ = m.to.Bury(ctx, m.name, -1)             // without it the others find out by themselves
+	_ = m.post(ctx, "*", letter{Kind: "gone"}) // likewise
+	m.end()
+	m.wg.Wait()
+}
+
+func (m *mail) receive(ctx context.Context) {
+	var once sync.Once
+	for ctx.Err() == nil {
+		err := m.to.Receive(ctx, m.name, func() { once.Do(func() { close(m.ready) }) }, m.arrived)
+		if ctx.Err() == nil {
+			m.g.deps.Log.Warn("letters of other replicas are interrupted", "error", err)
+		}
+		m.lost("") // answers may have been missed: whoever waits for one tries anew
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// pulse beats, and buries those whose beat has stopped.
+func (m *mail) pulse(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := m.beat(ctx); err != nil && ctx.Err() == nil {
+			m.g.deps.Log.Warn("the other replicas do not see this one", "error", err)
+		}
+	}
+}
+
+// shareEvery is how often replicas tell each other what they gave of the rates.
+const shareEvery = 200 * time.Millisecond
+
+// share tells the others what was given of the rates (limit.Memory.Charge).
+func (m *mail) share(ctx context.Context) {
+	tick := time.NewTicker(shareEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		taken := m.g.limits.Taken()
+		if m.others() == 0 {
+			continue
+		}
+		for piece := range slices.Chunk(taken, 100) { // a notification's worth
+			if err := m.post(ctx, "*", letter{Kind: "taken", Taken: piece}); err != nil {
+				break // the database is away, and with it what else would be told
+			}
+		}
+	}
+}
+
+func (m *mail) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, deadAfter/2)
+	defer cancel()
+	beats, err := m.to.Beat(ctx, m.name)
+	now := m.g.deps.Now()
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	asleep := !m.beaten.IsZero() && now.Sub(m.beaten) > deadAfter
+	m.beaten = now
+	bury := map[string]int64{}
+	var gone []string
+	for name, n := range beats {
+		l := m.lives[name]
+		switch {
+		case name == m.name:
+		case l == nil:
+			m.lives[name] = &life{beat: n, at: now}
+		case l.beat != n:
+			l.beat, l.at = n, now
+		case now.Sub(l.at) > deadAfter:
+			bury[name] = n
+		}
+	}
+	for name := range m.lives {
+		if _, there := beats[name]; !there || bury[name] != 0 {
+			delete(m.lives, name)
+			gone = append(gone, name)
+		}
+	}
+	m.mu.Unlock()
+	if asleep { // the others may have taken over what we held
+		m.g.bridges.rehome()
+	}
+	for _, name := range gone {
+		m.lost(name)
+	}
+	for name, n := range bury {
+		if err := m.to.Bury(ctx, name, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// alive tells whether another replica lives.
+func (m *mail) alive(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lives[name] != nil
+}
+
+// others is how many live beside us.
+func (m *mail) others() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.lives)
+}
+
+// lost ends the conversations that a replica led for us, or all, and those it
+// wanted from us.
+func (m *mail) lost(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, b := range m.boxes {
+		if name == "" || b.from == name {
+			delete(m.boxes, id)
+			close(b.in)
+		}
+	}
+	for _, s := range m.served {
+		if s.to == name {
+			s.cancel()
+		}
+	}
+}
+
+// post seals a letter and sends it.
+func (m *mail) post(ctx context.Context, to string, l letter) error {
+	l.From = m.name
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(&l); err != nil {
+		return kidoban.Wrap(kidoban.KindInternal, err, "a letter cannot be written")
+	}
+	body, err := m.g.seal.close(b.Bytes(), binding("letter", to), letterLife)
+	if err != nil {
+		return err
+	}
+	return m.to.Post(ctx, to, body)
+}
+
+// arrived takes a letter in. It does not block: what takes time has a goroutine.
+func (m *mail) arrived(body []byte) {
+	l, ok := m.read(body, m.name)
+	if !ok {
+		if l, ok = m.read(body, "*"); !ok {
+			return
+		}
+	}
+	if l.From == m.name {
+		return
+	}
+	switch l.Kind {
+	case "open", "request", "subscribe", "resume":
+		m.serve(l)
+	case "answer", "cancel":
+		m.mu.Lock()
+		s := m.served[l.Box]
+		m.mu.Unlock()
+		if s != nil {
+			s.take(l)
+		}
+	case "gone":
+		m.mu.Lock()
+		delete(m.lives, l.From)
+		m.mu.Unlock()
+		m.lost(l.From)
+	case "reply", "cancelled", "changed", "ended", "lists", "taken":
+		m.g.bridges.told(l)
+	default:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if b := m.boxes[l.Box]; b != nil && b.from == l.From {
+			select {
+			case b.in <- l:
+			default: // it does not keep up: its conversation is broken off rather than full of holes
+				delete(m.boxes, l.Box)
+				close(b.in)
+			}
+		}
+	}
+}
+
+func (m *mail) read(body []byte, to string) (l letter, ok bool) {
+	plain, ok := m.g.seal.undo(body, binding("letter", to))
+	if !ok {
+		return l, false
+	}
+	return l, gob.NewDecoder(bytes.NewReader(plain)).Decode(&l) == nil
+}
+
+// open makes a box for a conversation with another replica.
+func (m *mail) open(from string) (id string, b *box, shut func()) {
+	id, b = newID(), &box{from: from, in: make(chan letter, 256)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.boxes[id] = b
+	return id, b, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.boxes, id)
+	}
+}
+
+// claim finds the home of a relationship; without one it is here.
+func (m *mail) claim(ctx context.Context, key peerKey) (home string, err error) {
+	text := key.text()
+	home, err = m.to.Claim(ctx, text, m.name, "")
+	for err == nil && home != m.name && !m.alive(home) {
+		// A name we have not seen yet may have come a moment ago.
+		if err = m.beat(ctx); err != nil || m.alive(home) {
+			break
+		}
+		home, err = m.to.Claim(ctx, text, m.name, home)
+	}
+	return home, err
+}
+
+// release frees a relationship's home when it has ended here.
+func (m *mail) release(key peerKey) {
+	m.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		_ = m.to.Release(ctx, key.text(), m.name) // else it stays ours, which harms nobody
+	})
+}
+
+// text names a relationship without naming anybody.
+func (k peerKey) text() string {
+	return hex.EncodeToString(binding("home", k.s.Name, k.user, k.client))
+}

@@ -1,0 +1,390 @@
+package gateway
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/wire"
+)
+
+// session is a legacy client's session with the gateway itself. What it is made
+// of travels in its id, sealed, so that every replica and a restarted process
+// know it; in memory is only what is under way. What the client set on the way (a
+// log level, subscriptions) is noted, so that it can be told to a server anew.
+type session struct {
+	id      string
+	user    string
+	version string
+	caps    wire.Raw
+
+	mu    sync.Mutex
+	calls map[string]context.CancelFunc // by the client's request id; guarded by mu
+	asks  map[string]chan reply         // by our request id; guarded by mu
+	next  int
+	last  time.Time
+	wish  wishes
+	stale bool             // another replica changed the wishes; guarded by mu
+	told  map[*server]peer // who has been told the wishes; guarded by mu
+}
+
+// wishes are what a client set for the length of its session.
+type wishes struct {
+	level string                     // of the log
+	subs  map[string]map[string]bool // server → URIs of resources it follows
+}
+
+// maxSubs bounds the resources a session follows.
+const maxSubs = 64
+
+func newSession(id, user, version string, caps wire.Raw, now time.Time) *session {
+	return &session{id: id, user: user, version: version, caps: caps, last: now,
+		calls: map[string]context.CancelFunc{}, asks: map[string]chan reply{}, told: map[*server]peer{}}
+}
+
+func (s *session) seen() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// seed is what the sealed id holds: the id, the version, and of the capabilities
+// what decides which questions may be put.
+func (s *session) seed() string {
+	return s.id + "\n" + s.version + "\n" + string(s.caps)
+}
+
+func grown(seed, user string, now time.Time) (*session, bool) {
+	parts := strings.SplitN(seed, "\n", 3)
+	if len(parts) != 3 {
+		return nil, false
+	}
+	return newSession(parts[0], user, parts[1], wire.Raw(parts[2]), now), true
+}
+
+// askable reduces capabilities to what decides about questions.
+func askable(caps wire.Raw) wire.Raw {
+	out := wire.Raw("{}")
+	for _, name := range []string{"sampling", "roots"} {
+		if _, ok := wire.Lookup(caps, name); ok {
+			out = wire.SetMember(out, name, wire.Raw("{}"))
+		}
+	}
+	if e, ok := wire.Lookup(caps, "elicitation"); ok {
+		kept := wire.Raw("{}")
+		for _, mode := range []string{"form", "url"} {
+			if _, ok := wire.Lookup(e, mode); ok {
+				kept = wire.SetMember(kept, mode, wire.Raw("{}"))
+			}
+		}
+		out = wire.SetMember(out, "elicitation", kept)
+	}
+	return out
+}
+
+// session finds the caller's session. A client that never opened one gets a
+// session for this request alone, in which it cannot be asked anything.
+func (g *Gateway) session(c *call) (*session, *Refusal) {
+	if c.session == "" {
+		return newSession("", c.Caller.User, "", nil, time.Time{}), nil
+	}
+	unknown := refuse(http.StatusNotFound, 0, "session:unknown", "This session is not known. Initialize a new one.")
+	now := g.deps.Now()
+	fresh, ok := grown(c.session, c.Caller.User, now)
+	if !ok {
+		return nil, unknown
+	}
+	b := &g.bridges
+	b.mu.Lock()
+	s := b.sessions[fresh.id]
+	b.mu.Unlock()
+	stale := s == nil
+	if s != nil {
+		s.mu.Lock()
+		s.last = now
+		stale = s.stale
+		s.mu.Unlock()
+	}
+	if !stale {
+		return s, nil
+	}
+	note, err := g.sessionNote(c.r.Context(), fresh.id)
+	switch {
+	case err != nil:
+		return nil, (&Refusal{Status: http.StatusServiceUnavailable, Rule: "session:unreadable", Retry: 2, Say: "The session cannot be read just now. Try again in a moment."}).because(err)
+	case note == sessionEnded:
+		b.mu.Lock()
+		delete(b.sessions, fresh.id)
+		b.mu.Unlock()
+		return nil, unknown
+	}
+	if s == nil {
+		s = b.keep(fresh)
+	}
+	s.mu.Lock()
+	s.wish, s.stale = readWishes(note), false
+	s.told = map[*server]peer{}
+	s.mu.Unlock()
+	return s, nil
+}
+
+// sessionEnded is the note of a session that its client has ended.
+const sessionEnded = "ended"
+
+func (g *Gateway) sessionNote(ctx context.Context, id string) (string, error) {
+	note, err := g.deps.Notes.Recall(ctx, "session:"+id, g.deps.Now())
+	if err != nil && kidoban.KindOf(err) == kidoban.KindNotFound {
+		return "", nil
+	}
+	return note, err
+}
+
+// noteSession writes down what must outlive this process and be known to others.
+func (g *Gateway) noteSession(ctx context.Context, st *state, id, note, kind string) error {
+	if err := g.deps.Notes.Remember(ctx, "session:"+id, note, g.deps.Now().Add(st.config.StateLife)); err != nil {
+		return err
+	}
+	if g.mail != nil {
+		return g.mail.post(ctx, "*", letter{Kind: kind, Client: id})
+	}
+	return nil
+}
+
+// notesHere is Notes for a process without a store; the oldest of too many go.
+type notesHere struct {
+	mu  sync.Mutex
+	all map[string]noteHere
+}
+
+type noteHere struct {
+	text    string
+	expires time.Time
+}
+
+// Remember implements Notes.
+func (n *notesHere) Remember(_ context.Context, key, value string, expires time.Time) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.all) >= maxUsed {
+		oldest := key
+		for k, o := range n.all {
+			if oldest == key || o.expires.Before(n.all[oldest].expires) {
+				oldest = k
+			}
+		}
+		delete(n.all, oldest)
+	}
+	n.all[key] = noteHere{value, expires}
+	return nil
+}
+
+// Recall implements Notes.
+func (n *notesHere) Recall(_ context.Context, key string, now time.Time) (string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if o, ok := n.all[key]; ok && now.Before(o.expires) {
+		return o.text, nil
+	}
+	return "", kidoban.Errorf(kidoban.KindNotFound, "there is no such note")
+}
+
+// text writes wishes as a note; readWishes reads it.
+func (w wishes) text() string {
+	var b strings.Builder
+	b.WriteString("level " + strconv.Quote(w.level) + "\n")
+	for _, server := range slices.Sorted(maps.Keys(w.subs)) {
+		for _, uri := range slices.Sorted(maps.Keys(w.subs[server])) {
+			b.WriteString("follow " + server + " " + strconv.Quote(uri) + "\n")
+		}
+	}
+	return b.String()
+}
+
+func readWishes(note string) (w wishes) {
+	for line := range strings.Lines(note) {
+		line = strings.TrimSuffix(line, "\n")
+		if quoted, ok := strings.CutPrefix(line, "level "); ok {
+			w.level, _ = strconv.Unquote(quoted)
+		} else if rest, ok := strings.CutPrefix(line, "follow "); ok {
+			server, quoted, _ := strings.Cut(rest, " ")
+			if uri, err := strconv.Unquote(quoted); err == nil {
+				w.follow(server, uri)
+			}
+		}
+	}
+	return w
+}
+
+func (w *wishes) follow(server, uri string) {
+	if w.subs == nil {
+		w.subs = map[string]map[string]bool{}
+	}
+	if w.subs[server] == nil {
+		w.subs[server] = map[string]bool{}
+	}
+	w.subs[server][uri] = true
+}
+
+// wished notes what a request that a server has accepted sets for the session.
+func (g *Gateway) wished(st *state, c *call, s *session, p peer) {
+	if s.id == "" {
+		return
+	}
+	s.mu.Lock()
+	switch c.Message.Method {
+	case wire.MethodSetLevel:
+		s.wish.level = wire.LookupString(c.Message.Params, "level")
+	case wire.MethodSubscribe:
+		if len(s.wish.subs[c.Server]) < maxSubs {
+			s.wish.follow(c.Server, c.Params.URI)
+		}
+	case wire.MethodUnsubscribe:
+		delete(s.wish.subs[c.Server], c.Params.URI)
+	default:
+		s.mu.Unlock()
+		return
+	}
+	if p != nil {
+		s.told[c.server] = p
+	}
+	note := s.wish.text()
+	s.mu.Unlock()
+	if err := g.noteSession(c.r.Context(), st, s.id, note, "changed"); err != nil {
+		g.deps.Log.Warn("a session's settings were not noted", "error", err)
+	}
+}
+
+// remind tells a relationship that is new to the session what was set in it.
+func (g *Gateway) remind(ctx context.Context, s *session, srv *server, p peer) {
+	s.mu.Lock()
+	level, uris := s.wish.level, slices.Sorted(maps.Keys(s.wish.subs[srv.Name]))
+	done := s.told[srv] == p
+	s.told[srv] = p
+	s.mu.Unlock()
+	if done || p.hello().era == wire.Modern {
+		return
+	}
+	ask := func(method, member, value string) {
+		_, err := p.request(ctx, outgoing{method: method, params: wire.SetMember(wire.Raw("{}"), member, wire.Quote(value))}, handler{})
+		if err != nil {
+			g.deps.Log.Info("a server was not told a session's settings", "server", srv.Name, "error", err)
+		}
+	}
+	if level != "" && p.hello().has("logging") {
+		ask(wire.MethodSetLevel, "level", level)
+	}
+	for _, uri := range uris {
+		ask(wire.MethodSubscribe, "uri", uri)
+	}
+}
+
+// told acts on a letter about sessions and lists.
+func (b *bridges) told(l letter) {
+	switch l.Kind {
+	case "lists":
+		b.list.drop(l.User, l.Client)
+		return
+	case "taken":
+		b.g.limits.Charge(b.g.state.Load().config.Limits, l.Taken)
+		return
+	}
+	b.mu.Lock()
+	s := b.sessions[l.Client]
+	if l.Kind == "ended" {
+		delete(b.sessions, l.Client)
+	}
+	b.mu.Unlock()
+	if s == nil {
+		return
+	}
+	switch l.Kind {
+	case "reply":
+		s.answered(wire.Message{ID: wire.ID{Raw: l.ID}, Result: l.Result, Error: l.Error})
+	case "cancelled":
+		s.cancel(string(l.ID))
+	case "changed":
+		s.mu.Lock()
+		s.stale = true
+		s.mu.Unlock()
+	case "ended":
+		s.endCalls()
+	}
+}
+
+func (s *session) endCalls() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.calls {
+		f()
+	}
+}
+
+// answered hands the client's answer to whoever asked; false when nobody here did.
+func (s *session) answered(m wire.Message) bool {
+	id, _ := wire.String(m.ID.Raw)
+	s.mu.Lock()
+	to := s.asks[id]
+	delete(s.asks, id)
+	s.mu.Unlock()
+	if to != nil {
+		to <- reply{result: slices.Clone(m.Result), refusal: slices.Clone(m.Error)} // has room for one
+	}
+	return to != nil
+}
+
+// cancel ends a call of the client; false when it is not made here.
+func (s *session) cancel(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.calls[id]
+	if f != nil {
+		f()
+	}
+	return f != nil
+}
+
+// ask gives a question an id of ours and remembers who waits for the answer. The
+// id says where, for the answer may come to another replica.
+func (s *session) ask(q *question, where string) wire.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next++
+	id := "kidoban-" + where + "." + strconv.Itoa(s.next)
+	s.asks[id] = q.reply
+	return wire.Message{Kind: wire.Request, ID: wire.StringID(id), Method: q.method, Params: q.params}
+}
+
+// replied passes an answer or a cancellation on to the replica it is for.
+func (g *Gateway) replied(ctx context.Context, s *session, m wire.Message) {
+	if m.Kind == wire.Notification {
+		id, _ := wire.Lookup(m.Params, "requestId")
+		if !s.cancel(string(id)) && g.mail != nil && s.id != "" && g.mail.others() > 0 {
+			_ = g.mail.post(ctx, "*", letter{Kind: "cancelled", Client: s.id, ID: id}) // as much as a client may expect
+		}
+		return
+	}
+	if s.answered(m) || g.mail == nil {
+		return
+	}
+	id, _ := wire.String(m.ID.Raw)
+	where, _, ok := strings.Cut(strings.TrimPrefix(id, "kidoban-"), ".")
+	if ok && g.mail.alive(where) {
+		if err := g.mail.post(ctx, where, letter{Kind: "reply", Client: s.id, ID: m.ID.Raw, Result: m.Result, Error: m.Error}); err != nil {
+			g.deps.Log.Warn("an answer for another replica is lost", "error", err)
+		}
+	}
+}
+
+// where is this process's name in ids that clients carry.
+func (g *Gateway) where() string {
+	if g.mail == nil {
+		return ""
+	}
+	return g.mail.name
+}
