@@ -91,6 +91,7 @@ type Journal struct {
 	max   int
 	wake  chan struct{}
 	done  chan struct{}
+	watch []func(Record) // set by OpenJournal, never changed
 
 	mu      sync.Mutex
 	waiting []Record // guarded by mu
@@ -109,7 +110,9 @@ const (
 )
 
 // OpenJournal continues the chain, whose name must belong to this process alone.
-func OpenJournal(ctx context.Context, sink Sink, chain string) (*Journal, error) {
+// Each watcher sees every record as it is appended, also those that the chain
+// keeps as a sum only; it runs on the path of the call, so it must not wait.
+func OpenJournal(ctx context.Context, sink Sink, chain string, watch ...func(Record)) (*Journal, error) {
 	seq, hash, err := sink.LastEntry(ctx, chain)
 	if err != nil {
 		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the audit log cannot be read")
@@ -117,7 +120,7 @@ func OpenJournal(ctx context.Context, sink Sink, chain string) (*Journal, error)
 	if seq == 0 {
 		hash = make([]byte, sha256.Size)
 	}
-	j := &Journal{sink: sink, chain: chain, max: journalMax, wake: make(chan struct{}, 1), done: make(chan struct{}), seq: seq, prev: hash}
+	j := &Journal{sink: sink, chain: chain, max: journalMax, wake: make(chan struct{}, 1), done: make(chan struct{}), watch: watch, seq: seq, prev: hash}
 	go j.write()
 	return j, nil
 }
@@ -125,6 +128,9 @@ func OpenJournal(ctx context.Context, sink Sink, chain string) (*Journal, error)
 // Append hands a record over. It never blocks and never drops, but sums up what
 // strangers are refused by the thousand (see floods).
 func (j *Journal) Append(_ context.Context, r Record) {
+	for _, f := range j.watch {
+		f(r)
+	}
 	j.mu.Lock()
 	record, sums := j.floods.pass(&r)
 	j.waiting = append(j.waiting, sums...)
