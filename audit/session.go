@@ -27,6 +27,7 @@ type session struct {
 	sent    int
 	reserve int // requests kept for clean-up
 	last    time.Time
+	apart   time.Duration // what out keeps between two requests by itself
 
 	rec  *outbound.Recorder
 	ids  func() int          // numbers of exchanges, shared with the TLS probe's own client

@@ -107,7 +107,7 @@ func (l *looker) once(ctx context.Context, t Target, r *Result) (wait time.Durat
 		return 0, 0
 	}
 	memory := &memory{l: l, out: out, home: t.Host}
-	o := audit.Options{Lab: l.o.Lab, MaxRequests: requestsPerTarget, Servers: memory, Now: l.o.Now}
+	o := audit.Options{Lab: l.o.Lab, MaxRequests: requestsPerTarget, Spacing: l.o.Interval, Servers: memory, Now: l.o.Now}
 	f, err := audit.Look(ctx, o, out, t.URL)
 	if err != nil {
 		r.Class, r.Reason = string(Skipped), "not_a_target"
@@ -281,8 +281,9 @@ type memory struct {
 	busy bool
 }
 
-// issuerLease is how long others wait for somebody who asks an issuer.
-const issuerLease = 30 * time.Second
+// issuerLease is how long others wait for somebody who asks an issuer and is not
+// heard of any more; whoever asks renews it.
+const issuerLease = 15 * time.Second
 
 // Server implements audit.Servers.
 func (m *memory) Server(ctx context.Context, issuer string, ask func(context.Context) audit.Known) audit.Known {
@@ -298,7 +299,9 @@ func (m *memory) Server(ctx context.Context, issuer string, ask func(context.Con
 			}
 			return k
 		case mine:
+			renewed := m.renewing(ctx, issuer)
 			k = m.first(ctx, issuer, ask)
+			renewed()
 			if ctx.Err() != nil { // an unfinished look is no knowledge
 				_ = m.l.manners.store.CensusUnclaim(context.WithoutCancel(ctx), m.l.o.Run, issuer) // else the lease ends
 				return k
@@ -315,6 +318,19 @@ func (m *memory) Server(ctx context.Context, issuer string, ask func(context.Con
 			return audit.Known{Err: "cancelled"}
 		}
 	}
+}
+
+// renewing keeps the claim on an issuer until the function it returns is called.
+func (m *memory) renewing(ctx context.Context, issuer string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { // ends with stop
+		defer close(done)
+		for sleep(ctx, issuerLease/3) == nil {
+			_ = m.l.manners.store.CensusRenew(ctx, m.l.o.Run, issuer, issuerLease) // else another one asks too
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // first asks an issuer, again while it limits its callers.

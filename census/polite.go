@@ -18,8 +18,14 @@ import (
 const (
 	DefaultInterval = time.Second
 	DefaultPerHost  = 40
-	turnLease       = 45 * time.Second // above the longest exchange, so that a dead worker's turn comes back
 )
+
+// turnLease is how long a turn may be held: above the longest exchange, an event
+// stream of the old transport included, so that it ends only what a dead worker
+// held.
+func turnLease(o Options) time.Duration {
+	return max(o.Timeout, 5*time.Second+4*o.Interval) + 10*time.Second
+}
 
 // manners is politeness towards hosts, kept in the store and so by all workers
 // together.
@@ -28,6 +34,7 @@ type manners struct {
 	run      string
 	interval time.Duration // 0: no politeness (own machines only)
 	perHost  int
+	lease    time.Duration // of a turn
 	optOut   *OptOut
 }
 
@@ -41,7 +48,7 @@ func (m *manners) admit(ctx context.Context, host string) (done func(), err erro
 		return func() {}, nil
 	}
 	for {
-		wait, spent, err := m.store.CensusTurn(ctx, m.run, host, m.perHost, turnLease)
+		wait, spent, err := m.store.CensusTurn(ctx, m.run, host, m.perHost, m.lease)
 		switch {
 		case err != nil:
 			return nil, err

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
+	"github.com/riverqueue/river/rivertype"
 
 	"github.com/kidoban/kidoban"
 )
@@ -23,15 +26,16 @@ import (
 // Many machines share a census through PostgreSQL. River keeps the queue: a job
 // is a slice of the targets, and a slice is done when all its targets have
 // results. A worker that dies loses the targets in flight and nothing else: its
-// job is given to another one, who finds the rest pending. Politeness and what is
-// known about issuers are in the store, so they hold for all workers together.
+// job is given to another one within seconds (presence.go), who finds the rest
+// pending. Politeness and what is known about issuers are in the store, so they
+// hold for all workers together.
 
-// Slice is the job: targets of one census between two Spreads.
+// Slice is the job: targets of one census between two Spreads. A census is cut
+// once, so that no two slices in the queue or in work overlap.
 type Slice struct {
-	Run        string `json:"run" river:"unique"`
-	Generation int64  `json:"generation" river:"unique"` // of the start that queued it
-	From       int64  `json:"from" river:"unique"`       // exclusive
-	To         int64  `json:"to" river:"unique"`
+	Run  string `json:"run" river:"unique"`
+	From int64  `json:"from" river:"unique"` // exclusive
+	To   int64  `json:"to" river:"unique"`
 }
 
 // Kind names the job in the queue.
@@ -43,7 +47,7 @@ const queueName = "kidoban_census"
 // QueueOptions say how a machine takes part.
 type QueueOptions struct {
 	Slices  int           // slices in work at once on this machine, default 2
-	Timeout time.Duration // of one slice, default 30 min; what a dead worker held is free a minute later
+	Timeout time.Duration // of one slice, default 30 min; the next attempt goes on
 	Per     int           // targets in a slice, on average; default 64
 }
 
@@ -66,36 +70,40 @@ type shared struct {
 	PerHost   int           `json:"per_host"`
 	Timeout   time.Duration `json:"timeout"`
 	UserAgent string        `json:"user_agent"`
-	OptOut    []string      `json:"opt_out"`
+	Slices    int64         `json:"slices"`
 }
 
-const sharedKey = "census:options"
+// Keys of what all workers know. Opt-outs come in numbered lists: whoever asks
+// to be left out while a census runs is on the next one.
+const (
+	sharedKey = "census:options"
+	optOutKey = "census:opt-out:"
+)
 
 // Enqueue prepares a census for workers: it settles the options that all of
-// them use and queues its pending targets. Calling it again queues what is still
-// pending; the options stay those of the first call.
+// them use and queues what is pending. Calling it again changes nothing of what
+// is queued or in work, queues what came after, and adds opt-outs; the other
+// options stay those of the first call.
 func Enqueue(ctx context.Context, db string, store Store, o Options, q QueueOptions) error {
 	if err := o.fill(); err != nil {
 		return err
 	}
 	q.fill()
-	s := shared{o.Lab, o.Interval, o.PerHost, o.Timeout, o.UserAgent, o.OptOut.list()}
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return kidoban.Wrap(kidoban.KindInternal, err, "the census' options cannot be stored")
-	}
-	if _, mine, err := store.CensusClaim(ctx, o.Run, sharedKey, time.Second); err != nil {
-		return err
-	} else if mine {
-		if err := store.CensusLearn(ctx, o.Run, sharedKey, raw); err != nil {
-			return err
-		}
-	}
-	if err := skipCrowded(ctx, store, o); err != nil {
-		return err
-	}
 	all, done, err := store.CensusCount(ctx, o.Run)
-	if err != nil || all == done {
+	if err != nil {
+		return err
+	}
+	s := shared{o.Lab, o.Interval, o.PerHost, o.Timeout, o.UserAgent, int64(max(64, all/q.Per))}
+	if err := learn(ctx, store, o.Run, sharedKey, s); err != nil {
+		return err
+	}
+	if err := addOptOuts(ctx, store, o); err != nil {
+		return err
+	}
+	if err := skipCrowded(ctx, store, o); err != nil || all == done {
+		return err
+	}
+	if err := known(ctx, store, o.Run, sharedKey, &s); err != nil {
 		return err
 	}
 	pool, err := connect(ctx, db)
@@ -107,19 +115,82 @@ func Enqueue(ctx context.Context, db string, store Store, o Options, q QueueOpti
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "the queue cannot be opened")
 	}
-	n := int64((all-done)/q.Per + 1)
-	step, generation := math.MaxInt64/n, o.Now().UnixNano()
-	jobs := make([]river.InsertManyParams, 0, n)
+	return insertSlices(ctx, client, o.Run, s.Slices)
+}
+
+// insertSlices queues every slice that is neither queued nor in work.
+func insertSlices(ctx context.Context, client *river.Client[pgx.Tx], run string, n int64) error {
+	unique := river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{rivertype.JobStateAvailable, rivertype.JobStatePending,
+		rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled}}
+	step := math.MaxInt64 / n
+	jobs := make([]river.InsertManyParams, 0, min(n, 1000))
 	for i := range n {
 		to := (i + 1) * step
 		if i == n-1 {
 			to = math.MaxInt64
 		}
-		jobs = append(jobs, river.InsertManyParams{Args: Slice{o.Run, generation, i*step - 1, to},
-			InsertOpts: &river.InsertOpts{Queue: queueName, MaxAttempts: 100, UniqueOpts: river.UniqueOpts{ByArgs: true}}})
+		// A worker that dies costs an attempt, so there are many.
+		jobs = append(jobs, river.InsertManyParams{Args: Slice{run, i*step - 1, to}, InsertOpts: &river.InsertOpts{Queue: queueName, MaxAttempts: 10_000, UniqueOpts: unique}})
+		if len(jobs) == cap(jobs) || i == n-1 {
+			if _, err := client.InsertMany(ctx, jobs); err != nil {
+				return kidoban.Wrap(kidoban.KindUnreachable, err, "the census cannot be queued")
+			}
+			jobs = jobs[:0]
+		}
 	}
-	_, err = client.InsertMany(ctx, jobs)
-	return kidoban.Wrap(kidoban.KindUnreachable, err, "the census cannot be queued")
+	return nil
+}
+
+// learn stores v under key unless something is known there.
+func learn(ctx context.Context, store Store, run, key string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return kidoban.Wrap(kidoban.KindInternal, err, "the census' options cannot be stored")
+	}
+	if _, mine, err := store.CensusClaim(ctx, run, key, time.Second); err != nil || !mine {
+		return err
+	}
+	return store.CensusLearn(ctx, run, key, raw)
+}
+
+// known reads what is known under key into v.
+func known(ctx context.Context, store Store, run, key string, v any) error {
+	raw, _, err := store.CensusClaim(ctx, run, key, time.Millisecond)
+	if err == nil && (raw == nil || json.Unmarshal(raw, v) != nil) {
+		err = kidoban.Errorf(kidoban.KindNotFound, "the census %q has no options in this database: start it with kidoban census run --db", run)
+	}
+	return err
+}
+
+// optOuts reads the lists of hosts that opted out, and how many lists there are.
+func optOuts(ctx context.Context, store Store, run string) (o *OptOut, lists int, err error) {
+	o = &OptOut{hosts: map[string]bool{}}
+	for ; ; lists++ {
+		var hosts []string
+		err := known(ctx, store, run, optOutKey+strconv.Itoa(lists), &hosts)
+		if kidoban.KindOf(err) == kidoban.KindNotFound {
+			return o, lists, nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, h := range hosts {
+			o.hosts[h] = true
+		}
+	}
+}
+
+// addOptOuts adds a list of the hosts that are on none yet.
+func addOptOuts(ctx context.Context, store Store, o Options) error {
+	there, lists, err := optOuts(ctx, store, o.Run)
+	if err != nil {
+		return err
+	}
+	fresh := slices.DeleteFunc(o.OptOut.list(), func(h string) bool { return there.hosts[h] })
+	if len(fresh) == 0 {
+		return nil
+	}
+	return learn(ctx, store, o.Run, optOutKey+strconv.Itoa(lists), fresh)
 }
 
 // connect opens the database and brings the queue's tables up to date.
@@ -175,8 +246,12 @@ func (w *slicer) Work(ctx context.Context, job *river.Job[Slice]) error {
 		return err
 	}
 	o.Progress = w.adding()
-	_, err := pass(ctx, w.store, o, job.Args.From, job.Args.To)
-	return errors.Join(err, ctx.Err())
+	for { // again, for targets that were added meanwhile
+		n, err := pass(ctx, w.store, o, job.Args.From, job.Args.To)
+		if err = errors.Join(err, ctx.Err()); err != nil || n == 0 {
+			return err
+		}
+	}
 }
 
 // adding returns the progress of one slice, which adds to that of the machine.
@@ -212,19 +287,15 @@ func (w *slicer) NextRetry(*river.Job[Slice]) time.Time { return w.base.Now().Ad
 
 // adopt takes over the options that all workers have in common.
 func adopt(ctx context.Context, store Store, o *Options) error {
-	raw, _, err := store.CensusClaim(ctx, o.Run, sharedKey, time.Millisecond)
+	var s shared
+	if err := known(ctx, store, o.Run, sharedKey, &s); err != nil {
+		return err
+	}
+	out, _, err := optOuts(ctx, store, o.Run)
 	if err != nil {
 		return err
 	}
-	var s shared
-	if raw == nil || json.Unmarshal(raw, &s) != nil {
-		return kidoban.Errorf(kidoban.KindNotFound, "the census %q has no options in this database: start it with kidoban census run --db", o.Run)
-	}
-	o.Lab, o.Interval, o.PerHost, o.Timeout, o.UserAgent = s.Lab, s.Interval, s.PerHost, s.Timeout, s.UserAgent
-	o.OptOut = &OptOut{hosts: map[string]bool{}}
-	for _, h := range s.OptOut {
-		o.OptOut.hosts[h] = true
-	}
+	o.Lab, o.Interval, o.PerHost, o.Timeout, o.UserAgent, o.OptOut = s.Lab, s.Interval, s.PerHost, s.Timeout, s.UserAgent, out
 	return o.fill()
 }
 
@@ -260,10 +331,15 @@ func Work(ctx context.Context, db string, store Store, o Options, q QueueOptions
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "the queue cannot be opened")
 	}
+	here := &presence{url: db, name: client.ID()}
+	if err := here.keep(ctx); err != nil { // before the first job is taken
+		return err
+	}
+	defer here.leave(context.WithoutCancel(ctx))
 	if err := client.Start(ctx); err != nil {
 		return kidoban.Wrap(kidoban.KindUnreachable, err, "the queue cannot be reached")
 	}
-	waitErr := wait(ctx, store, o.Run, drain)
+	waitErr := watch(ctx, store, client, o.Run, here, drain)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	err = client.StopAndCancel(stop) // what is in flight stays pending
@@ -273,15 +349,41 @@ func Work(ctx context.Context, db string, store Store, o Options, q QueueOptions
 	return errors.Join(waitErr, kidoban.Wrap(kidoban.KindInternal, err, "the worker did not stop in time"))
 }
 
-// wait returns when ctx ends or, with drain, when the census is complete.
-func wait(ctx context.Context, store Store, run string, drain bool) error {
-	for sleep(ctx, 500*time.Millisecond) == nil {
-		all, done, err := store.CensusCount(ctx, run)
-		if err != nil {
-			return err
+// patience is how many seconds a database may be away, as when it is restarted,
+// before the worker gives up.
+const patience = 30
+
+// watch looks after the queue and returns when ctx ends or, with drain, when the
+// census is complete.
+func watch(ctx context.Context, store Store, client *river.Client[pgx.Tx], run string, here *presence, drain bool) error {
+	for failures := 0; sleep(ctx, time.Second) == nil; failures++ {
+		left, err := here.tend(ctx, run)
+		all, done := 0, 0
+		if err == nil {
+			all, done, err = store.CensusCount(ctx, run)
 		}
-		if drain && all > 0 && all == done {
+		if err != nil {
+			if failures == patience {
+				return err
+			}
+			continue
+		}
+		failures = 0
+		switch {
+		case drain && all > 0 && all == done:
 			return nil
+		case left == 0 && all > done: // targets were added behind the last slice in work
+			var s shared
+			err := known(ctx, store, run, sharedKey, &s)
+			if kidoban.KindOf(err) == kidoban.KindNotFound {
+				continue // they are still being imported
+			}
+			if err == nil {
+				err = insertSlices(ctx, client, run, s.Slices)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return ctx.Err()

@@ -144,7 +144,7 @@ type finished struct {
 func pass(ctx context.Context, store Store, o Options, from, to int64) (taken int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l := &looker{o: o, manners: manners{store: store, run: o.Run, interval: o.Interval, perHost: o.PerHost, optOut: o.OptOut}}
+	l := &looker{o: o, manners: manners{store: store, run: o.Run, interval: o.Interval, perHost: o.PerHost, lease: turnLease(o), optOut: o.OptOut}}
 	targets, results := make(chan Target, o.Workers), make(chan finished, 2*o.Workers)
 	var workers sync.WaitGroup
 	for range o.Workers {

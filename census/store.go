@@ -40,6 +40,9 @@ type Store interface {
 	// the claim (mine) and stores it with CensusLearn; others get neither until
 	// then, or until the lease is over.
 	CensusClaim(ctx context.Context, run, key string, lease time.Duration) (known []byte, mine bool, err error)
+	// CensusRenew makes the claim under key last for the lease from now on; without
+	// effect when something is known there.
+	CensusRenew(ctx context.Context, run, key string, lease time.Duration) error
 	// CensusUnclaim gives a claim back, so that others need not wait for the lease.
 	CensusUnclaim(ctx context.Context, run, key string) error
 	// CensusLearn stores what is known under key. The first answer stays.

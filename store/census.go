@@ -177,6 +177,16 @@ func (d *DB) CensusClaim(ctx context.Context, run, key string, lease time.Durati
 	return known, mine, err
 }
 
+// CensusRenew implements census.Store.
+func (d *DB) CensusRenew(ctx context.Context, run, key string, lease time.Duration) error {
+	now, clock := d.clock()
+	return d.write(ctx, func(t tx) error {
+		_, err := t.exec(`UPDATE census_known SET until_us = `+now+` + $3 WHERE run = $1 AND name = $2 AND body IS NULL AND $4 = 0 AND $5 = 0`,
+			append([]any{run, key, lease.Microseconds(), 0, 0}, clock...)...)
+		return err
+	})
+}
+
 // CensusUnclaim implements census.Store.
 func (d *DB) CensusUnclaim(ctx context.Context, run, key string) error {
 	return d.write(ctx, func(t tx) error {
