@@ -34,7 +34,7 @@ unit:
 # The race detector slows the audit's switch matrix tenfold, so of the audit it
 # sees the parts that share state: ledger, kills, hostile servers, whole runs.
 race:
-	$(GO) test -race -short -timeout $(TIMEOUT) ./wire ./oauth ./outbound ./limit ./mcp ./vault ./authserver ./gateway
+	$(GO) test -race -short -timeout $(TIMEOUT) ./wire ./oauth ./outbound ./limit ./mcp ./vault ./authserver ./gateway ./census
 	$(GO) test -race -short -timeout $(TIMEOUT) -run 'Kill|Ledger|Hostile|SafeLab|Recorder' ./audit
 
 bench: build ## the numbers in the docs: go benchmarks and whole-process ratios

@@ -12,6 +12,7 @@ import (
 // TestFourWorkersGiveTheSameResult: four workers on PostgreSQL, one of them
 // stopped in the middle, give the bytes of one machine on SQLite.
 func TestFourWorkersGiveTheSameResult(t *testing.T) {
+	t.Parallel()
 	cluster := &storetest.Cluster{}
 	t.Cleanup(cluster.Close)
 	w := newWorld(t, 300)

@@ -131,6 +131,7 @@ func results(t *testing.T, db *store.DB) string {
 // TestCensusEqualsGroundTruth: every class, flag, issuer and passive flaw is the
 // simulator's; nothing but reading was done; who opted out was left alone.
 func TestCensusEqualsGroundTruth(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 400)
 	db := w.open(storetest.SQLite(t))
 	w.load(db)
@@ -168,6 +169,7 @@ func TestCensusEqualsGroundTruth(t *testing.T) {
 // TestStoppedCensusGoesOn: a census stopped again and again gives the same bytes
 // as one that ran through.
 func TestStoppedCensusGoesOn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 160)
 	whole, cut := w.open(filepath.Join(t.TempDir(), "a.db")), w.open(filepath.Join(t.TempDir(), "b.db"))
 	w.load(whole)
@@ -202,6 +204,7 @@ func TestStoppedCensusGoesOn(t *testing.T) {
 // TestPolitenessHoldsOverWorkers: two engines on one store stay below the rate
 // and the bound of every host, as the hosts' own log shows.
 func TestPolitenessHoldsOverWorkers(t *testing.T) {
+	t.Parallel()
 	cluster := &storetest.Cluster{}
 	t.Cleanup(cluster.Close)
 	for name, url := range map[string]func(testing.TB) string{"sqlite": storetest.SQLite, "postgres": cluster.Postgres} {

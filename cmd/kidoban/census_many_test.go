@@ -67,6 +67,7 @@ func (c *crowd) command(log string, args ...string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
+	c.t.Cleanup(func() { cmd.Process.Kill() }) // when the test failed; else it has ended
 	return cmd
 }
 
