@@ -9,11 +9,12 @@ import (
 	"github.com/kidoban/kidoban"
 )
 
-// alarm keeps one kind of alert about one subject from being raised over and
-// over: an attack is one line to read, not a thousand.
+// alarm lets one key pass once in a while: an attack is one line to read, not a
+// thousand. It holds at most 10,000 keys.
 type alarm struct {
-	mu   sync.Mutex
-	last map[string]time.Time
+	quiet time.Duration
+	mu    sync.Mutex
+	last  map[string]time.Time // guarded by mu
 }
 
 // alertQuiet is how long the same alert is not repeated.
@@ -40,14 +41,14 @@ func (s *Server) Raise(ctx context.Context, a Alert) {
 	}
 }
 
-// pass tells whether an alert is news.
+// pass tells whether the key did not pass within the quiet time.
 func (a *alarm) pass(key string, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.last == nil || len(a.last) > 10_000 {
 		a.last = map[string]time.Time{}
 	}
-	if at, ok := a.last[key]; ok && now.Sub(at) < alertQuiet {
+	if at, ok := a.last[key]; ok && now.Sub(at) < a.quiet {
 		return false
 	}
 	a.last[key] = now
@@ -79,12 +80,16 @@ func (s *Server) watchHosts(ctx context.Context, clientID string, redirects []st
 
 // watchCampaign looks for consent phishing: one client that many people approve
 // within minutes of its registration (G-RG8).
-func (s *Server) watchCampaign(ctx context.Context, cl *client, host string) {
+func (s *Server) watchCampaign(ctx context.Context, cl *client, userID, host string) {
 	now := s.deps.Now()
 	if cl.Kind == ClientPre || now.Sub(cl.Created) > 7*24*time.Hour {
 		return
 	}
-	n, err := s.deps.Store.RecentGrants(ctx, cl.ID, now.Add(-15*time.Minute))
+	// A second yes of the same person changes no count: the store is asked once.
+	if !s.approvals.pass(cl.ID+"\x00"+userID, now) {
+		return
+	}
+	n, err := s.deps.Store.RecentGrants(ctx, cl.ID, now.Add(-campaignSpan))
 	if err != nil || n < campaignUsers {
 		return
 	}
@@ -92,5 +97,8 @@ func (s *Server) watchCampaign(ctx context.Context, cl *client, host string) {
 		"Ask them whether they meant to. If not, block the client and its host: every grant ends at once.")
 }
 
-// campaignUsers is how many people it takes within 15 minutes.
-const campaignUsers = 3
+// A campaign is so many people within so much time.
+const (
+	campaignUsers = 3
+	campaignSpan  = 15 * time.Minute
+)

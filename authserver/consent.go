@@ -248,7 +248,7 @@ func (s *Server) issueCode(ctx context.Context, c *call, req *authRequest, who *
 			return "", err
 		}
 	}
-	s.watchCampaign(ctx, cl, req.host)
+	s.watchCampaign(ctx, cl, who.User.ID, req.host)
 	return code, nil
 }
 

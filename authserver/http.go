@@ -320,7 +320,11 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 
 // take charges limits and answers with 429 when one is spent.
 func (s *Server) take(w http.ResponseWriter, asks ...limit.Ask) error {
-	d := s.limits.Allow(asks...)
+	return refused(w, s.limits.Allow(asks...))
+}
+
+// refused is the answer to a decision: nil, or 429 with the time to wait.
+func refused(w http.ResponseWriter, d limit.Decision) error {
 	if d.Allowed {
 		return nil
 	}

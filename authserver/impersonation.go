@@ -1,8 +1,10 @@
 package authserver
 
 import (
+	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -70,7 +72,7 @@ func (p *policy) borrowedName(m *oauth.ClientMetadata) (who *WellKnown, disguise
 	for _, list := range [][]WellKnown{p.Registration.WellKnown, wellKnownClients} {
 		for i, w := range list {
 			for _, n := range names {
-				if !containsWords(skeleton(n), skeleton(w.Name)) {
+				if !looksLike(n, w.Name) {
 					continue
 				}
 				plain := containsWords(strings.ToLower(n), strings.ToLower(w.Name))
@@ -97,6 +99,23 @@ func (p *policy) looksBorrowed(cl *client) bool {
 		}
 	}
 	return cl.Kind == ClientCIMD && !hostMatches(documentHost(cl.ID), who.Hosts)
+}
+
+// looksLike tells whether a name reads like a well-known one. Digits stand for
+// letters only in company of letters: "build 90053" is a number and no "goose".
+func looksLike(name, known string) bool {
+	words := strings.Fields(name)
+	spelled := slices.DeleteFunc(slices.Clone(words), func(w string) bool { return strings.IndexFunc(w, unicode.IsLetter) < 0 })
+	if len(spelled) == 0 {
+		return false
+	}
+	k := skeleton(known)
+	return containsWords(skeleton(strings.Join(spelled, " ")), k) || containsWords(skeleton(name), k) && oneLetterWords(words)
+}
+
+// oneLetterWords tells whether a name is spelled out: "C u r 5 0 r".
+func oneLetterWords(words []string) bool {
+	return !slices.ContainsFunc(words, func(w string) bool { return utf8.RuneCountInString(w) > 1 })
 }
 
 // containsWords tells whether needle stands in text as whole words, so that

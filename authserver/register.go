@@ -37,6 +37,10 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, c *call) (*oau
 	if err := s.take(w, limit.Ask{Limit: c.policy.Limits.TokenPerIP, Key: limit.IPKey(c.addr), Cost: 1}); err != nil {
 		return nil, err
 	}
+	// A flood is turned away before anything is read or parsed: asking costs nothing.
+	if err := s.takeRegistration(r, c, func(asks ...limit.Ask) error { return refused(w, s.limits.Would(asks...)) }); err != nil {
+		return nil, err
+	}
 	if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != "application/json" {
 		return nil, badMetadata("The body must be application/json.", nil)
 	}
@@ -56,7 +60,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, c *call) (*oau
 	if err := s.checkMetadata(c.policy, &m, ClientDCR, ""); err != nil {
 		return nil, err
 	}
-	if err := s.takeRegistration(w, r, c); err != nil {
+	if err := s.takeRegistration(r, c, func(asks ...limit.Ask) error { return s.take(w, asks...) }); err != nil {
 		return nil, err
 	}
 	if err := s.roomForClients(r, c); err != nil {
@@ -65,11 +69,12 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, c *call) (*oau
 	return s.storeRegistration(r, c, &m)
 }
 
-// takeRegistration charges the address, its network and everybody. The share of
-// everybody does not bind networks whose people are known here.
-func (s *Server) takeRegistration(w http.ResponseWriter, r *http.Request, c *call) error {
+// takeRegistration charges the address, its network and everybody, through take
+// or, to ask only, through would. The share of everybody does not bind networks
+// whose people are known here.
+func (s *Server) takeRegistration(r *http.Request, c *call, take func(...limit.Ask) error) error {
 	l, prefix := c.policy.Limits, limit.PrefixKey(c.addr)
-	err := s.take(w, limit.Ask{Limit: l.RegistrationPerIP, Key: limit.IPKey(c.addr), Cost: 1}, limit.Ask{Limit: l.RegistrationPerPrefix, Key: prefix, Cost: 1})
+	err := take(limit.Ask{Limit: l.RegistrationPerIP, Key: limit.IPKey(c.addr), Cost: 1}, limit.Ask{Limit: l.RegistrationPerPrefix, Key: prefix, Cost: 1})
 	if err != nil {
 		s.alert(r.Context(), kidoban.AlertRegistrationBurst, prefix, "Many clients are being registered from the network "+prefix+".",
 			"Nothing has to be done: the limit holds. If it goes on, look whose network it is.")
@@ -78,7 +83,7 @@ func (s *Server) takeRegistration(w http.ResponseWriter, r *http.Request, c *cal
 	if s.known.has(prefix, c.now) {
 		return nil
 	}
-	if err := s.take(w, limit.Ask{Limit: l.RegistrationGlobal, Cost: 1}); err != nil {
+	if err := take(limit.Ask{Limit: l.RegistrationGlobal, Cost: 1}); err != nil {
 		s.alert(r.Context(), kidoban.AlertRegistrationFlood, "all", "Strangers register clients from many networks at once.",
 			"The limit holds, and networks from which people gave consent lately are not held up. Look at the hosts in the console.")
 		return err

@@ -439,6 +439,8 @@ func TestGRG7_Impersonation(t *testing.T) {
 		"on loopback":           {"Claude Code (files)", loopback, true},
 		"app scheme":            {"Cursor", "cursor://anysphere.cursor-mcp/oauth/callback", true},
 		"part of another word":  {"Precursor", "https://precursor.example/cb", true},
+		"spelled out":           {"C u r 5 0 r", "https://evil.example/cb", false},
+		"a number is no word":   {"flood 90053", "https://numbers.example/cb", true},
 		"unrelated":             {"Tanaka's tools", "https://tanaka.example/cb", true},
 		"Japanese":              {"田中さんのツール", "https://tanaka.example/cb", true},
 		"one foreign among own": {"Claude", "https://claude.ai/cb", true},

@@ -22,21 +22,22 @@ import (
 // goroutine that follows revocations, the deny-list and the keys, and sweeps out
 // what has ended; Close ends it. It does not own the Store.
 type Server struct {
-	deps     Deps
-	keys     *KeySet
-	live     *Liveness
-	limits   *limit.Memory
-	box      *box
-	policy   atomic.Pointer[policy]
-	deny     denylist
-	docs     documents
-	alerts   alarm
-	known    neighbours
-	idps     providers
-	jwks     remoteKeys
-	password hasher
-	stop     context.CancelFunc
-	done     sync.WaitGroup
+	deps      Deps
+	keys      *KeySet
+	live      *Liveness
+	limits    *limit.Memory
+	box       *box
+	policy    atomic.Pointer[policy]
+	deny      denylist
+	docs      documents
+	alerts    alarm
+	approvals alarm // a person's yes to a client, by both
+	known     neighbours
+	idps      providers
+	jwks      remoteKeys
+	password  hasher
+	stop      context.CancelFunc
+	done      sync.WaitGroup
 }
 
 // policy is one state of the configuration; a request works with one throughout.
@@ -72,6 +73,7 @@ func New(ctx context.Context, c Config, d Deps) (*Server, error) {
 	}
 	s := &Server{deps: d, limits: limit.NewMemory(0, d.Now)}
 	s.password.slots = make(chan struct{}, 2)
+	s.alerts.quiet, s.approvals.quiet = alertQuiet, campaignSpan
 	s.live = &Liveness{store: d.Store, now: d.Now, dead: map[string]time.Time{}}
 	secret, err := serverSecret(ctx, d.Store, d.Sealer, d.Rand, "tickets")
 	if err != nil {

@@ -151,6 +151,12 @@ func TestGRG5AllowIsAllOrNothing(t *testing.T) {
 	if d.Allowed || d.Limit != "all" || d.RetrySeconds() != 60 || kidoban.KindOf(d.Err()) != kidoban.KindLimit {
 		t.Fatalf("%+v", d)
 	}
+	if d := m.Would(Ask{ip, "a", 1}, Ask{all, "", 1}); d.Allowed || d.Limit != "all" || d.RetrySeconds() != 60 {
+		t.Fatalf("asked only: %+v", d)
+	}
+	if d := m.Would(Ask{ip, "a", 1}); !d.Allowed || d.Remaining != 0 {
+		t.Fatalf("asked only: %+v", d)
+	}
 	if d := m.Allow(Ask{ip, "a", 1}); !d.Allowed {
 		t.Fatal("the denied request was charged to the address")
 	}

@@ -82,6 +82,24 @@ func (m *Memory) Allow(asks ...Ask) Decision {
 	return best
 }
 
+// Would answers as Allow would and charges nothing.
+func (m *Memory) Would(asks ...Ask) Decision {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	best := Decision{Allowed: true, Remaining: int(^uint(0) >> 1)}
+	for _, a := range asks {
+		d, _ := Decide(a.Limit, m.state(a), now, a.Cost)
+		if !d.Allowed {
+			return d
+		}
+		if d.Remaining <= best.Remaining {
+			best = d
+		}
+	}
+	return best
+}
+
 // state returns the state of a's key. The caller holds mu.
 func (m *Memory) state(a Ask) time.Time {
 	if r := m.rooms[a.Limit.Name]; r != nil {
