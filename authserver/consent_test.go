@@ -76,15 +76,18 @@ func (p *thirdParty) Accounts(_ context.Context, user, resource string) ([]auths
 	return []authserver.UpstreamAccount{{ID: "tp", Name: "Third party", Host: strings.TrimPrefix(p.URL, "http://"), Scopes: []string{"repo"}, Connected: ok, Since: since}}, nil
 }
 
-func (p *thirdParty) Begin(_ context.Context, _, account, state, challenge, callback string) (string, error) {
+func (p *thirdParty) Begin(_ context.Context, _, account, state, challenge, callback string) (to, memo string, err error) {
 	if account != "tp" {
-		return "", kidoban.Errorf(kidoban.KindNotFound, "there is no such account")
+		return "", "", kidoban.Errorf(kidoban.KindNotFound, "there is no such account")
 	}
 	return p.URL + "/authorize?" + url.Values{"response_type": {"code"}, "client_id": {"kidoban-static"}, "redirect_uri": {callback}, "state": {state},
-		"code_challenge": {challenge}, "code_challenge_method": {"S256"}}.Encode(), nil
+		"code_challenge": {challenge}, "code_challenge_method": {"S256"}}.Encode(), "memo of " + account, nil
 }
 
-func (p *thirdParty) Finish(_ context.Context, user, account string, q url.Values, verifier, callback string) error {
+func (p *thirdParty) Finish(_ context.Context, user, account, memo string, q url.Values, verifier, callback string) error {
+	if memo != "memo of "+account {
+		return kidoban.Errorf(kidoban.KindInput, "the memo was lost on the way")
+	}
 	resp, err := http.PostForm(p.URL+"/token", url.Values{"code": {q.Get("code")}, "code_verifier": {verifier}, "redirect_uri": {callback}})
 	if err != nil {
 		return err

@@ -31,11 +31,12 @@ type Upstream interface {
 	// not; with an empty resource, all that the user could connect.
 	Accounts(ctx context.Context, userID, resource string) ([]UpstreamAccount, error)
 	// Begin returns the authorization URL at the third party for a state, an S256
-	// challenge and our callback.
-	Begin(ctx context.Context, userID, account, state, challenge, callback string) (string, error)
-	// Finish takes the callback's parameters and the verifier, exchanges the code
-	// and stores the tokens. The state has been checked.
-	Finish(ctx context.Context, userID, account string, params url.Values, verifier, callback string) error
+	// challenge and our callback, and a memo of whom it asked, which is kept with
+	// the state.
+	Begin(ctx context.Context, userID, account, state, challenge, callback string) (to, memo string, err error)
+	// Finish takes the memo of Begin, the callback's parameters and the verifier,
+	// exchanges the code and stores the tokens. The state has been checked.
+	Finish(ctx context.Context, userID, account, memo string, params url.Values, verifier, callback string) error
 	// Disconnect forgets the account and ends its tokens at the third party.
 	Disconnect(ctx context.Context, userID, account string) error
 }
@@ -64,6 +65,7 @@ type step struct {
 	Account  string `json:"a"`
 	Verifier string `json:"v"`
 	Ticket   string `json:"t"`
+	Memo     string `json:"m,omitempty"` // of Upstream
 }
 
 const (
@@ -188,11 +190,12 @@ func (s *Server) serveConnectStart(w http.ResponseWriter, r *http.Request, c *ca
 func (s *Server) beginStep(w http.ResponseWriter, r *http.Request, c *call, who *visitor, account, ticket string) (string, error) {
 	state, browser := newToken(s.deps.Rand, ""), newToken(s.deps.Rand, "")
 	st := step{UserID: who.User.ID, Account: account, Verifier: oauth.NewVerifier(s.deps.Rand), Ticket: ticket}
-	data, err := s.box.seal(purposeStep, st, stepLife)
+	to, memo, err := s.deps.Upstream.Begin(r.Context(), who.User.ID, account, state, oauth.S256(st.Verifier), c.policy.url("/connect/callback"))
 	if err != nil {
 		return "", err
 	}
-	to, err := s.deps.Upstream.Begin(r.Context(), who.User.ID, account, state, oauth.S256(st.Verifier), c.policy.url("/connect/callback"))
+	st.Memo = memo
+	data, err := s.box.seal(purposeStep, st, stepLife)
 	if err != nil {
 		return "", err
 	}
@@ -243,7 +246,7 @@ func (s *Server) serveConnectCallback(w http.ResponseWriter, r *http.Request, c 
 	if st.Ticket != "" && s.box.open(purposeConnect, st.Ticket, &t) != nil {
 		t, st.Ticket = connectTicket{}, ""
 	}
-	if err := s.deps.Upstream.Finish(r.Context(), st.UserID, st.Account, q, st.Verifier, c.policy.url("/connect/callback")); err != nil {
+	if err := s.deps.Upstream.Finish(r.Context(), st.UserID, st.Account, st.Memo, q, st.Verifier, c.policy.url("/connect/callback")); err != nil {
 		c.event.Outcome, c.event.Code, c.event.Detail = "failed", "upstream", err.Error()
 		s.showConnect(w, r, c, who, t, st.Ticket, st.Account)
 		return

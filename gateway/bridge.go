@@ -277,9 +277,9 @@ func (g *Gateway) open1(ctx context.Context, c *call, s *server) (p peer, err er
 	if refusal != nil {
 		return nil, &refusedError{refusal}
 	}
-	header := func() http.Header { return s.ownHeader(account) }
+	to := &line{login: g.login(c, s), last: account}
 	if s.Transport == TransportSSE {
-		pipe, err := openSSE(ctx, s, header, st.config.MaxResponse)
+		pipe, err := openSSE(ctx, to, st.config.MaxResponse)
 		if err != nil {
 			return nil, err
 		}
@@ -289,7 +289,7 @@ func (g *Gateway) open1(ctx context.Context, c *call, s *server) (p peer, err er
 	if modern, legacy, ok := s.eras.known(g.deps.Now()); ok && modern && !legacy {
 		era = wire.Modern
 	}
-	hp, err := openHTTP(ctx, s, header, st.answers, st.config, era)
+	hp, err := openHTTP(ctx, to, st.answers, st.config, era)
 	if err != nil {
 		return nil, err
 	}
@@ -331,12 +331,9 @@ func (g *Gateway) noPeer(c *call, s *server, err error) *Refusal {
 		return r.r
 	}
 	if errors.As(err, new(*accountError)) {
-		if s.Account == AccountUser {
-			sc := *c
-			sc.server, sc.Server = s, s.Name
-			return g.connect(&sc)
-		}
-		return refuse(http.StatusBadGateway, wire.CodeInternal, "upstream:account", "The server "+s.Name+" did not accept the gateway's account. Ask the gateway's operator.").because(err)
+		sc := *c
+		sc.server, sc.Server = s, s.Name
+		return g.unaccepted(&sc, err)
 	}
 	status := http.StatusBadGateway
 	if kidoban.KindOf(err) == kidoban.KindLimit {

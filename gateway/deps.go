@@ -56,24 +56,12 @@ type Liveness interface {
 	Live(grantID, jti string) (bool, error)
 }
 
-// Accounts give the credential with which the gateway goes to a server.
-type Accounts interface {
-	// Credential returns the headers to send (one Authorization field, say) for
-	// the user at the server. renew says that the server refused the last one.
-	// KindNotFound means that the user has not connected an account;
-	// KindUnreachable that the account cannot be used just now.
-	Credential(ctx context.Context, user, server string, renew bool) ([]Header, error)
-}
-
 // Once makes things usable once.
 type Once interface {
 	// UseOnce records id until expires. It is true for exactly one of any number of
 	// calls with the same id within that time.
 	UseOnce(ctx context.Context, id string, now, expires time.Time) (bool, error)
 }
-
-// Header is one header field with a secret value.
-type Header struct{ Name, Value string }
 
 // Guards are the judges between a verified call and the server. They are asked
 // in this order. Each returns nil to let the call go on.

@@ -16,7 +16,7 @@ import (
 // httpPeer is a peer over streamable HTTP, of either era.
 type httpPeer struct {
 	s      *server
-	header func() http.Header // fixed headers and the account's
+	to     *line
 	reader *wire.Reader
 	max    int
 	wait   time.Duration // until an answer begins
@@ -32,8 +32,8 @@ type httpPeer struct {
 	listen bool // the stream of notifications runs; guarded by mu
 }
 
-func openHTTP(ctx context.Context, s *server, header func() http.Header, reader *wire.Reader, c Config, era wire.Era) (*httpPeer, error) {
-	p := &httpPeer{s: s, header: header, reader: reader, max: c.MaxResponse, wait: c.HeaderWait, idle: c.IdleWait}
+func openHTTP(ctx context.Context, to *line, reader *wire.Reader, c Config, era wire.Era) (*httpPeer, error) {
+	p := &httpPeer{s: to.s, to: to, reader: reader, max: c.MaxResponse, wait: c.HeaderWait, idle: c.IdleWait}
 	p.ctx, p.cancel = context.WithCancel(context.Background()) // ended by close
 	if err := p.introduce(ctx, era); err != nil {
 		p.cancel()
@@ -85,14 +85,17 @@ func (p *httpPeer) close() {
 	go func() { // bounded by its own deadline; nobody waits for a farewell
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if resp, err := p.s.http.RoundTrip(p.build(ctx, http.MethodDelete, nil, nil)); err == nil {
+		if resp, err := p.send(ctx, http.MethodDelete, nil, nil); err == nil {
 			resp.Body.Close()
 		}
 	}()
 }
 
-func (p *httpPeer) build(ctx context.Context, method string, body []byte, mirror kidoban.Fields) *http.Request {
-	h := p.header()
+func (p *httpPeer) send(ctx context.Context, method string, body []byte, mirror kidoban.Fields) (*http.Response, error) {
+	return p.to.send(ctx, func(h http.Header) *http.Request { return p.build(ctx, h, method, body, mirror) })
+}
+
+func (p *httpPeer) build(ctx context.Context, h http.Header, method string, body []byte, mirror kidoban.Fields) *http.Request {
 	h.Set("Accept", "application/json, text/event-stream")
 	if p.sid != "" {
 		h.Set(wire.HeaderSession, p.sid)
@@ -113,9 +116,9 @@ func (p *httpPeer) build(ctx context.Context, method string, body []byte, mirror
 
 // deliver posts a notification or an answer.
 func (p *httpPeer) deliver(ctx context.Context, msg []byte) error {
-	resp, err := p.s.http.RoundTrip(p.build(ctx, http.MethodPost, msg, nil))
+	resp, err := p.send(ctx, http.MethodPost, msg, nil)
 	if err != nil {
-		return kidoban.Wrap(kidoban.KindUnreachable, err, "The server cannot be reached.")
+		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
@@ -153,9 +156,9 @@ func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Ra
 	defer cancel(nil)
 	timer := time.AfterFunc(p.wait, func() { cancel(errSilent) })
 	defer timer.Stop()
-	resp, err := p.s.http.RoundTrip(p.build(ctx, http.MethodPost, wire.AppendRequest(nil, id, method, params), mirror))
+	resp, err := p.send(ctx, http.MethodPost, wire.AppendRequest(nil, id, method, params), mirror)
 	if err != nil {
-		return wire.Message{}, kidoban.Wrap(kidoban.KindUnreachable, err, "The server cannot be reached.")
+		return wire.Message{}, err
 	}
 	defer resp.Body.Close()
 	body := &pacedBody{r: resp.Body, timer: timer, idle: p.idle}
@@ -291,13 +294,13 @@ func (p *httpPeer) follow() {
 
 // followOnce tells whether it makes sense to come back.
 func (p *httpPeer) followOnce() bool {
-	req := p.build(p.ctx, http.MethodGet, nil, nil)
+	method, body, mirror := http.MethodGet, []byte(nil), kidoban.Fields(nil)
 	if p.said.era == wire.Modern {
 		params := modernParams(outgoing{params: wire.Raw(`{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}`)})
 		peek, _ := wire.PeekParams(params)
-		req = p.build(p.ctx, http.MethodPost, wire.AppendRequest(nil, wire.StringID("kidoban-listen"), wire.MethodListen, params), wire.MirrorHeaders(wire.MethodListen, peek, nil))
+		method, body, mirror = http.MethodPost, wire.AppendRequest(nil, wire.StringID("kidoban-listen"), wire.MethodListen, params), wire.MirrorHeaders(wire.MethodListen, peek, nil)
 	}
-	resp, err := p.s.http.RoundTrip(req)
+	resp, err := p.send(p.ctx, method, body, mirror)
 	if err != nil {
 		return p.ctx.Err() == nil
 	}

@@ -199,9 +199,13 @@ func (g *Gateway) send(st *state, c *call, method string, body []byte) (*http.Re
 			up.close()
 			return nil, nil, refusal
 		}
-		if resp.StatusCode == http.StatusUnauthorized && attempt == 0 && s.Account != "" {
+		if no, err := g.login(c, s).refusal(ctx, resp, attempt > 0); no {
 			resp.Body.Close()
-			continue // once more, with a renewed credential
+			if err == nil {
+				continue // once more, with a renewed credential
+			}
+			up.close()
+			return nil, nil, g.unaccepted(c, err)
 		}
 		up.body = resp.Body
 		up.touch()
@@ -304,11 +308,6 @@ func (g *Gateway) answer(st *state, c *call, resp *http.Response, up *upcall) *R
 func (g *Gateway) misfit(c *call, resp *http.Response, up *upcall) *Refusal {
 	name := c.Server
 	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		if c.server.Account == AccountUser {
-			return g.connect(c)
-		}
-		return refuse(http.StatusBadGateway, wire.CodeInternal, "upstream:account", "The server "+name+" did not accept the gateway's account. Ask the gateway's operator.")
 	case http.StatusNotFound:
 		if c.session != "" {
 			return refuse(http.StatusNotFound, 0, "upstream:session", "The session has ended at the server. Initialize a new one.")

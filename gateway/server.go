@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -9,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/outbound"
 	"github.com/kidoban/kidoban/wire"
 )
@@ -221,26 +219,4 @@ func (e *eras) forget() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.at = time.Time{}
-}
-
-// credential fetches the headers of the caller's account at the server.
-func (g *Gateway) credential(ctx context.Context, c *call, renew bool) ([]Header, *Refusal) {
-	if c.server.Account == "" {
-		return nil, nil
-	}
-	if g.deps.Accounts == nil {
-		return nil, refuse(http.StatusBadGateway, wire.CodeInternal, "account", "The gateway has no account at this server. Ask its operator.")
-	}
-	user := c.Caller.User
-	if c.server.Account == AccountShared {
-		user = ""
-	}
-	h, err := g.deps.Accounts.Credential(ctx, user, c.server.Name, renew)
-	switch {
-	case err == nil:
-		return h, nil
-	case kidoban.KindOf(err) == kidoban.KindNotFound:
-		return nil, g.connect(c).because(err)
-	}
-	return nil, (&Refusal{Status: http.StatusBadGateway, RPC: wire.CodeInternal, Rule: "account:unusable", Say: "The account at this server cannot be used just now. Try again, or connect it anew."}).because(err)
 }

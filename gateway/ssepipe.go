@@ -15,8 +15,7 @@ import (
 // ssePipe is the transport of revision 2024-11-05: one stream of events down,
 // whose first event names the address that messages are posted to.
 type ssePipe struct {
-	s      *server
-	header func() http.Header
+	to     *line
 	post   *url.URL
 	body   io.Closer
 	in     *wire.EventReader
@@ -27,18 +26,20 @@ var errPostRefused = errors.New("the server refused a message")
 
 // openSSE opens the stream and waits for the endpoint. The endpoint must be at
 // the server's own origin: everything goes there, credentials included.
-func openSSE(ctx context.Context, s *server, header func() http.Header, max int) (*ssePipe, error) {
+func openSSE(ctx context.Context, to *line, max int) (*ssePipe, error) {
+	s := to.s
 	life, cancel := context.WithCancel(context.Background()) // ended by close
 	stop := context.AfterFunc(ctx, cancel)
 	defer stop()
-	req := (&http.Request{Method: http.MethodGet, URL: s.url, Host: s.url.Host, Header: header()}).WithContext(life)
-	req.Header.Set("Accept", "text/event-stream")
-	resp, err := s.http.RoundTrip(req)
+	resp, err := to.send(life, func(h http.Header) *http.Request {
+		h.Set("Accept", "text/event-stream")
+		return (&http.Request{Method: http.MethodGet, URL: s.url, Host: s.url.Host, Header: h}).WithContext(life)
+	})
 	if err != nil {
 		cancel()
-		return nil, kidoban.Wrap(kidoban.KindUnreachable, err, "The server cannot be reached.")
+		return nil, err
 	}
-	p := &ssePipe{s: s, header: header, body: resp.Body, in: wire.NewEventReader(resp.Body, max), cancel: cancel}
+	p := &ssePipe{to: to, body: resp.Body, in: wire.NewEventReader(resp.Body, max), cancel: cancel}
 	if resp.StatusCode != http.StatusOK {
 		p.close()
 		return nil, statusError(resp.StatusCode)
@@ -56,22 +57,14 @@ func openSSE(ctx context.Context, s *server, header func() http.Header, max int)
 }
 
 func statusError(status int) error {
-	if status == http.StatusUnauthorized || status == http.StatusForbidden {
-		return &accountError{}
-	}
 	return kidoban.Errorf(kidoban.KindInput, "The server answered with status %d.", status)
 }
 
-// accountError says that the server did not accept our account.
-type accountError struct{}
-
-func (*accountError) Error() string { return "the server did not accept the account" }
-
 func (p *ssePipe) send(ctx context.Context, msg []byte) error {
-	h := p.header()
-	h.Set("Content-Type", "application/json")
-	req := (&http.Request{Method: http.MethodPost, URL: p.post, Host: p.post.Host, Header: h, ContentLength: int64(len(msg)), Body: io.NopCloser(bytes.NewReader(msg))}).WithContext(ctx)
-	resp, err := p.s.http.RoundTrip(req)
+	resp, err := p.to.send(ctx, func(h http.Header) *http.Request {
+		h.Set("Content-Type", "application/json")
+		return (&http.Request{Method: http.MethodPost, URL: p.post, Host: p.post.Host, Header: h, ContentLength: int64(len(msg)), Body: io.NopCloser(bytes.NewReader(msg))}).WithContext(ctx)
+	})
 	if err != nil {
 		return err
 	}

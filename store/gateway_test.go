@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/account"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/store"
 	"github.com/kidoban/kidoban/toolscan"
@@ -64,7 +65,7 @@ func TestContractJournal(t *testing.T) {
 func TestContractAccounts(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *store.DB) {
 		ctx := t.Context()
-		a := gateway.Account{User: "u1", Server: "github", Issuer: "https://i", Sealed: []byte{1, 2}, Updated: epoch}
+		a := account.Account{User: "u1", Server: "github", Issuer: "https://i", Sealed: []byte{1, 2}, Updated: epoch}
 		if _, err := s.Account(ctx, "u1", "github"); kidoban.KindOf(err) != kidoban.KindNotFound {
 			t.Errorf("%v", err)
 		}
@@ -85,7 +86,7 @@ func TestContractAccounts(t *testing.T) {
 		if err := s.SwapAccount(ctx, next); kidoban.KindOf(err) != kidoban.KindConflict {
 			t.Errorf("another issuer: %v", err)
 		}
-		for _, b := range []gateway.Account{{User: "", Server: "x"}, {User: "u1", Server: "a"}, {User: "u2", Server: "github"}} {
+		for _, b := range []account.Account{{User: "", Server: "x"}, {User: "u1", Server: "a"}, {User: "u2", Server: "github"}} {
 			b.Sealed, b.Updated = []byte{9}, epoch
 			must(t, s.PutAccount(ctx, b))
 		}

@@ -4,27 +4,27 @@ import (
 	"context"
 
 	"github.com/kidoban/kidoban"
-	"github.com/kidoban/kidoban/gateway"
+	"github.com/kidoban/kidoban/account"
 )
 
-var _ gateway.AccountStore = (*DB)(nil)
+var _ account.Store = (*DB)(nil)
 
 const accountColumns = `user_id, server, issuer, sealed, version, updated_ms`
 
-func scanAccount(a *gateway.Account) func(row) error {
+func scanAccount(a *account.Account) func(row) error {
 	return func(r row) error {
 		return r.Scan(&a.User, &a.Server, &a.Issuer, &a.Sealed, &a.Version, at(&a.Updated))
 	}
 }
 
-// Account implements gateway.AccountStore.
-func (d *DB) Account(ctx context.Context, user, server string) (a gateway.Account, err error) {
+// Account implements account.Store.
+func (d *DB) Account(ctx context.Context, user, server string) (a account.Account, err error) {
 	err = d.readOne(ctx, "account", `SELECT `+accountColumns+` FROM accounts WHERE user_id = $1 AND server = $2`, scanAccount(&a), user, server)
 	return a, err
 }
 
-// PutAccount implements gateway.AccountStore.
-func (d *DB) PutAccount(ctx context.Context, a gateway.Account) error {
+// PutAccount implements account.Store.
+func (d *DB) PutAccount(ctx context.Context, a account.Account) error {
 	return d.write(ctx, func(t tx) error {
 		_, err := t.exec(`INSERT INTO accounts(`+accountColumns+`) VALUES ($1, $2, $3, $4, 1, $5)
 			ON CONFLICT (user_id, server) DO UPDATE SET issuer = excluded.issuer, sealed = excluded.sealed,
@@ -34,8 +34,8 @@ func (d *DB) PutAccount(ctx context.Context, a gateway.Account) error {
 	})
 }
 
-// SwapAccount implements gateway.AccountStore.
-func (d *DB) SwapAccount(ctx context.Context, a gateway.Account) error {
+// SwapAccount implements account.Store.
+func (d *DB) SwapAccount(ctx context.Context, a account.Account) error {
 	return d.write(ctx, func(t tx) error {
 		n, err := t.exec(`UPDATE accounts SET sealed = $1, version = version + 1, updated_ms = $2
 			WHERE user_id = $3 AND server = $4 AND issuer = $5 AND version = $6`, a.Sealed, ms(a.Updated), a.User, a.Server, a.Issuer, a.Version)
@@ -46,7 +46,7 @@ func (d *DB) SwapAccount(ctx context.Context, a gateway.Account) error {
 	})
 }
 
-// DeleteAccount implements gateway.AccountStore.
+// DeleteAccount implements account.Store.
 func (d *DB) DeleteAccount(ctx context.Context, user, server string) error {
 	return d.write(ctx, func(t tx) error {
 		n, err := t.exec(`DELETE FROM accounts WHERE user_id = $1 AND server = $2`, user, server)
@@ -57,20 +57,20 @@ func (d *DB) DeleteAccount(ctx context.Context, user, server string) error {
 	})
 }
 
-// UserAccounts implements gateway.AccountStore.
-func (d *DB) UserAccounts(ctx context.Context, user string) ([]gateway.Account, error) {
+// UserAccounts implements account.Store.
+func (d *DB) UserAccounts(ctx context.Context, user string) ([]account.Account, error) {
 	return d.accounts(ctx, `SELECT `+accountColumns+` FROM accounts WHERE user_id = $1 ORDER BY server`, user)
 }
 
-// AllAccounts implements gateway.AccountStore.
-func (d *DB) AllAccounts(ctx context.Context, afterUser, afterServer string, limit int) ([]gateway.Account, error) {
+// AllAccounts implements account.Store.
+func (d *DB) AllAccounts(ctx context.Context, afterUser, afterServer string, limit int) ([]account.Account, error) {
 	return d.accounts(ctx, `SELECT `+accountColumns+` FROM accounts WHERE user_id > $1 OR user_id = $2 AND server > $3 ORDER BY user_id, server LIMIT $4`,
 		afterUser, afterUser, afterServer, limit)
 }
 
-func (d *DB) accounts(ctx context.Context, q string, args ...any) (out []gateway.Account, err error) {
+func (d *DB) accounts(ctx context.Context, q string, args ...any) (out []account.Account, err error) {
 	err = d.read(ctx, q, func(r row) error {
-		var a gateway.Account
+		var a account.Account
 		err := scanAccount(&a)(r)
 		out = append(out, a)
 		return err

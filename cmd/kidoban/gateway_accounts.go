@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/kidoban/kidoban/account"
 	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/gateway"
 )
@@ -27,7 +28,10 @@ func (u upstreams) Accounts(ctx context.Context, user, resource string) ([]auths
 		if resource != "" && resource != own && resource != conf.PublicURL+"/mcp" {
 			continue
 		}
-		since, ok, err := u.s.wallet.Connected(ctx, user, name)
+		if a.Grant != account.GrantCode {
+			continue // the gateway gets these by itself
+		}
+		state, err := u.s.wallet.State(ctx, user, name)
 		if err != nil {
 			return nil, err
 		}
@@ -35,19 +39,19 @@ func (u upstreams) Accounts(ctx context.Context, user, resource string) ([]auths
 		if title == "" {
 			title = name
 		}
-		out = append(out, authserver.UpstreamAccount{ID: name, Name: title, Host: hostOf(a), Scopes: a.Scopes, Connected: ok, Since: since})
+		out = append(out, authserver.UpstreamAccount{ID: name, Name: title, Host: u.s.host(conf, name), Scopes: state.Scopes, Connected: state.Connected, Since: state.Since})
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
 	return out, nil
 }
 
-// hostOf is where a person will be sent.
-func hostOf(a *gateway.OAuthApp) string {
-	at := a.Authorization
-	if at == "" {
-		at = a.Issuer
+// host is where a person will be sent; the server's own when its authorization
+// server is not known yet.
+func (s *service) host(conf gatewayConfig, name string) string {
+	if h := s.wallet.Host(name); h != "" {
+		return h
 	}
-	u, err := url.Parse(at)
+	u, err := url.Parse(conf.Servers[name].URL)
 	if err != nil {
 		return ""
 	}
@@ -55,13 +59,13 @@ func hostOf(a *gateway.OAuthApp) string {
 }
 
 // Begin implements authserver.Upstream.
-func (u upstreams) Begin(ctx context.Context, _, account, state, challenge, callback string) (string, error) {
-	return u.s.wallet.Begin(ctx, account, state, challenge, callback)
+func (u upstreams) Begin(ctx context.Context, user, account, state, challenge, callback string) (to, memo string, err error) {
+	return u.s.wallet.Begin(ctx, user, account, state, challenge, callback)
 }
 
 // Finish implements authserver.Upstream.
-func (u upstreams) Finish(ctx context.Context, user, account string, params url.Values, verifier, callback string) error {
-	return u.s.wallet.Finish(ctx, user, account, params, verifier, callback)
+func (u upstreams) Finish(ctx context.Context, user, account, memo string, params url.Values, verifier, callback string) error {
+	return u.s.wallet.Finish(ctx, user, account, memo, params, verifier, callback)
 }
 
 // Disconnect implements authserver.Upstream.
@@ -82,7 +86,7 @@ func (s *service) describe(ctx context.Context, user authserver.User, resource s
 		for class, names := range o.Tools {
 			b.Tools[classes[class]] = names
 		}
-		if oauth := conf.Servers[o.Server].OAuth; oauth.Issuer != "" {
+		if oauth := conf.Servers[o.Server].OAuth; oauth.Issuer != "" || oauth.Discover {
 			b.UpstreamName, b.UpstreamScopes = o.Title, oauth.Scopes
 		}
 		out = append(out, b)

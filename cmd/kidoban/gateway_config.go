@@ -22,7 +22,6 @@ import (
 	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/limit"
-	"github.com/kidoban/kidoban/outbound"
 	"github.com/kidoban/kidoban/sandbox"
 )
 
@@ -70,7 +69,7 @@ type serverConfig struct {
 	Address   string            `yaml:"address" enum:"public,loopback,private" doc:"Which addresses the url may lead to. Default public."`
 	Headers   map[string]string `yaml:"headers" doc:"Fixed headers without secrets."`
 	Account   string            `yaml:"account" enum:"none,shared,user" doc:"How the gateway shows itself to the server. Default none."`
-	OAuth     oauthConfig       `yaml:"oauth" doc:"With account user: where users connect their accounts."`
+	OAuth     oauthConfig       `yaml:"oauth" doc:"Where accounts come from; without it they are fixed secrets in the vault."`
 	Command   []string          `yaml:"command" doc:"Command line of a stdio server."`
 	Env       map[string]string `yaml:"env" doc:"Its environment, besides PATH, HOME, TMPDIR and LANG. No secrets."`
 	Dir       string            `yaml:"dir" doc:"Its working directory."`
@@ -88,17 +87,6 @@ type serverConfig struct {
 	Tasks     int               `yaml:"tasks" doc:"Processes and threads of it. Default 128."`
 	Arguments argumentsConfig   `yaml:"arguments" doc:"How arguments of its tools are guarded."`
 	Results   resultsConfig     `yaml:"results" doc:"How what comes back is guarded."`
-}
-
-type oauthConfig struct {
-	Issuer        string   `yaml:"issuer" doc:"Issuer identifier of the authorization server."`
-	ClientID      string   `yaml:"client_id" doc:"The gateway's client there; register <public_url>/connect/callback as its redirect URI."`
-	SecretFile    string   `yaml:"secret_file" doc:"File that holds the client secret; without one the client is public."`
-	Scopes        []string `yaml:"scopes" doc:"What to ask for."`
-	Resource      string   `yaml:"resource" doc:"Audience to ask for (RFC 8707), where the provider takes it."`
-	Authorization string   `yaml:"authorization_endpoint" doc:"For providers without metadata."`
-	Token         string   `yaml:"token_endpoint" doc:"For providers without metadata."`
-	Revocation    string   `yaml:"revocation_endpoint" doc:"For providers without metadata."`
 }
 
 type registrationConfig struct {
@@ -377,43 +365,6 @@ func secretLooking(v string) bool {
 		}
 	}
 	return false
-}
-
-// apps are the gateway's clients at the authorization servers of its servers.
-func (c gatewayConfig) apps() (map[string]*gateway.OAuthApp, error) {
-	out := map[string]*gateway.OAuthApp{}
-	var bad []error
-	for name, s := range c.Servers {
-		o := s.OAuth
-		if o.Issuer == "" && o.ClientID == "" {
-			continue
-		}
-		say := func(text string) {
-			bad = append(bad, kidoban.Errorf(kidoban.KindUsage, "server %s: oauth %s", name, text))
-		}
-		switch {
-		case s.Account != gateway.AccountUser:
-			say("needs account: user")
-		case o.Issuer == "" || o.ClientID == "":
-			say("needs issuer and client_id")
-		case (o.Authorization == "") != (o.Token == ""):
-			say("needs both authorization_endpoint and token_endpoint, or none")
-		}
-		guard := outbound.Guard{Lab: s.Address == "loopback"}
-		for _, u := range []string{o.Issuer, o.Authorization, o.Token, o.Revocation} {
-			if err := guard.CheckURL(u); u != "" && err != nil {
-				bad = append(bad, kidoban.Wrap(kidoban.KindUsage, err, "server %s: oauth", name))
-			}
-		}
-		app := &gateway.OAuthApp{Issuer: o.Issuer, ClientID: o.ClientID, Scopes: o.Scopes, Resource: o.Resource, Authorization: o.Authorization, Token: o.Token, Revocation: o.Revocation, Loopback: s.Address == "loopback"}
-		if o.SecretFile != "" {
-			secret, err := readSecret(o.SecretFile)
-			bad = append(bad, err)
-			app.ClientSecret = secret
-		}
-		out[name] = app
-	}
-	return out, errors.Join(bad...)
 }
 
 // authserver builds the config of the authorization server.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/account"
 	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/outbound"
@@ -69,7 +70,7 @@ type service struct {
 	gate     *gateway.Gateway
 	box      *sandbox.Host
 	journal  *gateway.Journal
-	wallet   *gateway.Wallet
+	wallet   *account.Wallet
 	replicas *store.Replicas // nil for SQLite
 	front    http.Handler
 	proxies  atomic.Pointer[[]netip.Prefix]
@@ -97,7 +98,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if s.vault, err = openVault(ctx, conf); err != nil {
 		return s, err
 	}
-	s.wallet = gateway.NewWallet(s.db, s.vault, time.Now)
+	s.wallet = account.New(account.Options{Store: s.db, Vault: s.vault})
 	s.out = outbound.New(outbound.Options{Lab: strings.HasPrefix(conf.PublicURL, "http://"), RootCAs: roots})
 	chain := "gateway"
 	if s.db.Postgres() {
@@ -305,6 +306,8 @@ func (s *service) routes() http.Handler {
 			s.gate.ServeHTTP(w, r)
 		case s.conf.Open:
 			http.NotFound(w, r)
+		case r.URL.Path == documentPath:
+			s.clientDocument(w, r)
 		default:
 			pages.ServeHTTP(w, r)
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/kidoban/kidoban/account"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/oauth"
 	"github.com/kidoban/kidoban/sandbox"
@@ -541,7 +542,7 @@ func TestVaultCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := gateway.NewWallet(db, v, time.Now)
+	w := account.New(account.Options{Store: db, Vault: v})
 	defer w.Close()
 	if h, err := w.Credential(t.Context(), "", "github", false); err != nil || h[0].Value != "Bearer ghp_topsecret" {
 		t.Errorf("%v %v", h, err)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/kidoban/kidoban"
-	"github.com/kidoban/kidoban/gateway"
+	"github.com/kidoban/kidoban/account"
 	"github.com/kidoban/kidoban/store"
 	"github.com/kidoban/kidoban/vault"
 )
@@ -25,7 +25,7 @@ type vaultCmd struct {
 }
 
 // openWallet opens database and vault.
-func (f gatewayFile) openWallet(e *env) (*gateway.Wallet, *vault.Vault, *store.DB, gatewayConfig, error) {
+func (f gatewayFile) openWallet(e *env) (*account.Wallet, *vault.Vault, *store.DB, gatewayConfig, error) {
 	conf, err := f.load()
 	if err != nil {
 		return nil, nil, nil, conf, err
@@ -41,7 +41,7 @@ func (f gatewayFile) openWallet(e *env) (*gateway.Wallet, *vault.Vault, *store.D
 	if err != nil {
 		return nil, nil, nil, conf, err
 	}
-	return gateway.NewWallet(db, v, time.Now), v, db, conf, nil
+	return account.New(account.Options{Store: db, Vault: v}), v, db, conf, nil
 }
 
 type vaultSetCmd struct {
@@ -66,7 +66,7 @@ func (c vaultSetCmd) Run(e *env) error {
 	if strings.EqualFold(c.Header, "Authorization") && !strings.Contains(secret, " ") {
 		secret = "Bearer " + secret
 	}
-	if err := w.Set(e.ctx, c.User, c.Server, gateway.Header{Name: c.Header, Value: secret}); err != nil {
+	if err := w.Set(e.ctx, c.User, c.Server, kidoban.Field{Name: c.Header, Value: secret}); err != nil {
 		return err
 	}
 	fmt.Fprintf(e.stdout, "Stored. A running gateway uses it within a minute; set account: shared (or user) for %s in the config.\n", c.Server)

@@ -1,4 +1,4 @@
-package gateway
+package account
 
 import (
 	"context"
@@ -153,10 +153,10 @@ func newWallet(t *testing.T, p *provider, now func() time.Time) (*Wallet, *shelf
 		t.Fatal(err)
 	}
 	s := newShelf()
-	w := NewWallet(s, v, now)
+	w := New(Options{Store: s, Vault: v, Now: now})
 	t.Cleanup(w.Close)
 	if p != nil {
-		w.SetApps(map[string]*OAuthApp{"drive": {Issuer: p.URL, ClientID: "kidoban", ClientSecret: "the-secret", Scopes: []string{"files"}, Resource: "https://drive.example/mcp", Loopback: true}})
+		w.SetApps(map[string]*App{"drive": {Issuer: p.URL, ClientID: "kidoban", ClientSecret: "the-secret", Scopes: []string{"files"}, Resource: "https://drive.example/mcp", Loopback: true}})
 	}
 	return w, s
 }
@@ -165,7 +165,11 @@ const callback = "https://gate.example/connect/callback"
 
 func connectAccount(t *testing.T, w *Wallet, p *provider, user string) {
 	t.Helper()
-	if err := w.Finish(t.Context(), user, "drive", url.Values{"code": {"code-" + user}, "iss": {p.URL}}, "verifier", callback); err != nil {
+	_, memo, err := w.Begin(t.Context(), user, "drive", "st", "ch", callback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Finish(t.Context(), user, "drive", memo, url.Values{"code": {"code-" + user}, "iss": {p.URL}}, "verifier", callback); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -173,7 +177,7 @@ func connectAccount(t *testing.T, w *Wallet, p *provider, user string) {
 func TestGVA2_ConnectUseAndDisconnect(t *testing.T) {
 	p := newProvider(t)
 	w, s := newWallet(t, p, time.Now)
-	to, err := w.Begin(t.Context(), "drive", "st", "ch", callback)
+	to, _, err := w.Begin(t.Context(), "alice", "drive", "st", "ch", callback)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +278,11 @@ func TestGVA2_FailureOfOneAccountLeavesTheOthers(t *testing.T) {
 func TestE36_TheClientFailsClosed(t *testing.T) {
 	evil := newProvider(t)
 	finish := func(w *Wallet, params url.Values) error {
-		return w.Finish(t.Context(), "alice", "drive", params, "verifier", callback)
+		_, memo, err := w.Begin(t.Context(), "alice", "drive", "st", "ch", callback)
+		if err != nil {
+			return err
+		}
+		return w.Finish(t.Context(), "alice", "drive", memo, params, "verifier", callback)
 	}
 	for name, c := range map[string]struct {
 		metadata func(p *provider) func(map[string]any)
@@ -340,7 +348,7 @@ func TestE36_CredentialsStayWithTheirIssuer(t *testing.T) {
 	w, _ := newWallet(t, p, func() time.Time { return time.Now().Add(time.Duration(shift.Load())) })
 	connectAccount(t, w, p, "alice")
 	shift.Store(int64(2 * time.Hour))
-	w.SetApps(map[string]*OAuthApp{"drive": {Issuer: evil.URL, ClientID: "kidoban", ClientSecret: "the-secret", Loopback: true}})
+	w.SetApps(map[string]*App{"drive": {Issuer: evil.URL, ClientID: "kidoban", ClientSecret: "the-secret", Loopback: true}})
 	if _, err := w.Credential(t.Context(), "alice", "drive", false); kidoban.KindOf(err) != kidoban.KindNotFound {
 		t.Errorf("%v", err)
 	}
@@ -355,117 +363,14 @@ func TestE36_CredentialsStayWithTheirIssuer(t *testing.T) {
 	defer hop.Close()
 	p.metadata = func(m map[string]any) { m["token_endpoint"] = hop.URL }
 	w2, _ := newWallet(t, p, time.Now)
-	if err := w2.Finish(t.Context(), "alice", "drive", url.Values{"code": {"code-alice"}, "iss": {p.URL}}, "v", callback); err == nil {
+	_, memo, err := w2.Begin(t.Context(), "alice", "drive", "st", "ch", callback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w2.Finish(t.Context(), "alice", "drive", memo, url.Values{"code": {"code-alice"}, "iss": {p.URL}}, "v", callback); err == nil {
 		t.Error("a redirect was followed")
 	}
 	if len(evil.seen) != 0 {
 		t.Errorf("the target of the redirect got %v", evil.seen)
 	}
-}
-
-// TestGVA1_GVA3_AccountsThroughTheGateway: a call without account leads to the
-// connect page in each era's way; with one, the server sees the user's own token
-// and never the client's; a token that the server refuses is renewed once.
-func TestGVA1_GVA3_AccountsThroughTheGateway(t *testing.T) {
-	p := newProvider(t)
-	w, _ := newWallet(t, p, time.Now)
-	refuse := "access-1-of-alice"
-	up := newRaw(t, func(wr http.ResponseWriter, r *http.Request, body string) {
-		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if token == refuse || !strings.HasPrefix(token, "access-") {
-			wr.Header().Set("WWW-Authenticate", "Bearer")
-			wr.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		result(wr, body, `{"resultType":"complete","supportedVersions":["2026-07-28"],"content":[{"type":"text","text":"`+token+`"}]}`)
-	})
-	s := at("drive", up.URL)
-	s.Account = AccountUser
-	r := newRig(t, []Server{s}, func(_ *Config, d *Deps) {
-		d.Accounts = w
-		d.Connect = func(user, server string) string { return "https://gate.example/connect?for=" + server }
-	})
-	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`
-	a := r.post("drive", "alice", call, "MCP-Protocol-Version", "2025-11-25")
-	if code, _ := a.rpc(t); a.status != 200 || code != -32042 || !strings.Contains(a.body, `"url":"https://gate.example/connect?for=drive"`) {
-		t.Errorf("legacy: %d %s", a.status, a.body)
-	}
-	a = r.post("drive", "alice", call, "MCP-Protocol-Version", "2025-06-18")
-	if code, text := a.rpc(t); code == -32042 || !strings.Contains(text, "https://gate.example/connect") {
-		t.Errorf("older: %d %s", a.status, a.body)
-	}
-	body, header := modern("tools/call", `"name":"x","arguments":{}`, "x")
-	a = r.post("drive", "alice", body, header...)
-	var m struct {
-		Result struct {
-			ResultType, RequestState string
-			InputRequests            map[string]struct{ Params struct{ Mode, URL string } }
-		}
-	}
-	if err := json.Unmarshal([]byte(a.body), &m); err != nil || m.Result.ResultType != "input_required" || m.Result.InputRequests["kidoban-connect"].Params.URL == "" {
-		t.Fatalf("modern: %d %s", a.status, a.body)
-	}
-	if up.count() != 0 {
-		t.Errorf("the server was asked without an account")
-	}
-	connectAccount(t, w, p, "alice")
-	connectAccount(t, w, p, "bob")
-	body, header = modern("tools/call", `"name":"x","arguments":{},"inputResponses":{"kidoban-connect":{"action":"accept"}},"requestState":"`+m.Result.RequestState+`"`, "x")
-	a = r.post("drive", "alice", body, header...)
-	if a.status != 200 || !strings.Contains(a.body, "access-3-of-alice") { // the first was refused and renewed
-		t.Errorf("the retry: %d %s", a.status, a.body)
-	}
-	if a := r.post("drive", "bob", call); !strings.Contains(a.body, "access-2-of-bob") {
-		t.Errorf("bob: %d %s", a.status, a.body)
-	}
-	for _, x := range up.seen {
-		if strings.Contains(fmt.Sprint(x.header)+x.body, "eyJ") {
-			t.Error("the client's token went up")
-		}
-	}
-	refuse = "access-3-of-alice"
-	p.mu.Lock()
-	p.owner["refresh-3-of-alice"] = ""
-	p.mu.Unlock()
-	if a := r.post("drive", "alice", call); a.status == 401 || a.header.Get("WWW-Authenticate") != "" || !strings.Contains(a.body, "connect") {
-		t.Errorf("an ended account: %d %s", a.status, a.body)
-	}
-}
-
-func TestGVA5_FixedSecretsLiveInTheVault(t *testing.T) {
-	w, s := newWallet(t, nil, time.Now)
-	if err := w.Set(t.Context(), "", "api", Header{"X-Api-Key", "hush-hush"}); err != nil {
-		t.Fatal(err)
-	}
-	for _, h := range []Header{{"", "x"}, {"A:b", "x"}, {"A", "x\r\nB: c"}, {"A", ""}} {
-		if err := w.Set(t.Context(), "", "api", h); kidoban.KindOf(err) != kidoban.KindUsage {
-			t.Errorf("%q: %v", h, err)
-		}
-	}
-	up := listServer(t)
-	srv := at("api", up.URL)
-	srv.Account = AccountShared
-	r := newRig(t, []Server{srv}, func(_ *Config, d *Deps) { d.Accounts = w })
-	if a := r.post("api", "alice", listTools); a.status != 200 || up.last().header.Get("X-Api-Key") != "hush-hush" || strings.Contains(a.body, "hush") {
-		t.Errorf("%d %s", a.status, a.body)
-	}
-	if err := w.vault.Rotate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := rewrapOnce(t, w); err != nil || n != 1 {
-		t.Errorf("re-wrapped %d, %v", n, err)
-	}
-	if err := w.vault.Retire(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	w.forget(walletKey{"", "api"})
-	if h, err := w.Credential(t.Context(), "", "api", false); err != nil || h[0].Value != "hush-hush" {
-		t.Errorf("%v %v", h, err)
-	}
-	_ = s
-}
-
-func rewrapOnce(t *testing.T, w *Wallet) (int, error) {
-	t.Helper()
-	return w.Rewrap(t.Context())
 }

@@ -1,0 +1,265 @@
+package account
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/oauth"
+	"github.com/kidoban/kidoban/outbound"
+)
+
+// token is the plaintext of an account that is a token.
+type token struct {
+	Kind     string    `json:"kind"` // "oauth"
+	Access   string    `json:"access"`
+	Refresh  string    `json:"refresh,omitempty"`
+	Renew    time.Time `json:"renew,omitzero"`   // when to get the next one; zero: never by the clock
+	Expires  time.Time `json:"expires,omitzero"` // zero: not said
+	Renewed  time.Time `json:"renewed,omitzero"` // when the last renewal was
+	Client   string    `json:"client,omitempty"` // the client it was given to
+	Resource string    `json:"resource,omitempty"`
+	Asked    []string  `json:"asked,omitempty"` // scopes that were asked for
+	Want     []string  `json:"want,omitempty"`  // all scopes to ask for next time; empty: nothing new
+	Steps    int       `json:"steps,omitempty"` // times a server wanted more since Stepped
+	Stepped  time.Time `json:"stepped,omitzero"`
+}
+
+// early is how long before its end a token is renewed, in the background as
+// long as it still works; a short-lived one at half its life. slack is how close
+// to the end it is not relied on any more. pause is the least time between two
+// renewals that a server forces by refusing fresh tokens.
+const (
+	early = 5 * time.Minute
+	slack = 10 * time.Second
+	pause = 10 * time.Second
+)
+
+func (t token) fields() []kidoban.Field {
+	return []kidoban.Field{{Name: "Authorization", Value: "Bearer " + t.Access}}
+}
+
+// until is when the opened token must be looked at again, at most limit.
+func (t token) until(now, limit time.Time) time.Time {
+	for _, at := range []time.Time{t.Renew, t.Expires} {
+		if at.After(now) && at.Before(limit) {
+			limit = at
+		}
+	}
+	return limit
+}
+
+// take puts a token answer into t. The refresh token stays when the answer has none.
+func (t token) take(now time.Time, r oauth.TokenResponse) token {
+	t.Kind, t.Access, t.Renew, t.Expires, t.Want = "oauth", r.AccessToken, time.Time{}, time.Time{}, nil
+	if r.RefreshToken != "" {
+		t.Refresh = r.RefreshToken
+	}
+	if r.ExpiresIn > 0 {
+		life := time.Duration(min(r.ExpiresIn, 1<<31)) * time.Second
+		t.Renew, t.Expires = now.Add(max(life-early, life/2)), now.Add(life)
+	}
+	return t
+}
+
+func (w *Wallet) token(ctx context.Context, acc Account) (t token, err error) {
+	raw, err := w.unseal(ctx, acc)
+	if err != nil {
+		return t, err
+	}
+	if err := json.Unmarshal(raw, &t); err != nil {
+		return t, kidoban.Wrap(kidoban.KindInternal, err, "the account at %s cannot be read", acc.Server)
+	}
+	return t, nil
+}
+
+// fresh gives the token of an account, renewed when it must be. The caller holds
+// the account's flight.
+func (w *Wallet) fresh(ctx context.Context, acc Account, t token, renew bool) (token, error) {
+	now := w.Now()
+	due := !t.Renew.IsZero() && !now.Before(t.Renew)
+	switch {
+	case !renew && !due:
+		return t, nil
+	case !renew && t.Expires.After(now.Add(slack)):
+		w.renewBehind(walletKey{acc.User, acc.Server})
+		return t, nil
+	case renew && now.Sub(t.Renewed) < pause:
+		return t, ended(acc) // a server that refuses fresh tokens must not make us ask for ever more
+	}
+	return w.renew(ctx, acc, t, renew)
+}
+
+func ended(acc Account) error {
+	return kidoban.Errorf(kidoban.KindNotFound, "the account at %s has ended: connect it again", acc.Server)
+}
+
+// renewBehind renews an account in the background, once.
+func (w *Wallet) renewBehind(k walletKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.behind[k] || w.ctx.Err() != nil {
+		return
+	}
+	w.behind[k] = true
+	w.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(w.ctx, backTime)
+		defer cancel()
+		flight := w.flight(k)
+		flight.Lock()
+		defer flight.Unlock()
+		t, err := w.renewNow(ctx, k)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.behind, k)
+		if err == nil { // otherwise the old token serves to its end, and the next call tries
+			w.made++
+			w.open[k] = opened{fields: t.fields(), made: w.made, until: t.until(w.Now(), w.Now().Add(walletLife))}
+		}
+	})
+}
+
+func (w *Wallet) renewNow(ctx context.Context, k walletKey) (token, error) {
+	acc, err := w.Store.Account(ctx, k.user, k.server)
+	if err != nil {
+		return token{}, err
+	}
+	t, err := w.token(ctx, acc)
+	if err != nil || w.Now().Before(t.Renew) {
+		return t, err
+	}
+	return w.renew(ctx, acc, t, false)
+}
+
+// renew gets the next token: one renewal at a time here, and of several replicas
+// the store lets one win (E36, 13). Everything goes to the account's own issuer.
+func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) (token, error) {
+	a, err := w.app(acc.Server)
+	if err != nil {
+		return t, err
+	}
+	if a.Issuer != "" && a.Issuer != acc.Issuer { // the config names another server now: it gets nothing of the old one's (E36, 3)
+		return t, kidoban.Errorf(kidoban.KindNotFound, "the account at %s was connected at another authorization server: connect it again", acc.Server)
+	}
+	if t.Refresh == "" {
+		if a.Grant != GrantCode {
+			return w.grant(ctx, a, acc.User, acc.Server, t)
+		}
+		if refused {
+			return t, ended(acc)
+		}
+		return t, nil
+	}
+	e, err := w.endpoints(ctx, a, acc.Issuer)
+	if err != nil {
+		return t, err
+	}
+	id, err := w.identity(ctx, a, acc.Server, acc.Issuer, t.Client)
+	if err != nil {
+		return t, err
+	}
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {t.Refresh}}
+	r, err := w.post(ctx, a, e, id, form, t.Resource)
+	if err != nil {
+		return w.elsewhere(ctx, acc, t, err)
+	}
+	next := t.take(w.Now(), r)
+	next.Renewed, next.Want = w.Now(), t.Want
+	return next, w.swap(ctx, acc, next)
+}
+
+// swap stores the next token of an account. Another replica that was faster has
+// stored one that is as good.
+func (w *Wallet) swap(ctx context.Context, acc Account, t token) error {
+	next, err := w.seal(ctx, acc.User, acc.Server, acc.Issuer, t)
+	if err != nil {
+		return err
+	}
+	next.Version = acc.Version
+	if err := w.Store.SwapAccount(ctx, next); err != nil && kidoban.KindOf(err) != kidoban.KindConflict {
+		return err
+	}
+	return nil
+}
+
+// elsewhere looks whether another replica renewed the token in the meantime.
+func (w *Wallet) elsewhere(ctx context.Context, acc Account, t token, cause error) (token, error) {
+	now, err := w.Store.Account(ctx, acc.User, acc.Server)
+	if err != nil || now.Version == acc.Version || now.Issuer != acc.Issuer {
+		return t, cause
+	}
+	return w.token(ctx, now)
+}
+
+// post asks the token endpoint. Redirects are not followed, and the secret goes
+// to the issuer's own endpoint only (E36, 3 and 7).
+func (w *Wallet) post(ctx context.Context, a *App, e endpoints, id identity, form url.Values, resource string) (oauth.TokenResponse, error) {
+	if resource != "" {
+		e.quirk.resource(form, resource)
+	}
+	h := kidoban.Fields{{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}, {Name: "Accept", Value: "application/json"}}
+	h, err := w.authenticate(e, id, form, h)
+	if err != nil {
+		return oauth.TokenResponse{}, err
+	}
+	x, err := w.client(a).Do(ctx, outbound.Req{Method: http.MethodPost, URL: e.token, Header: h, Body: []byte(form.Encode()), Credential: true, CredentialOrigin: e.token})
+	if err != nil {
+		return oauth.TokenResponse{}, kidoban.Wrap(kidoban.KindUnreachable, err, "the authorization server %s cannot be reached", e.issuer)
+	}
+	if er, ok := oauth.ParseErrorResponse(x.Response.Body); ok && e.quirk.ends(er.Code) {
+		return oauth.TokenResponse{}, kidoban.Errorf(kidoban.KindNotFound, "the account at %s has ended: connect it again", e.issuer)
+	} else if ok && er.Code == "invalid_client" && id.registered {
+		return oauth.TokenResponse{}, w.lost(ctx, id, e.issuer)
+	}
+	t, err := oauth.ParseTokenResponse(x.Status(), x.Response.Body)
+	if err != nil {
+		return t, kidoban.Wrap(kidoban.KindUnreachable, err, "the authorization server %s gave no token", e.issuer)
+	}
+	bearer := t.TokenType == "" || strings.EqualFold(t.TokenType, "Bearer") || strings.EqualFold(t.TokenType, "N_A")
+	if !bearer || !fieldSafe(kidoban.Field{Name: "Authorization", Value: t.AccessToken}) {
+		return t, kidoban.Errorf(kidoban.KindInput, "the authorization server %s gave a token that cannot be used", e.issuer)
+	}
+	return t, nil
+}
+
+// Disconnect forgets an account and ends its token at the third party, as far as
+// that one can be reached (G-CO6). Not found: KindNotFound.
+func (w *Wallet) Disconnect(ctx context.Context, user, server string) error {
+	acc, err := w.Store.Account(ctx, user, server)
+	if err != nil {
+		return err
+	}
+	w.forget(walletKey{user, server})
+	if err := w.Store.DeleteAccount(ctx, user, server); err != nil {
+		return err
+	}
+	t, err := w.token(ctx, acc)
+	if err != nil || t.Kind != "oauth" {
+		return nil
+	}
+	a, err := w.app(server)
+	if err != nil || a.Issuer != "" && a.Issuer != acc.Issuer {
+		return nil
+	}
+	e, err := w.endpoints(ctx, a, acc.Issuer)
+	if err != nil || e.revoke == "" {
+		return nil
+	}
+	id, err := w.identity(ctx, a, server, acc.Issuer, t.Client)
+	if err != nil {
+		return nil
+	}
+	form := url.Values{"token": {t.Access}}
+	if t.Refresh != "" {
+		form = url.Values{"token": {t.Refresh}, "token_type_hint": {"refresh_token"}}
+	}
+	h, err := w.authenticate(e, id, form, kidoban.Fields{{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}})
+	if err == nil {
+		_, _ = w.client(a).Do(ctx, outbound.Req{Method: http.MethodPost, URL: e.revoke, Header: h, Body: []byte(form.Encode()), Credential: true, CredentialOrigin: e.revoke}) // forgotten here, whatever it says
+	}
+	return nil
+}

@@ -1,0 +1,262 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/vault"
+)
+
+// Options of a Wallet. Store and Vault are required.
+type Options struct {
+	Store    Store
+	Vault    *vault.Vault
+	Subjects Subjects         // nil: nothing proves who a user is
+	RootCAs  *x509.CertPool   // nil: the system's
+	Now      func() time.Time // nil: time.Now
+	Rand     io.Reader        // nil: crypto/rand
+}
+
+// Subjects give what proves at an identity provider who a user is.
+type Subjects interface {
+	// Subject returns the user's token of that issuer and its type (RFC 8693 §3).
+	// KindNotFound: the user must log in there again.
+	Subject(ctx context.Context, user, issuer string) (token, kind string, err error)
+}
+
+// Wallet gives out the credentials that the vault keeps (G-VA1, G-VA4), renews
+// them, and gets new ones. An opened secret stays in memory for a minute, so
+// that a call costs no database and no key service. Safe for concurrent use.
+type Wallet struct {
+	Options
+	out    *outbound.Client // to authorization servers
+	lab    *outbound.Client // to those on loopback
+	ctx    context.Context  // of renewals in the background; ended by Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // renewals in the background
+
+	mu      sync.Mutex
+	made    uint64                    // guarded by mu
+	open    map[walletKey]opened      // guarded by mu
+	flights map[walletKey]*sync.Mutex // one renewal of an account at a time; guarded by mu
+	behind  map[walletKey]bool        // renewed in the background just now; guarded by mu
+	apps    map[string]*App           // by server; guarded by mu
+	found   map[string]foundIssuer    // by issuer; guarded by mu
+	named   map[string]foundPlace     // by server; guarded by mu
+	hints   map[string]hint           // by server; guarded by mu
+}
+
+type walletKey struct{ user, server string }
+
+type opened struct {
+	fields []kidoban.Field
+	made   uint64 // counts openings, so that a renewal is told from what was there
+	until  time.Time
+}
+
+// walletLife is how long an opened secret is kept, and so how long a change made
+// by another process takes to be seen.
+const walletLife = time.Minute
+
+// maxOpen bounds the opened secrets.
+const maxOpen = 10_000
+
+// backTime bounds a renewal in the background.
+const backTime = 30 * time.Second
+
+// New returns a wallet. Close it.
+func New(o Options) *Wallet {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	w := &Wallet{Options: o, out: outbound.New(outbound.Options{RootCAs: o.RootCAs}), lab: outbound.New(outbound.Options{Lab: true, RootCAs: o.RootCAs}),
+		open: map[walletKey]opened{}, flights: map[walletKey]*sync.Mutex{}, behind: map[walletKey]bool{}, apps: map[string]*App{},
+		found: map[string]foundIssuer{}, named: map[string]foundPlace{}, hints: map[string]hint{}}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	return w
+}
+
+// Close ends requests to authorization servers and waits for renewals.
+func (w *Wallet) Close() {
+	w.cancel()
+	w.wg.Wait()
+	w.out.Close()
+	w.lab.Close()
+}
+
+// SetApps replaces the apps, by server.
+func (w *Wallet) SetApps(apps map[string]*App) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.apps = apps
+	clear(w.found)
+	clear(w.named)
+	clear(w.hints)
+	clear(w.open)
+}
+
+// app finds the app of a server, KindNotFound when it has none.
+func (w *Wallet) app(server string) (*App, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a := w.apps[server]; a != nil {
+		return a, nil
+	}
+	return nil, kidoban.Errorf(kidoban.KindNotFound, "there is no account to connect at %s", server)
+}
+
+// client picks the outbound client for the app.
+func (w *Wallet) client(a *App) *outbound.Client {
+	if a.Loopback {
+		return w.lab
+	}
+	return w.out
+}
+
+func (w *Wallet) forget(k walletKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.open, k)
+}
+
+// Credential returns the header fields for the account of user at server. renew
+// says that the server refused the last one. Of any number of concurrent calls
+// for one account one renews, the others get what it got (G-VA2, E36 13).
+// KindNotFound: the user must connect the account.
+func (w *Wallet) Credential(ctx context.Context, user, server string, renew bool) ([]kidoban.Field, error) {
+	k := walletKey{user, server}
+	before, ok := w.cached(k)
+	if ok && !renew {
+		return before.fields, nil
+	}
+	flight := w.flight(k)
+	flight.Lock()
+	defer flight.Unlock()
+	if now, ok := w.cached(k); ok && (!renew || now.made != before.made) {
+		return now.fields, nil // somebody else did it meanwhile
+	}
+	return w.load(ctx, k, renew)
+}
+
+// load reads the account and keeps it opened. The caller holds the flight.
+func (w *Wallet) load(ctx context.Context, k walletKey, renew bool) ([]kidoban.Field, error) {
+	fields, until, err := w.read(ctx, k, renew)
+	if err != nil {
+		w.forget(k)
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.open) >= maxOpen {
+		clear(w.open)
+		clear(w.flights)
+	}
+	w.made++
+	w.open[k] = opened{fields: fields, made: w.made, until: until}
+	return fields, nil
+}
+
+func (w *Wallet) cached(k walletKey) (opened, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	have, ok := w.open[k]
+	return have, ok && w.Now().Before(have.until)
+}
+
+func (w *Wallet) flight(k walletKey) *sync.Mutex {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.flights[k]
+	if f == nil {
+		f = &sync.Mutex{}
+		w.flights[k] = f
+	}
+	return f
+}
+
+// read opens the account and renews it when it must be.
+func (w *Wallet) read(ctx context.Context, k walletKey, renew bool) ([]kidoban.Field, time.Time, error) {
+	until := w.Now().Add(walletLife)
+	acc, err := w.Store.Account(ctx, k.user, k.server)
+	if kidoban.KindOf(err) == kidoban.KindNotFound && err != nil {
+		return w.fetch(ctx, k, err) // some need no person to connect them
+	}
+	if err != nil {
+		return nil, until, err
+	}
+	raw, err := w.unseal(ctx, acc)
+	if err != nil {
+		return nil, until, err
+	}
+	var kind struct {
+		Kind string `json:"kind"`
+	}
+	var s fixedSecret
+	var t token
+	switch err := json.Unmarshal(raw, &kind); {
+	case err == nil && kind.Kind == "header" && json.Unmarshal(raw, &s) == nil:
+		return []kidoban.Field{{Name: s.Name, Value: s.Value}}, until, nil
+	case err == nil && kind.Kind == "oauth" && json.Unmarshal(raw, &t) == nil:
+		if t, err = w.fresh(ctx, acc, t, renew); err != nil {
+			return nil, until, err
+		}
+		return t.fields(), t.until(w.Now(), until), nil
+	}
+	return nil, until, kidoban.Errorf(kidoban.KindInternal, "the account at %s is of a kind that this version does not know", k.server)
+}
+
+func (w *Wallet) unseal(ctx context.Context, a Account) ([]byte, error) {
+	return w.Vault.Unseal(ctx, vault.Owner{User: a.User, Server: a.Server, Issuer: a.Issuer}, a.Sealed)
+}
+
+// seal writes v as the contents of an account.
+func (w *Wallet) seal(ctx context.Context, user, server, issuer string, v any) (Account, error) {
+	acc := Account{User: user, Server: server, Issuer: issuer, Updated: w.Now()}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return acc, kidoban.Wrap(kidoban.KindInternal, err, "the account cannot be written")
+	}
+	acc.Sealed, err = w.Vault.Seal(ctx, vault.Owner{User: user, Server: server, Issuer: issuer}, raw)
+	return acc, err
+}
+
+// State is what the connect page tells of an account.
+type State struct {
+	Connected bool
+	Since     time.Time
+	Scopes    []string // that a person is asked for, as far as known before asking
+}
+
+// State tells how the account of user at server stands. One whose server wants
+// more than was agreed to counts as not connected (CL-11).
+func (w *Wallet) State(ctx context.Context, user, server string) (State, error) {
+	var st State
+	if a, err := w.app(server); err == nil {
+		st.Scopes = a.Scopes
+	}
+	acc, err := w.Store.Account(ctx, user, server)
+	if kidoban.KindOf(err) == kidoban.KindNotFound && err != nil {
+		return st, nil
+	}
+	if err != nil {
+		return st, err
+	}
+	st.Connected, st.Since = true, acc.Updated
+	if t, err := w.token(ctx, acc); err == nil && t.Kind == "oauth" {
+		st.Scopes = t.Asked
+		if len(t.Want) > 0 {
+			st.Connected, st.Scopes = false, t.Want
+		}
+	}
+	return st, nil
+}
