@@ -88,6 +88,17 @@ func (s *Server) Visitor(r *http.Request) (User, error) {
 	return v.User, nil
 }
 
+// AskLogin shows the login form to a browser in which nobody is logged in; it
+// leads back to next, a path of the gateway's own pages.
+func (s *Server) AskLogin(w http.ResponseWriter, r *http.Request, next string) {
+	c := &call{policy: s.policy.Load(), id: requestID(r), addr: s.deps.Address(r), now: s.deps.Now(), langs: preferred(r)}
+	h := w.Header()
+	s.pageHeaders(h)
+	h.Set("Referrer-Policy", "same-origin")
+	s.showLogin(w, r, c, loginPage{Next: next}, http.StatusOK)
+	s.record(c)
+}
+
 // logIn begins a session under a fresh id, whatever cookie the browser came with
 // (no fixation), and ends the one it had.
 func (s *Server) logIn(ctx context.Context, w http.ResponseWriter, r *http.Request, c *call, u User, method string) error {

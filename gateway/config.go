@@ -78,6 +78,9 @@ type Server struct {
 	Arguments ArgumentRules
 	// Results are the rules for what comes back.
 	Results ResultRules
+	// Labels name tools and resources by label, as patterns with *; a label that
+	// stands here holds for exactly those, any other is found out (see labeler).
+	Labels map[string][]string
 }
 
 // Transports and account modes.

@@ -75,7 +75,12 @@ type Guards struct {
 
 // Policy decides whether the caller may do this at all.
 type Policy interface {
+	// Decide judges a call. It may leave the call to be approved by a person.
 	Decide(ctx context.Context, c *Call) *Refusal
+	// List takes out of the result of a list what the caller may not use.
+	List(ctx context.Context, c *Call, result wire.Raw) (wire.Raw, *Refusal)
+	// Saw notes what the caller is about to read.
+	Saw(ctx context.Context, c *Call, m wire.Message) *Refusal
 }
 
 // Pins hold definitions to what was approved.
@@ -128,5 +133,9 @@ type Call struct {
 	// nil when the call is not tools/call or the tool was never listed.
 	Tool wire.Raw
 
-	rec Record
+	rec       Record
+	sessionID string   // of the client's legacy session, hashed; "" for none
+	labels    []string // of what is called or read
+	asks      []string // policies that want a person's yes
+	flagged   bool     // the result reads like orders
 }

@@ -197,6 +197,7 @@ type call struct {
 	dated      bool // a deadline for writing stands on the connection
 	annotated  []wire.HeaderParam
 	asked      wire.Params // as the client sent them; Params may be renamed and replaced
+	sent       wire.Raw    // arguments before guards changed them; nil while they did not
 
 	mode    byte     // of the session or state that came with the message; 0 without
 	session string   // the server's own session id, or a bridge's
@@ -383,6 +384,9 @@ func (g *Gateway) judge(st *state, c *call) *Refusal {
 	if refusal := g.scoped(st, c); refusal != nil {
 		return refusal
 	}
+	if ids := c.r.Header.Values(wire.HeaderSession); len(ids) > 0 {
+		c.sessionID = string(binding(ids...))
+	}
 	if d.Policy != nil {
 		if refusal := d.Policy.Decide(ctx, &c.Call); refusal != nil {
 			return refusal
@@ -400,16 +404,21 @@ func (g *Gateway) judge(st *state, c *call) *Refusal {
 		}
 		if params != nil {
 			var err error
-			c.Message.Params = params
+			c.Message.Params, c.sent = params, c.Params.Arguments
+			if c.sent == nil {
+				c.sent = wire.Raw{}
+			}
 			if c.Params, err = wire.PeekParams(params); err != nil {
 				return ofWire(err, http.StatusInternalServerError)
 			}
+			if d.Policy != nil { // about what will be sent, not what was asked for
+				if refusal := d.Policy.Decide(ctx, &c.Call); refusal != nil {
+					return refusal
+				}
+			}
 		}
 	}
-	if d.Approval != nil {
-		return d.Approval.Await(ctx, &c.Call)
-	}
-	return nil
+	return g.approve(c)
 }
 
 // mirrorsArguments holds the Mcp-Param headers of a modern call to the arguments

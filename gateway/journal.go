@@ -32,6 +32,8 @@ type Record struct {
 	Digest   string     `json:"digest,omitempty"` // SHA-256 of the arguments as sent, hex
 	Micros   int64      `json:"us"`
 	Detail   string     `json:"detail,omitempty"`
+	Policies []string   `json:"policies,omitempty"` // ids of the policies that decided
+	Approval string     `json:"approval,omitempty"` // id of the person's yes that was used
 }
 
 // Entry is a record in its chain. Hash covers the entry before it, so that a

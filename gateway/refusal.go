@@ -19,6 +19,7 @@ type Refusal struct {
 	Scopes []string // with status 403: the scopes the operation needs
 	Error  string   // OAuth error code for the challenge of a 401 or 403
 	Retry  int      // seconds for Retry-After; 0 leaves it out
+	Open   string   // a page that the person behind the client is to open
 	Result wire.Raw // an answer instead of an error: the request goes on when the client returns
 	Cause  error    // for the operator
 }

@@ -68,7 +68,11 @@ func (g *Gateway) sealSession(c *call, mode byte, id string) (string, error) {
 // stateBinding binds a requestState to its request: the same user, client,
 // server, method, name and arguments must come back with it (TR-17, E08).
 func (c *call) stateBinding() []byte {
-	return binding("state", c.Caller.User, c.Caller.Client, c.target.path, c.Message.Method, c.Params.Name, c.Params.URI, string(c.Params.Arguments))
+	arguments := c.Params.Arguments
+	if c.sent != nil {
+		arguments = c.sent
+	}
+	return binding("state", c.Caller.User, c.Caller.Client, c.target.path, c.Message.Method, c.Params.Name, c.Params.URI, string(arguments))
 }
 
 func (g *Gateway) openState(c *call) *Refusal {
@@ -403,7 +407,13 @@ func (g *Gateway) back(c *call, m wire.Message) (wire.Message, *Refusal) {
 		}
 	}
 	if r := g.deps.Guards.Results; r != nil {
-		return r.Guard(c.r.Context(), &c.Call, m)
+		var refusal *Refusal
+		if m, refusal = r.Guard(c.r.Context(), &c.Call, m); refusal != nil {
+			return m, refusal
+		}
+	}
+	if p := g.deps.Guards.Policy; p != nil {
+		return m, p.Saw(c.r.Context(), &c.Call, m)
 	}
 	return m, nil
 }
@@ -415,6 +425,13 @@ func (g *Gateway) result(c *call, result wire.Raw) (wire.Raw, *Refusal) {
 		fallthrough
 	case wire.MethodPromptsList, wire.MethodResourcesList, wire.MethodTemplatesList, wire.MethodDiscover, wire.MethodInitialize:
 		if p := g.deps.Guards.Pins; p != nil {
+			var refusal *Refusal
+			if result, refusal = p.List(c.r.Context(), &c.Call, result); refusal != nil {
+				return nil, refusal
+			}
+		}
+		if p := g.deps.Guards.Policy; p != nil {
+			c.Upstream = &c.server.Server
 			var refusal *Refusal
 			if result, refusal = p.List(c.r.Context(), &c.Call, result); refusal != nil {
 				return nil, refusal

@@ -104,6 +104,7 @@ func (g *ResultGuard) label(c *Call, m wire.Message, rules ResultRules) (wire.Me
 	if len(found) == 0 {
 		return m, nil
 	}
+	c.flagged = true
 	rule := "result:injection"
 	c.rec.Detail = rule
 	g.log.Warn("a result reads like instructions", "request", c.ID, "server", c.Server, "rules", found)

@@ -148,6 +148,23 @@ func writeVerb(name string) string {
 	return ""
 }
 
+// WriteVerb returns the changing verb that a tool's name begins with; "" when it
+// begins with a reading one or none that is known.
+func WriteVerb(tool string) string { return writeVerb(tool) }
+
+// ReadVerb tells whether the first known verb of a tool's name is a reading one.
+func ReadVerb(tool string) bool {
+	for _, part := range nameParts(tool) {
+		switch {
+		case readVerbs[part]:
+			return true
+		case writeVerbs[part], destructiveVerbs[part]:
+			return false
+		}
+	}
+	return false
+}
+
 var (
 	writeVerbs       = set(`create update write edit add insert upload send post publish push merge deploy install rename move set patch execute run pay transfer purchase`)
 	destructiveVerbs = set(`delete remove drop destroy purge wipe erase truncate terminate uninstall revoke kill`)

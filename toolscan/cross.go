@@ -186,6 +186,10 @@ func untrustedSource(name string) bool {
 	return false
 }
 
+// WrittenByStrangers tells by a tool's name whether what it reads is text that
+// strangers can write: issues, mails, messages, web pages.
+func WrittenByStrangers(tool string) bool { return untrustedSource(tool) && WriteVerb(tool) == "" }
+
 // first returns up to eight names, sorted.
 func first(names []string) []string {
 	sort.Strings(names)
