@@ -58,6 +58,10 @@ type ArgumentRules struct {
 	// Hosts, as host or host:port, may be named by URLs although their addresses
 	// are closed.
 	Hosts []string
+	// OnlyHosts are the only hosts, or host:port, that URLs may name; "*.x" is all
+	// below x. OnlyResources are patterns with * of the only URIs that may be read.
+	// Without any there is no such bound.
+	OnlyHosts, OnlyResources []string
 	// Kinds by "tool.parameter" or "parameter", over what names and schema say.
 	Kinds map[string]ArgKind
 	// Fixed are arguments by "tool.parameter" that the gateway sets, whatever the

@@ -25,7 +25,7 @@ func (g *Gateway) connect(c *call) *Refusal {
 func (g *Gateway) approve(c *call) *Refusal {
 	a := g.deps.Guards.Approval
 	switch {
-	case len(c.asks) == 0:
+	case len(c.asks) == 0, c.upState != nil: // a request that goes on was approved when it began
 		return nil
 	case a == nil:
 		return refuse(http.StatusOK, wire.CodeInvalidParams, "approval:nobody", sayNobody)

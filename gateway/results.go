@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/kidoban/kidoban/policy"
 	"github.com/kidoban/kidoban/toolscan"
 	"github.com/kidoban/kidoban/wire"
 )
@@ -102,6 +103,9 @@ func (g *ResultGuard) label(c *Call, m wire.Message, rules ResultRules) (wire.Me
 		see(string(s))
 	}
 	if len(found) == 0 {
+		if slices.Contains(c.labels, policy.Untrusted) {
+			m.Result = withMeta(result, wire.Raw(`{"flagged":false}`))
+		}
 		return m, nil
 	}
 	c.flagged = true
@@ -118,13 +122,17 @@ func (g *ResultGuard) label(c *Call, m wire.Message, rules ResultRules) (wire.Me
 		}
 		names = wire.AppendQuote(names, r)
 	}
+	m.Result = withMeta(result, wire.SetMember(wire.Raw(`{"flagged":true}`), "rules", append(names, ']')))
+	return m, nil
+}
+
+// withMeta puts our label into a result's _meta.
+func withMeta(result, mark wire.Raw) wire.Raw {
 	meta, ok := wire.Lookup(result, "_meta")
 	if !ok || len(meta) == 0 || meta[0] != '{' {
 		meta = wire.Raw("{}")
 	}
-	mark := wire.SetMember(wire.Raw(`{"flagged":true}`), "rules", append(names, ']'))
-	m.Result = wire.SetMember(result, "_meta", wire.SetMember(meta, MetaUntrusted, mark))
-	return m, nil
+	return wire.SetMember(result, "_meta", wire.SetMember(meta, MetaUntrusted, mark))
 }
 
 // markTexts puts the mark before flagged texts in a list of contents: in text, in

@@ -80,9 +80,10 @@ func (s *Set) Decide(q *Query) Verdict {
 	}
 	with := *q
 	with.Approved = true
-	if s.decide(s.all, &with, around, args).Effect == Allow {
-		v.Effect = Ask
+	if w := s.decide(s.all, &with, around, args); w.Effect == Deny {
+		return w // no yes would help: these are the ones that say no
 	}
+	v.Effect = Ask
 	return v
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/kidoban/kidoban"
 )
@@ -33,6 +34,11 @@ func (f gatewayFile) load() (gatewayConfig, error) {
 	}
 	if f.Listen != "" {
 		c.Listen = f.Listen
+	}
+	for i, name := range c.Policy.Files {
+		if !filepath.IsAbs(name) {
+			c.Policy.Files[i] = filepath.Join(filepath.Dir(f.Config), name)
+		}
 	}
 	return c.withDefaults()
 }

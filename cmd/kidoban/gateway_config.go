@@ -43,6 +43,7 @@ type gatewayConfig struct {
 	Open         bool                    `yaml:"open" doc:"Switches authorization off. Only on a loopback listen address."`
 	Servers      map[string]serverConfig `yaml:"servers" doc:"The MCP servers behind the gateway, by name."`
 	Tools        toolsConfig             `yaml:"tools" doc:"How definitions of tools are trusted."`
+	Policy       policyConfig            `yaml:"policy" doc:"Who may do what, and what a person must approve."`
 	Registration registrationConfig      `yaml:"registration" doc:"Who may become a client."`
 	Login        loginConfig             `yaml:"login" doc:"How people prove who they are."`
 	Tokens       tokensConfig            `yaml:"tokens" doc:"Lifetimes."`
@@ -87,6 +88,9 @@ type serverConfig struct {
 	Tasks     int               `yaml:"tasks" doc:"Processes and threads of it. Default 128."`
 	Arguments argumentsConfig   `yaml:"arguments" doc:"How arguments of its tools are guarded."`
 	Results   resultsConfig     `yaml:"results" doc:"How what comes back is guarded."`
+
+	Labels  map[string][]string `yaml:"labels" doc:"Tools and resources by label, as patterns with *: untrusted, private, sends, reaches, or labels of your own. A label that stands here holds for exactly those."`
+	Sources sourcesConfig       `yaml:"sources" doc:"What may be read through this server; everything without."`
 }
 
 type registrationConfig struct {
@@ -328,6 +332,7 @@ func (s serverConfig) server(name string, keep []string) (gateway.Server, error)
 	errs = append(errs, wrong...)
 	out.Results, wrong = s.Results.rules(bad)
 	errs = append(errs, wrong...)
+	out.Labels, out.Arguments.OnlyResources, out.Arguments.OnlyHosts = s.Labels, s.Sources.Resources, s.Sources.Hosts
 	if s.Account != "none" {
 		out.Account = s.Account
 	}
@@ -455,6 +460,11 @@ func (c gatewayConfig) check() (out []gatewayFinding) {
 	a, err := c.authserver(g)
 	fail("files", err)
 	fail("authorization", a.Validate())
+	_, problems, err := c.Policy.compile(c.serverNames())
+	fail("policy", err)
+	for _, p := range problems {
+		warn("policy", "policy: %s", p)
+	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		out = append(out, gatewayFinding{"listen", "listen must be address:port, not " + c.Listen, true})

@@ -8,17 +8,17 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban/gateway"
-	"github.com/kidoban/kidoban/toolscan"
 	"github.com/kidoban/kidoban/wire"
 )
 
 // guards are the judges of what passes through the gateway.
 func (s *service) guards(conf gatewayConfig) gateway.Guards {
-	scanner := toolscan.New()
 	return gateway.Guards{
-		Pins:      gateway.NewPinGuard(s.db, gateway.Trust(conf.Tools.Trust), scanner, s.journal, s.log, time.Now),
+		Policy:    s.decide.policy,
+		Pins:      gateway.NewPinGuard(s.db, gateway.Trust(conf.Tools.Trust), s.decide.scanner, s.journal, s.log, time.Now),
 		Arguments: gateway.NewArgumentGuard(nil, s.log),
-		Results:   gateway.NewResultGuard(scanner, s.log),
+		Approval:  s.decide.approvals,
+		Results:   gateway.NewResultGuard(s.decide.scanner, s.log),
 	}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"io"
 	"net/http"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/policy"
+	"github.com/kidoban/kidoban/toolscan"
 )
 
 // policyConfig is the part of the config that says who may do what.
@@ -105,15 +108,41 @@ func (c gatewayConfig) serverNames() []string {
 	return out
 }
 
-// setPolicy puts the config's policy in force, or leaves the old one there.
-func (s *service) setPolicy(conf gatewayConfig) error {
-	set, _, err := conf.Policy.compile(conf.serverNames())
+// decisionMaking is what decides, and the pages on which people do.
+type decisionMaking struct {
+	scanner   *toolscan.Scanner
+	policy    *gateway.PolicyGuard
+	approvals *gateway.ApprovalGuard
+	pages     *gateway.Decisions
+}
+
+// openDecisions makes it. key seals what pages show, the same on every replica.
+func (s *service) openDecisions(conf gatewayConfig, key []byte) (err error) {
+	d := &s.decide
+	d.scanner = toolscan.New()
+	d.policy = gateway.NewPolicyGuard(s.db, s, d.scanner, s.log, time.Now)
+	page := func(id string) string { return gateway.ApprovalPage(conf.PublicURL, id) }
+	if d.approvals, err = gateway.NewApprovalGuard(s.db, key, page, s.log, time.Now, rand.Reader); err != nil {
+		return err
+	}
+	rules, err := conf.policyRules()
 	if err != nil {
 		return err
 	}
-	s.policy.SetRules(gateway.PolicyRules{Set: set, Groups: conf.Policy.Groups, Memory: time.Duration(conf.Policy.Memory)})
-	s.approvals.SetRules(gateway.ApprovalRules{Wait: time.Duration(conf.Policy.Wait), Hold: time.Duration(conf.Policy.Hold)})
-	return nil
+	s.setPolicy(conf, rules)
+	d.pages, err = s.decisionPages(key)
+	return err
+}
+
+func (c gatewayConfig) policyRules() (gateway.PolicyRules, error) {
+	set, _, err := c.Policy.compile(c.serverNames())
+	return gateway.PolicyRules{Set: set, Groups: c.Policy.Groups, Memory: time.Duration(c.Policy.Memory)}, err
+}
+
+// setPolicy puts rules in force.
+func (s *service) setPolicy(conf gatewayConfig, rules gateway.PolicyRules) {
+	s.decide.policy.SetRules(rules)
+	s.decide.approvals.SetRules(gateway.ApprovalRules{Wait: time.Duration(conf.Policy.Wait), Hold: time.Duration(conf.Policy.Hold)})
 }
 
 // Person implements gateway.People.
@@ -128,17 +157,21 @@ func (s *service) Person(ctx context.Context, id string) (gateway.Person, error)
 // decisions are the pages on which people decide.
 func (s *service) decisionPages(key []byte) (*gateway.Decisions, error) {
 	return gateway.NewDecisions(gateway.DecisionDeps{
-		PublicURL: s.conf.PublicURL, Name: s.conf.Name, Approvals: s.approvals, Policy: s.policy, Pins: s.db, Scanner: s.scanner, Journal: s.journal, StateKey: key, Now: time.Now,
+		PublicURL: s.conf.PublicURL, Name: s.conf.Name, Approvals: s.decide.approvals, Policy: s.decide.policy, Pins: s.db, Scanner: s.decide.scanner, Journal: s.journal, StateKey: key, Now: time.Now,
 		Visitor: func(r *http.Request) (gateway.Person, error) {
 			u, err := s.as.Visitor(r)
 			return gateway.Person{ID: u.ID, Name: u.Name, Admin: u.Admin}, err
 		},
 		Login: s.as.AskLogin,
 		Client: func(ctx context.Context, id string) string {
-			if c, err := s.db.Client(ctx, id); err == nil && c.Name != "" {
-				return c.Name + " (" + id + ")"
+			var meta struct {
+				Name string `json:"client_name"`
 			}
-			return id
+			c, err := s.db.Client(ctx, id)
+			if err != nil || json.Unmarshal(c.Metadata, &meta) != nil || meta.Name == "" {
+				return id
+			}
+			return meta.Name + " (" + id + ")"
 		},
 	})
 }

@@ -72,6 +72,7 @@ type service struct {
 	journal  *gateway.Journal
 	wallet   *account.Wallet
 	replicas *store.Replicas // nil for SQLite
+	decide   decisionMaking
 	front    http.Handler
 	proxies  atomic.Pointer[[]netip.Prefix]
 	ready    atomic.Bool
@@ -126,6 +127,9 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	}
 	key, err := s.stateKey(ctx)
 	if err != nil {
+		return s, err
+	}
+	if err := s.openDecisions(conf, key); err != nil {
 		return s, err
 	}
 	s.box = sandbox.NewHost(sandbox.Options{Stderr: func(server string, piece []byte) {
@@ -295,7 +299,7 @@ func (s *service) address(r *http.Request) netip.Addr {
 
 // routes sends MCP to the gateway and everything else to the authorization server.
 func (s *service) routes() http.Handler {
-	pages := s.gate.Protect(s.as)
+	pages, decisions := s.gate.Protect(s.as), s.gate.Protect(s.decide.pages)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/healthz":
@@ -308,6 +312,8 @@ func (s *service) routes() http.Handler {
 			http.NotFound(w, r)
 		case r.URL.Path == documentPath:
 			s.clientDocument(w, r)
+		case s.decide.pages.Serves(r.URL.Path):
+			decisions.ServeHTTP(w, r)
 		default:
 			pages.ServeHTTP(w, r)
 		}
@@ -362,16 +368,16 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	defer signal.Stop(hup)
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
-	stamp := modified(file.Config)
+	stamp := s.modified(file.Config)
 	for {
 		select {
 		case err := <-failed:
 			return kidoban.Wrap(kidoban.KindInternal, err, "the gateway stopped listening")
 		case <-hup:
-			stamp = modified(file.Config)
+			stamp = s.modified(file.Config)
 			s.reload(e, file)
 		case <-tick.C:
-			if now := modified(file.Config); now != stamp {
+			if now := s.modified(file.Config); now != stamp {
 				stamp = now
 				s.reload(e, file)
 			}
@@ -381,15 +387,18 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	}
 }
 
-func modified(path string) time.Time {
+// modified tells the times of the config and of the policy files it names.
+func (s *service) modified(path string) string {
 	if path == "" {
-		return time.Time{}
+		return ""
 	}
-	i, err := os.Stat(path)
-	if err != nil {
-		return time.Time{}
+	out := ""
+	for _, name := range append([]string{path}, s.config().Policy.Files...) {
+		if i, err := os.Stat(name); err == nil {
+			out += i.ModTime().String() + ";"
+		}
 	}
-	return i.ModTime()
+	return out
 }
 
 // reload puts a changed config in force, whole or not at all.
@@ -429,9 +438,14 @@ func (s *service) apply(ctx context.Context, conf gatewayConfig) error {
 	if err := errors.Join(gc.Validate(), ac.Validate(), aerr); err != nil {
 		return err
 	}
+	rules, err := conf.policyRules()
+	if err != nil {
+		return err
+	}
 	if err := s.as.Reload(ctx, ac); err != nil {
 		return err
 	}
+	s.setPolicy(conf, rules)
 	s.setProxies(conf)
 	s.wallet.SetApps(apps)
 	s.current.Store(&conf)
