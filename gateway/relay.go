@@ -430,7 +430,7 @@ func (g *Gateway) result(c *call, result wire.Raw) (wire.Raw, *Refusal) {
 				return nil, refusal
 			}
 		}
-		if p := g.deps.Guards.Policy; p != nil {
+		if p := g.deps.Guards.Policy; p != nil && c.server != nil {
 			c.Upstream = &c.server.Server
 			var refusal *Refusal
 			if result, refusal = p.List(c.r.Context(), &c.Call, result); refusal != nil {
