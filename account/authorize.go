@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"encoding/json"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -90,7 +91,17 @@ func (w *Wallet) interactive(a *App, e endpoints) error {
 	if err := w.client(a).CheckURL(e.authorize); err != nil {
 		return kidoban.Wrap(kidoban.KindRefused, err, "the authorization endpoint of %s cannot be used", e.issuer)
 	}
+	// The browser goes there and no dialler of ours sees it: a name that may be
+	// loopback is not good enough.
+	if u, err := url.Parse(e.authorize); err != nil || u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		return kidoban.Errorf(kidoban.KindRefused, "the authorization endpoint of %s is plain http", e.issuer)
+	}
 	return nil
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 // ask chooses the scopes: the operator's; else what the server wanted when it

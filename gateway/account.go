@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/kidoban/kidoban"
@@ -72,6 +74,32 @@ func (l login) refusal(ctx context.Context, resp *http.Response, again bool) (no
 	return true, &accountError{err}
 }
 
+// shortSecret is the length below which a value is no secret to look for.
+const shortSecret = 8
+
+// withoutSecrets takes the credential with which a server was asked out of what
+// it answers, so that a server that repeats what it hears does not hand an
+// account to the client (G-VA1). A server that wants to give its own token away
+// can still do so in a code of its own; nothing can prevent that. raw is not
+// changed; the copy is as good JSON as raw was.
+func withoutSecrets(raw []byte, account []Header) []byte {
+	for _, f := range account {
+		secret := f.Value
+		if _, after, ok := strings.Cut(secret, " "); ok && strings.EqualFold(f.Name, "Authorization") {
+			secret = after
+		}
+		if len(secret) < shortSecret || !bytes.Contains(raw, []byte(secret)) {
+			continue
+		}
+		mask := []byte("[removed]")
+		if strings.Trim(secret, "0123456789") == "" {
+			mask = bytes.Repeat([]byte("1"), len(secret)) // it may stand as a number
+		}
+		raw = bytes.ReplaceAll(raw, []byte(secret), mask)
+	}
+	return raw
+}
+
 // line is the way to a server in a relationship that lasts longer than one
 // credential.
 type line struct {
@@ -102,6 +130,13 @@ func (l *line) send(ctx context.Context, build func(http.Header) *http.Request) 
 			return nil, err
 		}
 	}
+}
+
+// clean takes the credential out of what the server sent.
+func (l *line) clean(raw []byte) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return withoutSecrets(raw, l.last)
 }
 
 // header is fixed fields and the account's. When the account cannot be read just

@@ -201,6 +201,7 @@ type call struct {
 
 	mode    byte     // of the session or state that came with the message; 0 without
 	session string   // the server's own session id, or a bridge's
+	account []Header // the credential with which the server was asked
 	upState wire.Raw // the server's own requestState
 }
 

@@ -176,7 +176,7 @@ func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Ra
 		if err != nil {
 			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, err, "The server's answer did not arrive whole.")
 		}
-		m, err := p.reader.Read(raw)
+		m, err := p.reader.Read(p.to.clean(raw))
 		if err != nil || m.Kind != wire.Result && m.Kind != wire.ErrorReply || m.Kind == wire.Result && !m.ID.Equal(id) {
 			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, errOr(err, errPostRefused), "The server's answer is not a valid message.")
 		}
@@ -219,7 +219,7 @@ func (p *httpPeer) stream(ctx context.Context, id wire.ID, body io.Reader, caps 
 		if ev.Type != "" && ev.Type != "message" || len(ev.Data) == 0 {
 			continue
 		}
-		m, err := p.reader.Read(ev.Data)
+		m, err := p.reader.Read(p.to.clean(ev.Data))
 		if err != nil {
 			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, err, "The server's answer is not a valid message.")
 		}
@@ -314,7 +314,7 @@ func (p *httpPeer) followOnce() bool {
 		if err != nil {
 			return p.ctx.Err() == nil
 		}
-		m, err := p.reader.Read(ev.Data)
+		m, err := p.reader.Read(p.to.clean(ev.Data))
 		if err != nil || m.Kind != wire.Notification {
 			continue
 		}

@@ -222,6 +222,7 @@ func (g *Gateway) attempt(ctx context.Context, c *call, method string, body []by
 	if refusal != nil {
 		return nil, refusal
 	}
+	c.account = account
 	req := (&http.Request{Method: method, URL: c.server.url, Host: c.server.url.Host, Header: c.upHeader(method, account)}).WithContext(ctx)
 	if body != nil {
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
@@ -351,7 +352,7 @@ func (g *Gateway) document(st *state, c *call, resp *http.Response, up *upcall) 
 	if err != nil {
 		return g.broken(c, up, err)
 	}
-	m, err := st.answers.Read(raw)
+	m, err := st.answers.Read(withoutSecrets(raw, c.account))
 	if err != nil {
 		if resp.StatusCode != http.StatusOK {
 			return g.misfit(c, resp, up)

@@ -83,7 +83,7 @@ func (p *ssePipe) recv() ([]byte, error) {
 			return nil, err
 		}
 		if ev.Type == "" || ev.Type == "message" {
-			return ev.Data, nil
+			return p.to.clean(ev.Data), nil
 		}
 	}
 }

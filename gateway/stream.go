@@ -175,6 +175,7 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 	if len(ev.ID) > 1024 || len(ev.Type) > 64 {
 		return false, nil, nil
 	}
+	ev.Data, ev.ID = withoutSecrets(ev.Data, c.account), string(withoutSecrets([]byte(ev.ID), c.account))
 	if foreign := ev.Type != "" && ev.Type != "message"; foreign || len(ev.Data) == 0 {
 		// Carries an id or a delay at most; what else a foreign event says is not MCP.
 		if foreign {
