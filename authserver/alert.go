@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/limit"
 )
 
 // alarm lets one key pass once in a while: an attack is one line to read, not a
@@ -16,6 +17,9 @@ type alarm struct {
 	mu    sync.Mutex
 	last  map[string]time.Time // guarded by mu
 }
+
+// alertsPerKind is how many alerts of one kind are told.
+var alertsPerKind = limit.Limit{Name: "alerts_per_kind", Count: 30, Per: time.Hour, Burst: 30, Key: limit.Global}
 
 // alertQuiet is how long the same alert is not repeated.
 const alertQuiet = time.Hour
@@ -33,6 +37,14 @@ func (s *Server) Raise(ctx context.Context, a Alert) {
 	a.At = s.deps.Now()
 	if !s.alerts.pass(string(a.Kind)+"\x00"+a.Subject, a.At) {
 		return
+	}
+	// Strangers choose hosts and networks, so they could raise alerts by the
+	// thousand: of one kind so many are told in an hour, then that there are more.
+	switch d := s.limits.Allow(limit.Ask{Limit: alertsPerKind, Key: string(a.Kind), Cost: 1}); {
+	case !d.Allowed:
+		return
+	case d.Remaining == 0:
+		a.Text += " There are many alerts of this kind: for a while no more of them are told."
 	}
 	a.ID = newID(s.deps.Rand, "a")
 	s.deps.Observer.Alert(a)

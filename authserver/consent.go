@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/limit"
 	"github.com/kidoban/kidoban/oauth"
 )
@@ -20,6 +21,7 @@ import (
 type consentTicket struct {
 	Values      string    `json:"v"`
 	Asked       time.Time `json:"a"`
+	User        string    `json:"u"`
 	Session     string    `json:"s"`
 	Fingerprint string    `json:"f"`
 }
@@ -73,7 +75,7 @@ type scopeChoice struct {
 func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, c *call, req *authRequest, v *visitor, again string) {
 	c.event.Code = "asked"
 	cl := req.client
-	t, err := s.box.seal(purposeConsent, consentTicket{req.values.Encode(), req.asked, base64.RawURLEncoding.EncodeToString(v.Hash), cl.Fingerprint}, ticketLife)
+	t, err := s.box.seal(purposeConsent, consentTicket{req.values.Encode(), req.asked, v.User.ID, base64.RawURLEncoding.EncodeToString(v.Hash), cl.Fingerprint}, ticketLife)
 	if err != nil {
 		s.refuseAuthorize(w, r, c, req, err)
 		return
@@ -136,6 +138,10 @@ func (s *Server) serveConsent(w http.ResponseWriter, r *http.Request, c *call) {
 	if err != nil || who == nil || base64.RawURLEncoding.EncodeToString(who.Hash) != t.Session {
 		if err == nil {
 			err = oauthErr(http.StatusForbidden, "other_session", "The page belongs to another login.")
+			if who != nil && who.User.ID != t.User {
+				s.alert(r.Context(), kidoban.AlertForgedConsent, who.User.ID, "A consent form that was shown to one user came from the browser of another.",
+					"Nothing was granted. Ask the second person which page or link sent the form: it may be phishing.")
+			}
 		}
 		s.refuseAuthorize(w, r, c, nil, err)
 		return
@@ -241,6 +247,7 @@ func (s *Server) issueCode(ctx context.Context, c *call, req *authRequest, who *
 	}
 	c.event.GrantID = record.GrantID
 	s.known.add(limit.PrefixKey(c.addr), c.now)
+	s.present(who.User.ID, c.addr, c.now)
 	if a.Remember {
 		err := s.deps.Store.PutConsent(ctx, Consent{UserID: who.User.ID, ClientID: cl.ID, RedirectURI: req.redirect, Resource: req.resource.URI,
 			Scopes: a.Scopes, Fingerprint: cl.Fingerprint, Created: c.now, Expires: c.now.Add(life)})

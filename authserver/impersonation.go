@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/oauth"
 )
 
@@ -57,10 +58,13 @@ func (s *Server) checkImpersonation(p *policy, m *oauth.ClientMetadata, kind, do
 		return nil
 	}
 	if p.Registration.Impersonation == "refuse" || disguised {
-		return badMetadata("The client_name reads like that of a well-known client, and its redirect URI is not that client's: choose another name.", nil)
+		return badMetadata("The client_name reads like that of a well-known client, and its redirect URI is not that client's: choose another name.", errBorrowed)
 	}
 	return nil
 }
+
+// errBorrowed marks a refusal for a name that is somebody else's.
+var errBorrowed = kidoban.Errorf(kidoban.KindRefused, "the name reads like that of a well-known client")
 
 // borrowedName finds the well-known client that one of m's names reads like.
 // disguised tells that it does so only through look-alike characters.

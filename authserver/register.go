@@ -22,8 +22,12 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, c *call) 
 	c.event.Name = "register"
 	m, err := s.register(w, r, c)
 	if err != nil {
-		if k := asOAuth(err); k.Cause == errDenied {
+		switch asOAuth(err).Cause {
+		case errDenied:
 			s.alert(r.Context(), kidoban.AlertDeniedRegistration, c.event.Host, "A client with a blocked callback tried to register.", "Nothing was registered. No action is needed.")
+		case errBorrowed:
+			s.alert(r.Context(), kidoban.AlertImpersonation, c.event.Host, "A client that returns to "+c.event.Host+" tried to register under a well-known client's name.",
+				"Nothing was registered. If people here are sent to that host, block it: kidoban gateway deny host "+c.event.Host)
 		}
 		s.refuseJSON(w, c, err)
 		return

@@ -18,9 +18,10 @@ import (
 	"github.com/kidoban/kidoban/limit"
 )
 
-// Server is an authorization server. It is safe for concurrent use and owns a
-// goroutine that follows revocations, the deny-list and the keys, and sweeps out
-// what has ended; Close ends it. It does not own the Store.
+// Server is an authorization server. It is safe for concurrent use and owns
+// goroutines that follow revocations, the deny-list and the keys, sweep out what
+// has ended, and watch how access is used; Close ends them. It does not own the
+// Store.
 type Server struct {
 	deps      Deps
 	keys      *KeySet
@@ -36,6 +37,7 @@ type Server struct {
 	idps      providers
 	jwks      remoteKeys
 	password  hasher
+	uses      useQueue
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 }
@@ -72,6 +74,7 @@ func New(ctx context.Context, c Config, d Deps) (*Server, error) {
 		d.Observer = silent{}
 	}
 	s := &Server{deps: d, limits: limit.NewMemory(0, d.Now)}
+	s.uses.in = make(chan Use, 1024)
 	s.password.slots = make(chan struct{}, 2)
 	s.alerts.quiet, s.approvals.quiet = alertQuiet, campaignSpan
 	s.live = &Liveness{store: d.Store, now: d.Now, dead: map[string]time.Time{}}
@@ -94,6 +97,7 @@ func New(ctx context.Context, c Config, d Deps) (*Server, error) {
 	s.stop = stop
 	s.done.Go(func() { s.followLoop(run) })
 	s.done.Go(func() { s.sweepLoop(run) })
+	s.done.Go(func() { s.watchUses(run) })
 	return s, nil
 }
 

@@ -116,5 +116,6 @@ func (s *Server) logIn(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	c.policy.setCookie(w, cookieSession, token, life)
 	c.policy.setCookie(w, cookieLogin, "", -1)
 	c.event.UserID = u.ID
+	s.present(u.ID, c.addr, c.now)
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 type gatewayCmd struct {
 	Run   gatewayRunCmd   `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
 	Check gatewayCheckCmd `cmd:"" help:"List what is unsafe or impossible in a config, all at once."`
+	Deny  denyCmd         `cmd:"" help:"The deny-list: hosts, URLs, document domains and clients that get nothing."`
 	Pins  pinsCmd         `cmd:"" help:"What servers' definitions wait for approval."`
 }
 

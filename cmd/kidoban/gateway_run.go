@@ -105,7 +105,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if s.db.Postgres() {
 		chain = conf.Instance
 	}
-	if s.journal, err = gateway.OpenJournal(ctx, s.db, chain); err != nil {
+	if s.journal, err = gateway.OpenJournal(ctx, s.db, chain, s.watchUse); err != nil {
 		return s, err
 	}
 	s.setProxies(conf)
@@ -148,6 +148,14 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	}
 	s.front = s.routes()
 	return s, nil
+}
+
+// watchUse shows the authorization server how access is used (G-RG8). Its own
+// records come before it is there, and are not meant.
+func (s *service) watchUse(r gateway.Record) {
+	if r.Grant != "" && !strings.HasPrefix(r.Method, "auth:") {
+		s.as.Used(authserver.Use{Grant: r.Grant, User: r.User, Address: r.Address, At: r.At})
+	}
 }
 
 // close ends everything in the reverse order of its making.
