@@ -62,6 +62,10 @@ func (k *KeySet) Algorithms() []jose.SignatureAlgorithm {
 // loop does: for an operator who has retired the keys and does not want to wait.
 func (s *Server) RefreshKeys(ctx context.Context) error { return s.keys.refresh(ctx) }
 
+// Refresh reads the set at once, because a token names a key that is not in it:
+// another replica may have made one in an emergency. The caller bounds how often.
+func (k *KeySet) Refresh(ctx context.Context) error { return k.refresh(ctx) }
+
 // refresh makes the keys that are due and reads the set. It is called at start,
 // then about every half minute, so that every replica knows a new key long
 // before it signs.
@@ -88,7 +92,7 @@ func (k *KeySet) refresh(ctx context.Context) error {
 				}
 			}
 		}
-		if err := k.add(ctx, start); err != nil {
+		if err := k.add(ctx, start, len(keys)); err != nil {
 			return err
 		}
 		if keys, err = k.store.SigningKeys(ctx, now); err != nil {
@@ -100,7 +104,7 @@ func (k *KeySet) refresh(ctx context.Context) error {
 
 // add makes a key that signs from start for one period. The slot makes replicas
 // that do this at the same moment agree on one key.
-func (k *KeySet) add(ctx context.Context, start time.Time) error {
+func (k *KeySet) add(ctx context.Context, start time.Time, known int) error {
 	private, err := k.generate()
 	if err != nil {
 		return err
@@ -118,8 +122,9 @@ func (k *KeySet) add(ctx context.Context, start time.Time) error {
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "the key source cannot seal: check the vault's configuration")
 	}
-	// Two replicas that find no key within a minute take the same slot.
-	slot := fmt.Sprintf("%s:%d", k.alg, start.Truncate(time.Minute).Unix())
+	// Two replicas that find no key within a minute take the same slot; a key that
+	// was retired within the minute is one they both know.
+	slot := fmt.Sprintf("%s:%d:%d", k.alg, start.Truncate(time.Minute).Unix(), known)
 	_, err = k.store.AddKey(ctx, SigningKey{KID: kid, Slot: slot, Alg: string(k.alg), Sealed: sealed, Public: public,
 		Active: start, Retire: start.Add(k.period), Expires: start.Add(k.period + keyOverlap)})
 	return err

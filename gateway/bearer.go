@@ -27,6 +27,9 @@ type verifier struct {
 	now    func() time.Time
 	dpop   *dpopJudge
 
+	look  sync.Mutex
+	asked time.Time // when a key was last looked for; guarded by look
+
 	mu    sync.RWMutex
 	known map[[32]byte]*claims // by hash of the token; guarded by mu
 }
@@ -55,7 +58,7 @@ type claims struct {
 }
 
 func newVerifier(c Config, d Deps) *verifier {
-	return &verifier{issuer: c.Issuer, keys: d.Keys, live: d.Liveness, now: d.Now, dpop: newDPoP(d.Now), known: map[[32]byte]*claims{}}
+	return &verifier{issuer: c.Issuer, keys: d.Keys, live: d.Liveness, now: d.Now, dpop: newDPoP(d), known: map[[32]byte]*claims{}}
 }
 
 func unauthorized(rule, code, say string) *Refusal {
@@ -84,7 +87,7 @@ func (v *verifier) verify(ctx context.Context, r *http.Request, t *target) (Call
 	if !ok || !bearer && !dpop || token == "" || len(token) > maxToken || strings.ContainsAny(token, " \t,") {
 		return Caller{}, unauthorized("token:form", "invalid_token", "The Authorization header holds no bearer token.")
 	}
-	c, err := v.claims(token)
+	c, err := v.claims(ctx, token)
 	if err != nil {
 		return Caller{}, unauthorized("token:invalid", "invalid_token", "The access token is not valid. Get a new one.").because(err)
 	}
@@ -124,7 +127,7 @@ func (v *verifier) judge(c *claims, t *target) *Refusal {
 
 // claims returns the token's claims after its signature, type and form were
 // checked, here or at an earlier request.
-func (v *verifier) claims(token string) (*claims, error) {
+func (v *verifier) claims(ctx context.Context, token string) (*claims, error) {
 	key := sha256.Sum256([]byte(token))
 	v.mu.RLock()
 	c := v.known[key]
@@ -132,7 +135,7 @@ func (v *verifier) claims(token string) (*claims, error) {
 	if c != nil {
 		return c, nil
 	}
-	c, err := v.parse(token)
+	c, err := v.parse(ctx, token)
 	if err != nil {
 		return nil, err
 	}
@@ -171,9 +174,28 @@ type formError string
 
 func (e formError) Error() string { return "the token " + string(e) }
 
+// key finds a key; one that is not known is looked for in the store, once a second
+// for all tokens: another replica may have made it a moment ago.
+func (v *verifier) key(ctx context.Context, kid string) (jose.JSONWebKey, bool) {
+	key, ok := v.keys.Lookup(kid)
+	follows, can := v.keys.(interface{ Refresh(context.Context) error })
+	if ok || !can || len(kid) > 64 {
+		return key, ok
+	}
+	v.look.Lock()
+	defer v.look.Unlock()
+	if now := v.now(); now.Sub(v.asked) >= time.Second {
+		v.asked = now
+		if err := follows.Refresh(ctx); err != nil {
+			return key, false
+		}
+	}
+	return v.keys.Lookup(kid)
+}
+
 // parse checks form, type, key and signature (RFC 9068 section 4). Keys come
 // from the key set alone: jwk, jku and x5u of the header are not looked at.
-func (v *verifier) parse(token string) (*claims, error) {
+func (v *verifier) parse(ctx context.Context, token string) (*claims, error) {
 	t, err := jwt.ParseSigned(token, tokenAlgs)
 	if err != nil {
 		return nil, err
@@ -185,7 +207,7 @@ func (v *verifier) parse(token string) (*claims, error) {
 	if typ, _ := h.ExtraHeaders[jose.HeaderType].(string); !strings.EqualFold(strings.TrimPrefix(strings.ToLower(typ), "application/"), "at+jwt") {
 		return nil, formError("is not of type at+jwt")
 	}
-	key, ok := v.keys.Lookup(h.KeyID)
+	key, ok := v.key(ctx, h.KeyID)
 	if !ok || h.KeyID == "" || key.Algorithm != "" && key.Algorithm != h.Algorithm {
 		return nil, formError("was signed by an unknown key")
 	}

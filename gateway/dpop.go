@@ -18,7 +18,8 @@ import (
 // token that is bound to a key is worth nothing without its proof; a token that
 // is not bound is refused under the DPoP scheme.
 type dpopJudge struct {
-	now func() time.Time
+	now  func() time.Time
+	once Once // for all replicas; nil: this process is alone
 
 	mu   sync.Mutex
 	seen map[[32]byte]time.Time // proofs used, until they are too old; guarded by mu
@@ -40,8 +41,12 @@ func dpopAlgNames() []string {
 	return out
 }
 
-func newDPoP(now func() time.Time) *dpopJudge {
-	return &dpopJudge{now: now, seen: map[[32]byte]time.Time{}}
+func newDPoP(d Deps) *dpopJudge {
+	var once Once
+	if d.Replicas != nil {
+		once = d.Once
+	}
+	return &dpopJudge{now: d.Now, once: once, seen: map[[32]byte]time.Time{}}
 }
 
 type proofClaims struct {
@@ -96,6 +101,17 @@ func (j *dpopJudge) judge(r *http.Request, t *target, token string, dpopScheme b
 	case pc.ID == "" || len(pc.ID) > 256:
 		return bad("it has no id")
 	case !j.first(c.Confirm.Key, pc.ID, now):
+		return bad("it was used before")
+	}
+	if j.once == nil {
+		return nil
+	}
+	key := sha256.Sum256([]byte(c.Confirm.Key + "\x00" + pc.ID))
+	fresh, err := j.once.UseOnce(r.Context(), "dpop:"+base64.RawURLEncoding.EncodeToString(key[:]), now, now.Add(proofAge+leeway))
+	if err != nil {
+		return (&Refusal{Status: http.StatusServiceUnavailable, Rule: "token:dpop", Retry: 2, Say: "It cannot be checked just now whether the DPoP proof was used before. Try again in a moment with a new one."}).because(err)
+	}
+	if !fresh {
 		return bad("it was used before")
 	}
 	return nil

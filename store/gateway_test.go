@@ -1,6 +1,10 @@
 package store_test
 
 import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -147,4 +151,104 @@ func TestContractGTG1Pins(t *testing.T) {
 			t.Errorf("a version that is not there: %v", err)
 		}
 	})
+}
+
+func TestContractNotes(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		_, err := s.Recall(ctx, "k", epoch)
+		wantKind(t, err, kidoban.KindNotFound)
+		must(t, s.Remember(ctx, "k", "one", epoch.Add(time.Minute)))
+		must(t, s.Remember(ctx, "k", "two", epoch.Add(time.Minute)))
+		got, err := s.Recall(ctx, "k", epoch)
+		must(t, err)
+		same(t, got, "two")
+		_, err = s.Recall(ctx, "k", epoch.Add(time.Minute))
+		wantKind(t, err, kidoban.KindNotFound)
+	})
+}
+
+func TestContractReplicas(t *testing.T) {
+	ctx := t.Context()
+	db, err := store.Open(ctx, store.Options{URL: cluster.Postgres(t)})
+	must(t, err)
+	r := db.Replicas()
+	t.Cleanup(func() { r.Close(); db.Close() })
+	for range 2 {
+		_, err = r.Beat(ctx, "a")
+		must(t, err)
+	}
+	beats, err := r.Beat(ctx, "b")
+	must(t, err)
+	same(t, beats, map[string]int64{"a": 2, "b": 1})
+
+	if n := parallel(t, 8, func(i int) (bool, error) {
+		name := fmt.Sprint("r", i)
+		holder, err := r.Claim(ctx, "key", name, "")
+		return holder == name, err
+	}); n != 1 {
+		t.Errorf("%d hold one key", n)
+	}
+	holder, err := r.Claim(ctx, "key", "a", "")
+	must(t, err)
+	if n := parallel(t, 8, func(i int) (bool, error) { // the dead holder's key goes to one
+		name := fmt.Sprint("s", i)
+		got, err := r.Claim(ctx, "key", name, holder)
+		return got == name, err
+	}); n != 1 {
+		t.Errorf("%d took over one key", n)
+	}
+	_, err = r.Claim(ctx, "of a", "a", "")
+	must(t, err)
+	must(t, r.Bury(ctx, "a", 1)) // it has beaten since
+	if holder, _ = r.Claim(ctx, "of a", "b", ""); holder != "a" {
+		t.Errorf("a living holder lost its key to %s", holder)
+	}
+	must(t, r.Bury(ctx, "a", 2))
+	if holder, _ = r.Claim(ctx, "of a", "b", ""); holder != "b" {
+		t.Errorf("the key of a dead holder stays with %s", holder)
+	}
+	must(t, r.Release(ctx, "of a", "a"))
+	must(t, r.Release(ctx, "of a", "b"))
+	if holder, _ = r.Claim(ctx, "of a", "c", ""); holder != "c" {
+		t.Errorf("a released key stays with %s", holder)
+	}
+
+	// Letters: in order, short and long, for one and for all, for nobody else.
+	listening, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	inboxes := map[string]chan string{"a": make(chan string, 100), "b": make(chan string, 100)}
+	for name, in := range inboxes {
+		ready := make(chan struct{})
+		wg.Go(func() {
+			_ = r.Receive(listening, name, func() { close(ready) }, func(body []byte) { in <- string(body) })
+		})
+		<-ready
+	}
+	long := strings.Repeat("long ", 10_000)
+	want := []string{}
+	for i := range 20 {
+		body := fmt.Sprint(i)
+		if i%5 == 4 {
+			body = long + body
+		}
+		want = append(want, body)
+		must(t, r.Post(ctx, "a", []byte(body)))
+	}
+	must(t, r.Post(ctx, "*", []byte(long)))
+	for i, w := range append(want, long) {
+		if got := <-inboxes["a"]; got != w {
+			t.Fatalf("letter %d of %d bytes is %.20q", i, len(w), got)
+		}
+	}
+	if got := <-inboxes["b"]; got != long {
+		t.Errorf("b got %.20q", got)
+	}
+	stop()
+	wg.Wait()
+	for name, in := range inboxes {
+		if len(in) != 0 {
+			t.Errorf("%s got too much: %.20q", name, <-in)
+		}
+	}
 }

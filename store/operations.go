@@ -179,6 +179,7 @@ func (d *DB) Purge(ctx context.Context, now time.Time, keep time.Duration, batch
 		{`DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_ms < $1 LIMIT $2)`, ended},
 		{`DELETE FROM setups WHERE hash IN (SELECT hash FROM setups WHERE expires_ms < $1 LIMIT $2)`, ended},
 		{`DELETE FROM once WHERE id IN (SELECT id FROM once WHERE expires_ms < $1 LIMIT $2)`, ended},
+		{`DELETE FROM notes WHERE key IN (SELECT key FROM notes WHERE expires_ms < $1 LIMIT $2)`, ended},
 		{`DELETE FROM limits WHERE key IN (SELECT key FROM limits WHERE tat_us < $1 LIMIT $2)`, now.UnixMicro()},
 		{`DELETE FROM transactions WHERE hash IN (SELECT hash FROM transactions WHERE expires_ms < $1 LIMIT $2)`, ended},
 		{`DELETE FROM signing_keys WHERE kid IN (SELECT kid FROM signing_keys WHERE expires_ms < $1 LIMIT $2)`, before},

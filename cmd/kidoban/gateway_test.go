@@ -16,10 +16,12 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,7 +41,15 @@ func TestMain(m *testing.M) {
 		os.Exit(sandbox.Stage(os.Args[2:]))
 	}
 	if len(os.Args) > 1 && (os.Args[1] == "bench" || os.Args[1] == "gateway") {
-		os.Exit(run(&env{ctx: context.Background(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		os.Exit(run(&env{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "roaming-server" {
+		if err := roamingServer().Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	// The parallel tests of this package wait for clocks, not for processors.
 	if err := flag.Set("test.parallel", "8"); err != nil {

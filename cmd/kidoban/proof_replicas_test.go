@@ -1,0 +1,578 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/kidoban/kidoban/store"
+	"github.com/kidoban/kidoban/store/storetest"
+)
+
+// balancer is a plain TCP load balancer: each connection goes to the next process
+// that takes it, whoever comes.
+type balancer struct {
+	l    net.Listener
+	mu   sync.Mutex
+	next int
+	to   []string
+}
+
+func newBalancer(t *testing.T) *balancer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &balancer{l: l}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go b.carry(c)
+		}
+	}()
+	return b
+}
+
+func (b *balancer) set(to ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.to = to
+}
+
+func (b *balancer) carry(c net.Conn) {
+	defer c.Close()
+	b.mu.Lock()
+	to := append(append([]string{}, b.to[b.next%len(b.to):]...), b.to[:b.next%len(b.to)]...)
+	b.next++
+	b.mu.Unlock()
+	for _, addr := range to {
+		up, err := net.Dial("tcp", addr)
+		if err != nil {
+			continue
+		}
+		go func() { io.Copy(up, c); up.(*net.TCPConn).CloseWrite() }()
+		io.Copy(c, up)
+		up.Close()
+		return
+	}
+}
+
+// cluster is several gateways on one PostgreSQL behind one balancer.
+type cluster struct {
+	t      *testing.T
+	url    string
+	db     string
+	key    string
+	config string
+	lb     *balancer
+	all    []*program
+}
+
+func newCluster(t *testing.T, n int, config string) *cluster {
+	t.Helper()
+	srv, err := storetest.StartServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Remove)
+	db, err := srv.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lb := newBalancer(t)
+	c := &cluster{t: t, url: "http://" + lb.l.Addr().String(), db: db, key: filepath.Join(t.TempDir(), "vault.key"), config: config, lb: lb}
+	for range n {
+		c.add()
+	}
+	return c
+}
+
+// add starts one more gateway and sends connections to it, too.
+func (c *cluster) add() *program {
+	c.t.Helper()
+	dir := c.t.TempDir()
+	p := &program{t: c.t, url: c.url, listen: "127.0.0.1:" + proofPort(c.t), config: filepath.Join(dir, "kidoban.yaml"), data: filepath.Join(dir, "data"), log: &lockedBuffer{}}
+	text := fmt.Sprintf("public_url: %s\nlisten: %s\ndatabase: %s\nvault_key: file:%s\ninstance: gateway-%d\n%s", c.url, p.listen, c.db, c.key, len(c.all), c.config)
+	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(p.kill)
+	p.start()
+	c.all = append(c.all, p)
+	c.spread(c.all...)
+	return p
+}
+
+func (c *cluster) spread(over ...*program) {
+	var to []string
+	for _, p := range over {
+		to = append(to, p.listen)
+	}
+	c.lb.set(to...)
+}
+
+// roaming makes a new connection for each request, so that none sticks.
+func roaming() *http.Transport { return &http.Transport{DisableKeepAlives: true} }
+
+// roamer adds a token to requests that stick nowhere.
+type roamer struct {
+	token string
+	next  http.RoundTripper
+}
+
+func (r roamer) RoundTrip(q *http.Request) (*http.Response, error) {
+	q = q.Clone(q.Context())
+	q.Header.Set("Authorization", "Bearer "+r.token)
+	return r.next.RoundTrip(q)
+}
+
+// oldEra hides the modern era from an SDK client.
+type oldEra struct{ next http.RoundTripper }
+
+func (o oldEra) RoundTrip(q *http.Request) (*http.Response, error) {
+	if q.Header.Get("Mcp-Method") == "server/discover" {
+		return &http.Response{StatusCode: 400, Status: "400 Bad Request", Header: http.Header{"Content-Type": {"text/plain"}}, Body: io.NopCloser(strings.NewReader("no session")), Request: q}, nil
+	}
+	return o.next.RoundTrip(q)
+}
+
+// client connects an SDK client of an era.
+func (c *cluster) client(token, path, era string, o *mcp.ClientOptions) *mcp.ClientSession {
+	c.t.Helper()
+	var tr http.RoundTripper = roamer{token, roaming()}
+	if era == "legacy" {
+		tr = oldEra{tr}
+	}
+	if o == nil {
+		o = &mcp.ClientOptions{}
+	}
+	o.ElicitationHandler = func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+		return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"name": "alice"}}, nil
+	}
+	s, err := mcp.NewClient(&mcp.Implementation{Name: "roamer", Version: "1"}, o).Connect(c.t.Context(), &mcp.StreamableClientTransport{Endpoint: c.url + path, HTTPClient: &http.Client{Transport: tr}, MaxRetries: 20}, nil)
+	if err != nil {
+		c.t.Fatalf("%v\n%s", err, c.logs())
+	}
+	c.t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func (c *cluster) logs() string {
+	var b strings.Builder
+	for _, p := range c.all {
+		b.WriteString(p.log.String() + "\n")
+	}
+	return b.String()
+}
+
+func (c *cluster) call(s *mcp.ClientSession, tool string, meta mcp.Meta) (string, error) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	defer cancel()
+	res, err := s.CallTool(ctx, &mcp.CallToolParams{Name: tool, Arguments: map[string]any{"text": "x"}, Meta: meta})
+	if err != nil {
+		return "", err
+	}
+	if len(res.Content) != 1 {
+		return "", fmt.Errorf("%+v", res)
+	}
+	return res.Content[0].(*mcp.TextContent).Text, nil
+}
+
+// must is a call that may not fail.
+func (c *cluster) must(s *mcp.ClientSession, tool string) string {
+	c.t.Helper()
+	text, err := c.call(s, tool, nil)
+	if err != nil {
+		c.t.Fatalf("%s: %v\n%s", tool, err, c.logs())
+	}
+	return text
+}
+
+// at posts one message to one of the processes and returns status and body.
+func (c *cluster) at(p *program, path, token, body string) (int, string) {
+	c.t.Helper()
+	q, err := http.NewRequest("POST", "http://"+p.listen+path, strings.NewReader(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	q.Host = strings.TrimPrefix(c.url, "http://")
+	q.Header.Set("Authorization", "Bearer "+token)
+	q.Header.Set("Content-Type", "application/json")
+	q.Header.Set("Accept", "application/json, text/event-stream")
+	resp, err := roaming().RoundTrip(q)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	raw, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(raw)
+}
+
+// roamingServer is a server with something to remember: how often its tools were
+// called, who asked, which of its calls were cancelled.
+func roamingServer() *mcp.Server {
+	s := mcp.NewServer(&mcp.Implementation{Name: "roaming", Version: "1"}, &mcp.ServerOptions{
+		SubscribeHandler:   func(context.Context, *mcp.SubscribeRequest) error { return nil },
+		UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
+	})
+	type in struct {
+		Text string `json:"text"`
+	}
+	var cancelled atomic.Int64
+	tool := func(name string, f func(context.Context, *mcp.CallToolRequest) (string, error)) {
+		mcp.AddTool(s, &mcp.Tool{Name: name}, func(ctx context.Context, r *mcp.CallToolRequest, _ in) (*mcp.CallToolResult, any, error) {
+			text, err := f(ctx, r)
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: text}}}, nil, err
+		})
+	}
+	tool("pid", func(context.Context, *mcp.CallToolRequest) (string, error) { return strconv.Itoa(os.Getpid()), nil })
+	tool("ask", func(ctx context.Context, r *mcp.CallToolRequest) (string, error) {
+		res, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: "your name?", RequestedSchema: map[string]any{"type": "object", "properties": map[string]any{"name": map[string]any{"type": "string"}}}})
+		if err != nil {
+			return "", err
+		}
+		name, _ := res.Content["name"].(string)
+		return "hello " + name, nil
+	})
+	tool("steps", func(ctx context.Context, r *mcp.CallToolRequest) (string, error) {
+		for i := range 3 {
+			_ = r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: r.Params.GetProgressToken(), Progress: float64(i)})
+		}
+		return "done", nil
+	})
+	tool("wait", func(ctx context.Context, _ *mcp.CallToolRequest) (string, error) {
+		select {
+		case <-ctx.Done():
+			cancelled.Add(1)
+		case <-time.After(20 * time.Second):
+		}
+		return "over", nil
+	})
+	tool("nap", func(context.Context, *mcp.CallToolRequest) (string, error) {
+		time.Sleep(2 * time.Second)
+		return "rested", nil
+	})
+	tool("cancelled", func(context.Context, *mcp.CallToolRequest) (string, error) { return fmt.Sprint(cancelled.Load()), nil })
+	tool("scarce", func(context.Context, *mcp.CallToolRequest) (string, error) { return "yes", nil })
+	tool("touch", func(ctx context.Context, _ *mcp.CallToolRequest) (string, error) {
+		return "", s.ResourceUpdated(ctx, &mcp.ResourceUpdatedNotificationParams{URI: "test://note"})
+	})
+	s.AddResource(&mcp.Resource{URI: "test://note", Name: "note"}, func(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: "test://note", Text: "a note"}}}, nil
+	})
+	return s
+}
+
+// TestGAS6_GPX5_ReplicasBehaveAsOne: gateways as processes of their own on one
+// PostgreSQL, behind a balancer that sends each request somewhere else.
+func TestGAS6_GPX5_ReplicasBehaveAsOne(t *testing.T) {
+	remote := roamingServer()
+	web := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return remote }, &mcp.StreamableHTTPOptions{EventStore: mcp.NewMemoryEventStore(nil)}))
+	t.Cleanup(func() { web.CloseClientConnections(); web.Close() })
+	limits := strings.Replace(proofUnlimited(), "call_per_tool: {count: 1000000, per: 1m, burst: 1000000}", "call_per_tool: {count: 1, per: 1m, burst: 60}", 1)
+	c := newCluster(t, 2, fmt.Sprintf("%sdrain: 10s\nservers:\n  web: {url: %q, address: loopback}\n  local: {command: [%q, roaming-server], runner: none}\n", limits, web.URL, os.Args[0]))
+	a, b := c.all[0], c.all[1]
+	defer func() {
+		if t.Failed() {
+			t.Log(c.logs())
+		}
+	}()
+
+	// Login, consent, code, token and refresh: each request at another process.
+	a.link = b.link // each start ends the link of the one before
+	app := newProofApp(a)
+	app.http.Transport = roaming()
+	app.person.http.Transport = app.http.Transport
+	grant := func(path string) tokens {
+		t.Helper()
+		app.resource = c.url + path
+		code, verifier, err := app.code()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, c.logs())
+		}
+		status, got := app.redeem(code, verifier)
+		if status == http.StatusOK {
+			status, got = app.refresh(got.Refresh)
+		}
+		if status != http.StatusOK {
+			t.Fatalf("%d %+v\n%s", status, got, c.logs())
+		}
+		return got
+	}
+	all := grant("/mcp")
+	single := map[string]string{"web": grant("/s/web/mcp").Access, "local": grant("/s/local/mcp").Access}
+
+	// What a server remembers is one thing, wherever the requests arrive.
+	pids := map[string]bool{}
+	for _, era := range []string{"legacy", "modern"} {
+		s := c.client(all.Access, "/mcp", era, nil)
+		for range 5 {
+			pids[c.must(s, "local__pid")] = true
+		}
+		for _, server := range []string{"web", "local"} {
+			if got := c.must(s, server+"__ask"); got != "hello alice" {
+				t.Errorf("a question in the aggregate, %s client, %s: %s", era, server, got)
+			}
+			if got := c.must(c.client(single[server], "/s/"+server+"/mcp", era, nil), "ask"); got != "hello alice" {
+				t.Errorf("a question, %s client, %s: %s", era, server, got)
+			}
+		}
+	}
+	if len(pids) != 1 {
+		t.Errorf("one user's calls went to processes %v", pids)
+	}
+
+	// Progress, cancellation and subscriptions of one session.
+	var progress, updated atomic.Int64
+	s := c.client(all.Access, "/mcp", "legacy", &mcp.ClientOptions{
+		ProgressNotificationHandler: func(context.Context, *mcp.ProgressNotificationClientRequest) { progress.Add(1) },
+		ResourceUpdatedHandler: func(_ context.Context, r *mcp.ResourceUpdatedNotificationRequest) {
+			if r.Params.URI == "local+test://note" {
+				updated.Add(1)
+			}
+		}})
+	if text, err := c.call(s, "local__steps", mcp.Meta{"progressToken": "p"}); err != nil || text != "done" {
+		t.Errorf("%q %v", text, err)
+	}
+	waitFor(t, func() bool { return progress.Load() == 3 })
+	brief, end := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	if _, err := s.CallTool(brief, &mcp.CallToolParams{Name: "local__wait", Arguments: map[string]any{"text": "x"}}); err == nil {
+		t.Error("a cancelled call has an answer")
+	}
+	end()
+	waitFor(t, func() bool { return c.must(s, "local__cancelled") == "1" })
+	if err := s.Subscribe(t.Context(), &mcp.SubscribeParams{URI: "local+test://note"}); err != nil {
+		t.Fatal(err)
+	}
+	touched := func() bool { c.must(s, "local__touch"); return updated.Load() > 0 }
+	waitFor(t, touched)
+
+	c.revocation(app, grant)
+	c.rotation(app, grant)
+	c.rates(single["local"])
+
+	// The process that has the stdio server dies; the session goes on.
+	var pid string
+	for pid = range pids {
+	}
+	home, rest := a, b
+	if parentOf(t, pid) != a.cmd.Process.Pid {
+		home, rest = b, a
+	}
+	streaming := c.client(single["web"], "/s/web/mcp", "legacy", nil)
+	c.spread(home)
+	resumed := make(chan error, 1)
+	go func() {
+		text, err := c.call(streaming, "nap", nil)
+		if err == nil && text != "rested" {
+			err = fmt.Errorf("%q", text)
+		}
+		resumed <- err
+	}()
+	time.Sleep(time.Second)
+	c.spread(home, rest)
+	home.kill()
+	died := time.Now()
+	var text string
+	waitFor(t, func() bool {
+		var err error
+		text, err = c.call(s, "local__pid", nil)
+		return err == nil
+	})
+	t.Logf("after kill -9 of its home the session went on in %s", time.Since(died).Round(10*time.Millisecond))
+	if text == pid {
+		t.Error("the dead process answered")
+	}
+	if err := <-resumed; err != nil {
+		t.Errorf("a stream cut by the death of its process was not resumed at the other: %v", err)
+	}
+	updated.Store(0)
+	waitFor(t, touched) // the new process was told the subscription
+
+	// A new process joins, the last of the old ones is drained under a call.
+	fresh := c.add()
+	c.spread(rest)
+	resting := make(chan error, 1)
+	go func() {
+		text, err := c.call(s, "local__nap", nil)
+		if err == nil && text != "rested" {
+			err = fmt.Errorf("%q", text)
+		}
+		resting <- err
+	}()
+	time.Sleep(time.Second)
+	c.spread(fresh)
+	if err := rest.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-resting; err != nil {
+		t.Errorf("the call under way at the drain: %v", err)
+	}
+	if err := rest.cmd.Wait(); err != nil {
+		t.Errorf("the drained process: %v\n%s", err, rest.log)
+	}
+	waitFor(t, func() bool { _, err := c.call(s, "local__pid", nil); return err == nil })
+	updated.Store(0)
+	waitFor(t, touched)
+	for _, p := range c.all {
+		if log := p.log.String(); strings.Contains(log, "panic") || strings.Contains(log, "DATA RACE") {
+			t.Error(log)
+		}
+	}
+}
+
+// revocation: what is revoked at one process is dead at every other in a second.
+func (c *cluster) revocation(app *proofApp, grant func(string) tokens) {
+	c.t.Helper()
+	got := grant("/s/web/mcp")
+	for _, p := range c.all {
+		if status, body := c.at(p, "/s/web/mcp", got.Access, initializeMessage); status != http.StatusOK {
+			c.t.Fatalf("before the revocation: %d %s", status, body)
+		}
+	}
+	resp, err := app.http.PostForm(c.url+"/revoke", url.Values{"token": {got.Refresh}, "client_id": {app.id}})
+	if err != nil || resp.StatusCode != http.StatusOK {
+		c.t.Fatalf("revoke: %v %v", resp, err)
+	}
+	resp.Body.Close()
+	time.Sleep(time.Second) // what the requirement allows
+	for i, p := range c.all {
+		if status, _ := c.at(p, "/s/web/mcp", got.Access, initializeMessage); status != http.StatusUnauthorized {
+			c.t.Errorf("a second after the revocation process %d answers %d", i, status)
+		}
+	}
+}
+
+const initializeMessage = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`
+
+// rotation: a key made in an emergency is known everywhere before it is used.
+func (c *cluster) rotation(app *proofApp, grant func(string) tokens) {
+	c.t.Helper()
+	db, err := store.Open(c.t.Context(), store.Options{URL: c.db, MaxConns: 2})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer db.Close()
+	before := c.kids()
+	if err := db.RetireKeys(c.t.Context(), time.Now()); err != nil {
+		c.t.Fatal(err)
+	}
+	// A token of a key that a process does not know makes it look; here the first
+	// finds that a new key is due.
+	stranger := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA","typ":"at+jwt","kid":"unknown"}`))
+	if status, body := c.at(c.all[0], "/s/web/mcp", stranger+".e30."+strings.Repeat("A", 86), initializeMessage); status != http.StatusUnauthorized {
+		c.t.Fatalf("%d %s", status, body)
+	}
+	c.spread(c.all[0])
+	got := grant("/s/web/mcp")
+	c.spread(c.all...)
+	if before[tokenKey(c.t, got.Access)] {
+		c.t.Error("a token was signed with a retired key")
+	}
+	for i, p := range c.all {
+		if status, body := c.at(p, "/s/web/mcp", got.Access, initializeMessage); status != http.StatusOK {
+			c.t.Errorf("a token of the new key at process %d: %d %s", i, status, body)
+		}
+	}
+}
+
+// kids are the key ids that are published.
+func (c *cluster) kids() map[string]bool {
+	c.t.Helper()
+	resp, err := http.Get(c.url + "/jwks")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var set struct {
+		Keys []struct {
+			ID string `json:"kid"`
+		} `json:"keys"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&set); err != nil || len(set.Keys) == 0 {
+		c.t.Fatalf("the key set: %d %v", resp.StatusCode, err)
+	}
+	out := map[string]bool{}
+	for _, k := range set.Keys {
+		out[k.ID] = true
+	}
+	return out
+}
+
+// rates: what one process gave counts at the others.
+func (c *cluster) rates(token string) {
+	c.t.Helper()
+	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"scarce","arguments":{"text":"x"}}}`
+	take := func(p *program, n int) (given int) {
+		for range n {
+			switch status, text := c.at(p, "/s/local/mcp", token, body); status {
+			case http.StatusOK:
+				given++
+			case http.StatusTooManyRequests:
+			default:
+				c.t.Fatalf("%d %s", status, text)
+			}
+		}
+		return given
+	}
+	first := take(c.all[0], 50)
+	time.Sleep(time.Second)
+	if second := take(c.all[1], 50); first != 50 || second > 13 || second < 8 {
+		c.t.Errorf("of a burst of 60 the first process gave %d and the second, asked later, %d", first, second)
+	}
+}
+
+func parentOf(t *testing.T, pid string) int {
+	t.Helper()
+	raw, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		var n int
+		if k, _ := fmt.Sscanf(line, "PPid: %d", &n); k == 1 {
+			return n
+		}
+	}
+	t.Fatal("no parent")
+	return 0
+}
+
+func tokenKey(t *testing.T, token string) string {
+	t.Helper()
+	head, _, _ := strings.Cut(token, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h struct {
+		ID string `json:"kid"`
+	}
+	if err := json.NewDecoder(bytes.NewReader(raw)).Decode(&h); err != nil {
+		t.Fatal(err)
+	}
+	return h.ID
+}
