@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kidoban/kidoban"
@@ -22,6 +24,7 @@ func (t *traffic) judgeFlows() (out []kidoban.Result) {
 	out = append(out, t.judgeRedirects()...)
 	out = append(out, t.judgeResponses()...)
 	out = append(out, t.judgePages()...)
+	out = append(out, t.judgeConsentPages()...)
 	if t.answered() != nil && t.asDoc {
 		out = append(out, judgeE12(f, t.answered())...)
 	}
@@ -183,9 +186,10 @@ func (fl *flow) hidden() bool {
 }
 
 // judgeRedirects is F7 as observed: a code at an address that the client did not
-// register. The port of a loopback redirect may differ (RFC 8252 §7.3).
+// register. The port of a loopback redirect may differ (RFC 8252 §7.3). A server
+// that takes foreign hosts takes everything; the narrower findings are part of it.
 func (t *traffic) judgeRedirects() []kidoban.Result {
-	one, two := notShown("F7-1"), notShown("F7-2")
+	one, two, alias := notShown("F7-1"), notShown("F7-2"), notShown("F7-11")
 	for _, fl := range t.flows {
 		c := t.client(fl.params.Get("client_id"))
 		to := fl.params.Get("redirect_uri")
@@ -202,11 +206,63 @@ func (t *traffic) judgeRedirects() []kidoban.Result {
 		switch {
 		case under:
 			two = positive("F7-2", kidoban.Confirmed, "a code went to a path below the registered redirect URI", c.X, fl.callback)
+		case slices.ContainsFunc(c.Redirects, func(r string) bool { return otherSpelling(r, to) }):
+			alias = positive("F7-11", kidoban.Confirmed, "a code went to another spelling of the registered loopback host", c.X, fl.callback)
 		case !same:
 			one = positive("F7-1", kidoban.Confirmed, "a code went to a host that the client never registered", c.X, fl.callback)
 		}
 	}
-	return []kidoban.Result{one, two}
+	if one.Outcome == kidoban.Fail {
+		two, alias = notShown("F7-2"), notShown("F7-11")
+	}
+	return []kidoban.Result{one, two, alias}
+}
+
+// otherSpelling tells two loopback addresses that differ in how the host is
+// written, and in the port at most.
+func otherSpelling(a, b string) bool {
+	u, err := url.Parse(a)
+	v, err2 := url.Parse(b)
+	return err == nil && err2 == nil && u.Scheme == v.Scheme && u.RequestURI() == v.RequestURI() && u.Hostname() != v.Hostname() &&
+		isLoopbackURL(a) && (isLoopbackURL(b) || numericLoopback(v.Hostname()))
+}
+
+// numericLoopback tells spellings of 127.0.0.1 that browsers read as such and Go
+// does not: one number, hexadecimal or octal parts, parts left out (WHATWG URL
+// §4.5.3, the host parser).
+func numericLoopback(host string) bool {
+	parts := strings.Split(host, ".")
+	if len(parts) > 4 {
+		return false
+	}
+	var ip uint64
+	for i, p := range parts {
+		n, err := strconv.ParseUint(octal(p), 0, 32)
+		if err != nil {
+			return false
+		}
+		last := i == len(parts)-1
+		switch {
+		case last:
+			if n >= 1<<(8*(4-i)) {
+				return false
+			}
+			ip |= n
+		case n > 255:
+			return false
+		default:
+			ip |= n << (24 - 8*i)
+		}
+	}
+	return ip>>24 == 127
+}
+
+// octal writes a leading zero as Go reads it.
+func octal(s string) string {
+	if len(s) > 1 && s[0] == '0' && s[1] >= '0' && s[1] <= '7' {
+		return "0o" + s[1:]
+	}
+	return s
 }
 
 // judgeResponses is E26 as observed.

@@ -216,9 +216,8 @@ func TestT0EncryptedPackets(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(l.CACert)
 	back, _ := url.Parse(l.Issuer)
-	relay := httputil.NewSingleHostReverseProxy(back)
-	relay.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
-	relay.Director = func(r *http.Request) { r.URL.Scheme, r.URL.Host, r.Host = back.Scheme, back.Host, back.Host }
+	relay := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(back); r.Out.URL.Path = r.In.URL.Path },
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	front := httptest.NewUnstartedServer(squeezed(relay))
 	front.EnableHTTP2 = true
 	front.StartTLS()

@@ -39,6 +39,9 @@ type Options struct {
 	// Noise chooses the unrelated OAuth traffic of the noise profile: 1 to 11, 0 is
 	// the detour over an analytics host.
 	Noise int
+	// AnySpelling takes OAuth parameters under the names that some servers invented
+	// (clientId, codeChallenge) as well as under those of the RFCs.
+	AnySpelling bool
 
 	Now  func() time.Time // nil is time.Now
 	Rand io.Reader        // nil is crypto/rand

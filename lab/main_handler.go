@@ -53,6 +53,9 @@ func (l *Lab) mainHandler() http.Handler {
 			return
 		}
 		if h, ok := routes[r.URL.Path]; ok {
+			if l.opt.AnySpelling {
+				respell(r)
+			}
 			if flow[r.URL.Path] {
 				// The body is read before the turn is taken: who sends slowly waits alone.
 				if err := r.ParseForm(); err != nil && r.Method == http.MethodPost {

@@ -15,6 +15,7 @@ type labCmd struct {
 	List       labListCmd    `cmd:"" help:"List the switches, profiles and eras."`
 	Serve      labServeCmd   `cmd:"" help:"Serve a lab on loopback until Ctrl-C."`
 	Population populationCmd `cmd:"" help:"Serve thousands of synthetic MCP servers on loopback, with their ground truth."`
+	Study      studyCmd      `cmd:"" help:"Hold the audit against the study's figures: its 119 servers, from recorded traffic and by probing."`
 	Verify     verifyCmd     `cmd:"" help:"Prove the audit: every switch on and off, every profile and era, compared with what the lab declares."`
 }
 

@@ -33,18 +33,25 @@ type driver struct {
 	redirect string
 	session  string
 	modern   bool
+	odd      bool // the client spells parameters as only its server does
 }
 
 const driverHops = 60
 
 // drive makes logins logins and gives every exchange to seen, in order.
-func drive(ctx context.Context, l *lab.Lab, era string, logins int, seen func(*kidoban.Exchange)) error {
+// After them come the habits, each of which needs the server's metadata.
+func drive(ctx context.Context, l *lab.Lab, era string, logins int, seen func(*kidoban.Exchange), habits ...habit) error {
+	return (&driver{}).run(ctx, l, era, logins, seen, habits)
+}
+
+func (d *driver) run(ctx context.Context, l *lab.Lab, era string, logins int, seen func(*kidoban.Exchange), habits []habit) error {
 	o := outbound.Options{Lab: true}
 	if len(l.CACert) > 0 {
 		o.RootCAs = x509.NewCertPool()
 		o.RootCAs.AppendCertsFromPEM(l.CACert)
 	}
-	d := &driver{ctx: ctx, out: outbound.New(o), l: l, seen: seen, redirect: "http://127.0.0.1:4711/callback", modern: era != "legacy" && era != "sse"}
+	d.ctx, d.out, d.l, d.seen = ctx, outbound.New(o), l, seen
+	d.redirect, d.modern = "http://127.0.0.1:4711/callback", era != "legacy" && era != "sse"
 	defer d.out.Close()
 	d.hello("")
 	d.discover()
@@ -64,6 +71,9 @@ func drive(ctx context.Context, l *lab.Lab, era string, logins int, seen func(*k
 		if refresh != "" {
 			d.token(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}, "client_id": {d.client.ClientID}})
 		}
+	}
+	for _, h := range habits {
+		h(d)
 	}
 	return nil
 }
@@ -179,49 +189,109 @@ func (d *driver) discover() {
 	}
 }
 
-func (d *driver) register() {
-	body, err := json.Marshal(map[string]any{"client_name": "Editor", "redirect_uris": []string{d.redirect}, "grant_types": []string{"authorization_code", "refresh_token"},
-		"response_types": []string{"code"}, "token_endpoint_auth_method": "none", "application_type": "native"})
+// register makes the client that logs in.
+func (d *driver) register() { d.client = d.newClient("Editor", d.redirect, nil) }
+
+// newClient registers a client; the zero value was refused.
+func (d *driver) newClient(name, redirect string, more map[string]any) oauth.ClientMetadata {
+	ask := map[string]any{"client_name": name, "redirect_uris": []string{redirect}, "grant_types": []string{"authorization_code", "refresh_token"},
+		"response_types": []string{"code"}, "token_endpoint_auth_method": "none", "application_type": "native"}
+	for k, v := range more {
+		ask[k] = v
+	}
+	body, err := json.Marshal(ask)
 	if err != nil {
 		panic("verify: a registration cannot be encoded") // our own map only
 	}
 	x := d.do(outbound.Req{Method: http.MethodPost, URL: d.meta.RegistrationEndpoint, Body: body, Header: kidoban.Fields{{Name: "Content-Type", Value: "application/json"}}})
-	if x.Response != nil {
-		d.client, _ = oauth.ParseClientMetadata(x.Response.Body) // a refusal leaves no client, and the logins fail
+	if x.Response == nil {
+		return oauth.ClientMetadata{}
 	}
+	c, err := oauth.ParseClientMetadata(x.Response.Body)
+	if err != nil || x.Status() >= 300 {
+		return oauth.ClientMetadata{}
+	}
+	return c
 }
 
 // login is one login in a fresh browser, up to the tokens.
 func (d *driver) login() (token, refresh string) {
-	verifier, state := oauth.NewVerifier(rand.Reader), oauth.NewVerifier(rand.Reader)
-	q := url.Values{"response_type": {"code"}, "client_id": {d.client.ClientID}, "redirect_uri": {d.redirect}, "state": {state},
+	back, verifier := d.ask(nil)
+	if back.Get("code") == "" {
+		return "", ""
+	}
+	r := d.redeem(back.Get("code"), verifier, nil)
+	return r.AccessToken, r.RefreshToken
+}
+
+// ask sends a person to the authorization endpoint and returns the answer's
+// parameters, those of a fragment included; change makes the request another one.
+func (d *driver) ask(change func(url.Values)) (back url.Values, verifier string) {
+	verifier = oauth.NewVerifier(rand.Reader)
+	q := url.Values{"response_type": {"code"}, "client_id": {d.client.ClientID}, "redirect_uri": {d.redirect}, "state": {oauth.NewVerifier(rand.Reader)},
 		"code_challenge": {oauth.S256(verifier)}, "code_challenge_method": {"S256"}, "resource": {d.l.MCPURL}}
 	if d.scope != "" {
 		q.Set("scope", d.scope)
+	}
+	if change != nil {
+		change(q)
 	}
 	sep := "?"
 	if strings.Contains(d.meta.AuthorizationEndpoint, "?") {
 		sep = "&"
 	}
-	back := d.browse(d.meta.AuthorizationEndpoint+sep+q.Encode(), d.redirect)
-	u, err := url.Parse(back)
-	if err != nil || u.Query().Get("code") == "" {
-		return "", ""
+	u, err := url.Parse(d.browse(d.meta.AuthorizationEndpoint+sep+d.spelled(q).Encode(), q.Get("redirect_uri")))
+	if err != nil {
+		return nil, verifier
 	}
-	x := d.token(url.Values{"grant_type": {"authorization_code"}, "code": {u.Query().Get("code")}, "client_id": {d.client.ClientID},
-		"redirect_uri": {d.redirect}, "code_verifier": {verifier}, "resource": {d.l.MCPURL}})
+	back = u.Query()
+	if v, err := url.ParseQuery(u.Fragment); err == nil {
+		for k := range v {
+			back.Set(k, v.Get(k))
+		}
+	}
+	return back, verifier
+}
+
+// redeem exchanges a code; what comes back empty was refused.
+func (d *driver) redeem(code, verifier string, change func(url.Values)) oauth.TokenResponse {
+	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "client_id": {d.client.ClientID},
+		"redirect_uri": {d.redirect}, "code_verifier": {verifier}, "resource": {d.l.MCPURL}}
+	if change != nil {
+		change(form)
+	}
+	return answered(d.token(form))
+}
+
+// spelled writes client_id as clientId where the client has that habit.
+func (d *driver) spelled(v url.Values) url.Values {
+	if !d.odd {
+		return v
+	}
+	out := url.Values{}
+	for name, vs := range v {
+		parts := strings.Split(name, "_")
+		for i, p := range parts[1:] {
+			parts[i+1] = strings.ToUpper(p[:1]) + p[1:]
+		}
+		out[strings.Join(parts, "")] = vs
+	}
+	return out
+}
+
+func answered(x *kidoban.Exchange) oauth.TokenResponse {
 	if x.Response == nil {
-		return "", ""
+		return oauth.TokenResponse{}
 	}
 	r, err := oauth.ParseTokenResponse(x.Status(), x.Response.Body)
 	if err != nil {
-		return "", ""
+		return oauth.TokenResponse{}
 	}
-	return r.AccessToken, r.RefreshToken
+	return r
 }
 
 func (d *driver) token(form url.Values) *kidoban.Exchange {
-	return d.do(outbound.Req{Method: http.MethodPost, URL: d.meta.TokenEndpoint, Body: []byte(form.Encode()),
+	return d.do(outbound.Req{Method: http.MethodPost, URL: d.meta.TokenEndpoint, Body: []byte(d.spelled(form).Encode()),
 		Header: kidoban.Fields{{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}}})
 }
 
@@ -245,7 +315,7 @@ func (d *driver) browse(at, client string) string {
 			if err != nil {
 				return ""
 			}
-			if strings.HasPrefix(to.String(), client) {
+			if strings.HasPrefix(to.String(), client) || strings.HasPrefix(to.String(), d.redirect) {
 				return to.String()
 			}
 			next := outbound.Req{Method: http.MethodGet, URL: to.String(), Jar: jar}
