@@ -179,7 +179,8 @@ func flows(vs []Verdict) []Flow {
 func untrustedSource(name string) bool {
 	for _, p := range nameParts(name) {
 		switch p {
-		case "issue", "issues", "comment", "comments", "email", "emails", "message", "messages", "inbox", "page", "web", "tweet", "tweets", "review", "reviews", "ticket", "tickets", "pull", "feed", "article", "mail", "thread":
+		case "issue", "issues", "comment", "comments", "email", "emails", "message", "messages", "inbox", "page", "web", "tweet", "tweets", "review", "reviews", "ticket", "tickets", "pull", "feed", "article", "mail", "thread",
+			"mails", "chat", "chats", "sms", "posts", "replies", "threads", "feeds", "articles", "pages", "webpage", "website", "news", "discussion", "discussions", "conversation", "conversations", "inboxes":
 			return true
 		}
 	}
