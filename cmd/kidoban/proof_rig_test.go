@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -45,6 +46,7 @@ type program struct {
 	cmd    *exec.Cmd
 	log    *lockedBuffer
 	saw    *witness
+	beyond []string // hosts of third parties where people log in, too
 }
 
 // startProgram runs the gateway with a config, to which the addresses are added.
@@ -273,6 +275,11 @@ func (b *person) open(target string, form url.Values) (string, *http.Response, e
 	return string(raw), resp, err
 }
 
+var (
+	formAction    = regexp.MustCompile(`action="([^"]+)"`)
+	connectButton = regexp.MustCompile(`name="account" value="([^"]+)"`)
+)
+
 // visit goes where a link leads: logs in when asked, approves when asked, and
 // follows redirects to the end, which is a client's callback. With stop the
 // callback is returned and not visited.
@@ -282,8 +289,9 @@ func (b *person) visit(target string, stop bool) (*url.URL, error) {
 		return nil, err
 	}
 	var form url.Values
-	for range 10 {
-		if stop && at.Host != strings.TrimPrefix(b.p.url, "http://") {
+	for range 30 {
+		there := slices.Contains(b.p.beyond, at.Host)
+		if stop && !there && at.Host != strings.TrimPrefix(b.p.url, "http://") {
 			return at, nil
 		}
 		body, resp, err := b.open(at.String(), form)
@@ -298,6 +306,17 @@ func (b *person) visit(target string, stop bool) (*url.URL, error) {
 			continue
 		}
 		switch form = fields(body); {
+		case there: // oidc-provider's own pages: login, then consent
+			form.Set("login", "alice-at-the-provider")
+			form.Set("password", "x")
+			m := formAction.FindStringSubmatch(body)
+			if m == nil {
+				return nil, fmt.Errorf("%s: %.600s", at, body)
+			}
+			at, _ = at.Parse(m[1])
+		case connectButton.MatchString(body):
+			form.Set("account", connectButton.FindStringSubmatch(body)[1])
+			at, _ = at.Parse("/connect")
 		case strings.Contains(body, `name="password"`):
 			form.Set("name", "alice")
 			form.Set("password", proofPassword)
