@@ -57,34 +57,35 @@ func collectConsent(ctx context.Context, s *session) (c consentTrials) {
 		return c
 	}
 	real := !s.o.Login.Fast || s.needsScripts
-	p, err := s.person(ctx, s.o.Login, "the person's browser", real)
-	if err != nil {
-		c.first = walked{Journey: &browser.Journey{}, err: err}
-		return c
-	}
+	look := s.lookFirst(ctx)
+	p, r := look.p, look.r
 	defer p.close()
-	r, start := s.start(f.Client)
-	c.first = p.walk(ctx, errand{key: "F6", note: "a first-time client", start: start, decision: browser.Look, marker: r.Marker, capture: s.toCallback(r)})
+	c.first = look.walked
 	if c.first.err != nil || c.first.Why != browser.EndLook {
 		s.collectStranger(ctx, p, &c)
 		return c
 	}
 	s.midflow(ctx, real, r, &c)
 	s.otherHands(ctx, p, r, &c)
-	approve := func(key, note string, d browser.Decision, before func(browser.Tab, *browser.Visit) error) walked {
-		r, start := s.start(f.Client)
+	approve := func(key, note string, client *Client, d browser.Decision, before func(browser.Tab, *browser.Visit) error) walked {
+		r, start := s.start(client)
 		return p.walk(ctx, errand{key: key, note: note, start: start, decision: d, marker: r.Marker, capture: s.toCallback(r), before: before})
 	}
-	c.approved = approve("F6", "the same client, approved", browser.Approve, nil)
+	c.approved = approve("F6", "the same client, approved", f.Client, browser.Approve, nil)
 	if f.Other != nil {
 		r, start := s.start(f.Other)
 		c.second = p.walk(ctx, errand{key: "F6-G", note: "another client in the same browser", start: start, decision: browser.Look, marker: r.Marker, capture: s.toCallback(r)})
 	} else {
 		c.noOther = true
 	}
-	c.denied = approve("F6-H", "the person says no", browser.Deny, nil)
+	// Some servers remember a yes: a client that has none yet is asked about.
+	fresh := f.Client
+	if f.Other != nil && !c.second.silent() {
+		fresh = f.Other
+	}
+	c.denied = approve("F6-H", "the person says no", fresh, browser.Deny, nil)
 	stranger := s.foreign()
-	c.swapped = approve("F7-14", "approved with another redirect URI in the form", browser.Approve, func(tab browser.Tab, v *browser.Visit) error {
+	c.swapped = approve("F7-14", "approved with another redirect URI in the form", fresh, browser.Approve, func(tab browser.Tab, v *browser.Visit) error {
 		for _, e := range v.Elements {
 			if e.Form >= 0 && e.Index == v.ApproveAt() {
 				return tab.Set(ctx, e.Form, "redirect_uri", stranger)
@@ -98,6 +99,32 @@ func collectConsent(ctx context.Context, s *session) (c consentTrials) {
 		s.sampleBehind(ctx)
 	}
 	return c
+}
+
+// firstLook is the walk of somebody who has never met the client, up to the
+// decision, and the browser in which it stays open.
+type firstLook struct {
+	walked
+	p *person
+	r authRequest
+}
+
+// lookFirst makes that walk, once in a run and before anything is approved.
+func (s *session) lookFirst(ctx context.Context) *firstLook {
+	if s.first != nil {
+		return s.first
+	}
+	l := &firstLook{}
+	s.first = l
+	var start string
+	l.r, start = s.start(s.facts.Client)
+	var err error
+	if l.p, err = s.person(ctx, s.o.Login, "the person's browser", !s.o.Login.Fast || s.needsScripts); err != nil {
+		l.walked = walked{Journey: &browser.Journey{}, err: err}
+		return l
+	}
+	l.walked = l.p.walk(ctx, errand{key: "F6", note: "a first-time client", start: start, decision: browser.Look, marker: l.r.Marker, capture: s.toCallback(l.r)})
+	return l
 }
 
 // start is a fresh authorization request of a client and its address.

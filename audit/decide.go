@@ -12,6 +12,11 @@ type Trials struct {
 	B, N1, N2 *Trail
 	M1, M2    *Trail // M2 is nil when the first run needed no second (see settles)
 
+	// Behind is the mutation once more, with a login and a yes, where it got as far
+	// as a valid request before the login and the tester has an account. Many
+	// servers look at most of a request afterwards only.
+	Behind *Trail
+
 	// Redirect is set when the mutation is about the redirect URI: then a callback
 	// at the registered one means that the mutated one was ignored.
 	Redirect bool
@@ -83,9 +88,24 @@ func Decide(t Trials) Decision {
 		if r, bad := unclearKind(c); bad {
 			return unclearTrail(RowUnclear, r)
 		}
-		return Decision{Row: RowAccepted, Outcome: kidoban.Fail, Evidence: kidoban.Likely}
+		return t.behind()
 	}
 	return unclearTrail(RowDeferred, kidoban.ReasonDeferred)
+}
+
+// behind decides about a mutation that the server's front lets pass.
+func (t *Trials) behind() Decision {
+	if b := t.Behind; b != nil {
+		switch {
+		case delivered(b, t.Redirect):
+			return Decision{Row: RowDelivered, Outcome: kidoban.Fail, Evidence: kidoban.Confirmed}
+		case b.Kind == ErrorPage, b.Kind == CallbackError && !b.Foreign && b.Error != "access_denied":
+			return Decision{Row: RowRefused, Outcome: kidoban.Pass}
+		case t.Redirect && !b.Foreign && (b.Kind == CallbackCode || b.Kind == CallbackBare):
+			return Decision{Row: RowIgnored, Outcome: kidoban.Pass}
+		}
+	}
+	return Decision{Row: RowAccepted, Outcome: kidoban.Fail, Evidence: kidoban.Likely}
 }
 
 // atRegistered reads an error delivered to the registered redirect URI. Some

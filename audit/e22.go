@@ -25,6 +25,7 @@ type refreshTrials struct {
 	asked         string // the scope that was asked for on top
 	access        *tokens
 	resource      *tokens
+	resourceWorks bool // its token opens this server
 }
 
 func probeRefresh() probe {
@@ -94,6 +95,9 @@ func collectRefresh(ctx context.Context, s *session) (e refreshTrials) {
 	}
 	if t := fresh("E05-f", "a grant to turn to another resource"); t != nil {
 		e.resource = s.refresh(ctx, "E05-f", "a refresh for another resource", f.Client, t, t.Refresh, param{"resource", "https://" + s.nonce(10) + probeDomain + "/mcp"})
+		if e.resource.issued() {
+			e.resourceWorks, _ = s.alive(ctx, "E05-f", "that token here", e.resource.Access)
+		}
 	}
 	if t := fresh("E22-5", "a grant whose access token is tried as a refresh token"); t != nil {
 		e.access = s.refresh(ctx, "E22-5", "the access token as refresh token", f.Client, t, t.Access)
@@ -188,7 +192,11 @@ func judgeRefresh(f *Facts, e *refreshTrials) []kidoban.Result {
 		out = append(out, tokenTrial("E22-4", "a refresh with one scope more", "a refresh may add scopes", e.wider))
 	}
 	out = append(out, tokenTrial("E22-5", "an access token as refresh token", "an access token works as a refresh token", e.access))
-	return append(out, tokenTrial("E05-f", "a refresh for another resource", "a refresh for a resource of somebody else gives a token", e.resource))
+	r := tokenTrial("E05-f", "a refresh for another resource", "a refresh for a resource of somebody else gives a token", e.resource)
+	if e.resourceWorks && !f.blind() {
+		r.Severity, r.Summary = kidoban.Low, "a foreign resource in a refresh is ignored; the token is for this server"
+	}
+	return append(out, r)
 }
 
 // covers tells whether scope holds every word of asked.

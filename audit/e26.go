@@ -26,19 +26,34 @@ func probeE26() probe {
 		}, func(f *Facts, ms []mutation) []kidoban.Result { return verdicts(ms) })
 }
 
+// passwordGrant is the grant asked for with made-up data, and where that is refused
+// for the data, with the tester's own.
+type passwordGrant struct {
+	made *kidoban.Exchange
+	own  *tokens
+}
+
 // probeE26Password sends one password grant with made-up data, to servers of the
 // tester or to those that advertise the grant.
 func probeE26Password() probe {
 	return define(spec{name: "password grant", keys: []string{"E26-c"}, tier: kidoban.T2, cost: 1},
-		func(ctx context.Context, s *session) *kidoban.Exchange {
+		func(ctx context.Context, s *session) (ev passwordGrant) {
 			as := s.facts.AS
 			if as.Meta.TokenEndpoint == "" || !s.o.Lab && !s.o.OwnServer && !slices.Contains(as.Meta.GrantTypesSupported, "password") {
-				return nil
+				return ev
 			}
 			p := params{{"grant_type", "password"}, {"username", "kidoban-" + s.nonce(8)}, {"password", s.secret(12)}, {"client_id", s.facts.Client.ID}}
-			return s.form(ctx, "E26-c", "password grant with made-up data", as.Meta.TokenEndpoint, p)
-		}, func(f *Facts, x *kidoban.Exchange) []kidoban.Result {
+			ev.made = s.form(ctx, "E26-c", "password grant with made-up data", as.Meta.TokenEndpoint, p)
+			if oauthError(ev.made) == "invalid_grant" && s.o.loggedIn() && s.o.Login.Password != "" {
+				// Some servers look at the person before they look at the grant type: the
+				// tester's own account tells.
+				own := params{{"grant_type", "password"}, {"username", s.o.Login.User}, {"password", s.o.Login.Password}, {"client_id", s.facts.Client.ID}}
+				ev.own = s.ask(ctx, "E26-c", "password grant of the tester", s.facts.Client, own, nil)
+			}
+			return ev
+		}, func(f *Facts, ev passwordGrant) []kidoban.Result {
 			const key = "E26-c"
+			x := ev.made
 			if x == nil {
 				return []kidoban.Result{untested(key, kidoban.ReasonOwnServer, detailFor(kidoban.ReasonOwnServer))}
 			}
@@ -46,6 +61,10 @@ func probeE26Password() probe {
 				return []kidoban.Result{r}
 			}
 			switch e := oauthError(x); {
+			case ev.own.issued():
+				return []kidoban.Result{positive(key, kidoban.Confirmed, "the password grant gives a token for a person's name and password", x, ev.own.x)}
+			case ev.own != nil && ev.own.x.Response != nil:
+				return []kidoban.Result{passed(key, "the password grant is refused even with the right password"+errorText(ev.own.x), x, ev.own.x)}
 			case e == "invalid_grant":
 				return []kidoban.Result{positive(key, kidoban.Likely, "the password grant is served: made-up credentials get invalid_grant", x)}
 			case x.Status() == 200 && jsonObject(x.Response.Body)["access_token"] != nil:

@@ -22,7 +22,7 @@ func probeE27Error() probe {
 			}
 			r := s.baseline(c)
 			r.Params = r.Params.with("response_type", "kidoban_invalid")
-			return s.follow(ctx, "E27-a", "an invalid request of the foreign client", r)
+			return s.followFront(ctx, outbound.NewJar(), "E27-a", "an invalid request of the foreign client", r)
 		}, func(f *Facts, t *Trail) []kidoban.Result {
 			const key = "E27-a"
 			one := func(r kidoban.Result) []kidoban.Result { return []kidoban.Result{r} }

@@ -170,6 +170,9 @@ func judgeLockout(f *Facts, w wrongPasswords) []kidoban.Result {
 		return one(r)
 	}
 	first := w.tries[0]
+	if at := resolve(last.Request.URL, last.Header("Location")); last.Status() >= 300 && last.Status() < 400 && !strings.Contains(at, homeOf(last.Request.URL).Path) && !strings.Contains(strings.ToLower(at), "error") {
+		return one(unclear(key, kidoban.ReasonNeedsUI, "the login form sends the browser on whatever the password is, so a wrong one cannot be told from a right one", last))
+	}
 	low := strings.ToLower(ParsePage(last.Response.Body).Text)
 	switch {
 	case last.Status() == http.StatusTooManyRequests, strings.Contains(low, "too many"), strings.Contains(low, "locked"), last.Status() != first.Status():

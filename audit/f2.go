@@ -24,6 +24,7 @@ func probeF2() probe {
 				again := req
 				again.Params = req.Params.with("client_id", s.word(32)).with("state", s.secret(24))
 				out[0].t.M2 = s.follow(ctx, "F2-a", "another unknown client", again)
+				s.askBehind(ctx, "F2-a", "an unknown client", again, &out[0].t)
 			}
 			foreign := s.foreign()
 			add := func(key, what string, change func(authRequest) authRequest, t Trials) {

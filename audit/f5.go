@@ -21,6 +21,9 @@ func probeF5() probe {
 					r := req
 					r.Params = p
 					m.asked, m.t = true, s.mutate(ctx, key, what, r, s.trials())
+					if Decide(m.t).Outcome == kidoban.Fail {
+						s.doubts = append(s.doubts, key)
+					}
 				}
 				out = append(out, m)
 			}

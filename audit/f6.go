@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"net/http"
 	"strings"
 
 	"github.com/kidoban/kidoban"
@@ -14,6 +15,9 @@ func judgeF6A(b *Trail) kidoban.Result {
 	}
 	switch b.Kind {
 	case CallbackCode:
+		if b.last(http.MethodPost) {
+			return positive(key, kidoban.Confirmed, "a first-time client got a code as soon as the person was logged in, and nobody was asked", b.Last())
+		}
 		return positive(key, kidoban.Confirmed, "a first-time client got a code without any page being shown", b.Last())
 	case Login, Consent, Upstream:
 		return passed(key, "a person is asked first: "+trailText(b), b.Last())

@@ -47,6 +47,7 @@ type f7Evidence struct {
 	form  redirectForm
 	probe *Trail // the provoked error, nil when it was not asked
 	again *Trail
+	valid *Trail // a valid request with the form, for whether codes go where errors go
 	t     Trials
 	asked bool
 	moot  bool // F7-1 holds: there is no comparison to be fooled
@@ -92,6 +93,10 @@ func (s *session) tryForm(ctx context.Context, ev *f7Evidence) {
 		case ev.probe.Kind == CallbackError && ev.probe.Foreign || ev.probe.Kind == CallbackBare && ev.probe.Foreign:
 			bad.Params = bad.Params.with("state", s.secret(24))
 			ev.again = s.follow(ctx, form.key, form.what+", in an invalid request, again", bad)
+			if s.o.loggedIn() {
+				req.Params = req.Params.with("state", s.secret(24))
+				ev.valid = s.follow(ctx, form.key, form.what+", in a valid request", req)
+			}
 			return
 		case ev.probe.Kind == CallbackError, ev.probe.Kind == ErrorPage && ev.probe.Error != s.facts.N2.Error:
 			return // the registered URI was used, or the refusal is about the redirect URI
@@ -209,12 +214,20 @@ func judgeForm(f *Facts, ev f7Evidence) kidoban.Result {
 			if ev.again == nil || ev.again.Kind != p.Kind || !ev.again.Foreign {
 				return unclear(key, kidoban.ReasonUnstable, "two runs of the same request ended differently", p.Last())
 			}
-			return positive(key, kidoban.Confirmed, what+" is accepted: an error is sent to it", f.N2.Last(), ev.again.Last(), p.Last())
+			r := positive(key, kidoban.Confirmed, what+" is accepted: an error is sent to it", f.N2.Last(), ev.again.Last(), p.Last())
+			if v := ev.valid; v != nil && (v.Kind == CallbackError && v.Foreign || v.Kind == ErrorPage) && onlyErrors(r.Severity) {
+				r = positive(key, kidoban.Confirmed, what+" gets errors of the server, though not a code", ev.again.Last(), v.Last())
+				r.Severity = kidoban.Medium
+			}
+			return r
 		case p.Kind == CallbackError:
 			return passed(key, what+" is ignored: the registered redirect URI is used", p.Last())
 		case p.Kind == ErrorPage:
 			return passed(key, what+" is refused: "+trailText(p), p.Last())
 		}
+	}
+	if b := ev.t.Behind; ev.form.mode && b != nil && b.Kind == CallbackCode && b.Mode != strings.TrimPrefix(what, "response_mode=") {
+		return passed(key, what+" is ignored: the code comes in the "+b.Mode, b.Last())
 	}
 	r := verdict(key, what, ev.t)
 	if ev.form.only && r.Outcome != kidoban.Pass {

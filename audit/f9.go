@@ -139,8 +139,39 @@ func collectCodes(ctx context.Context, s *session) (c codeTrials) {
 	if c.lateWalk = lw; t != nil {
 		c.late = s.redeem(ctx, "F5-h", "a verifier where there was no challenge", t, nil)
 	}
+	s.downgraded(ctx, code)
 	s.collectOwner(ctx, &c)
 	return c
+}
+
+// downgraded brings codes of the requests that were taken without S256 to the token
+// endpoint, in the weak form that the attacker wants: a server may notice as late as
+// there (OAuth 2.1 §4.1.3), or have taken the request for S256 all the same.
+func (s *session) downgraded(ctx context.Context, code func(key, note string, change func(*authRequest)) *ticket) {
+	s.settled = map[string]*tokens{}
+	for _, key := range s.doubts {
+		verifier := s.secret(32)
+		t := code(key, "a code of a weak request", func(r *authRequest) {
+			p := r.Params.with("code_challenge", verifier)
+			switch key {
+			case "F5-a":
+				p = p.without("code_challenge", "code_challenge_method")
+			case "F5-b":
+				p = p.with("code_challenge_method", "plain")
+			case "F5-c":
+				p = p.without("code_challenge_method")
+			case "F5-d":
+				p = p.with("code_challenge_method", "S512")
+			}
+			r.Params = p
+		})
+		s.settled[key] = s.redeem(ctx, key, "the code of a weak request", t, func(p params) params {
+			if key == "F5-a" {
+				return p.without("code_verifier")
+			}
+			return p.with("code_verifier", verifier)
+		})
+	}
 }
 
 func (s *session) collectOwner(ctx context.Context, c *codeTrials) {

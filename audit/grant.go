@@ -102,6 +102,9 @@ func (s *session) closeHomes() {
 	for _, p := range s.homes {
 		p.close()
 	}
+	if s.first != nil {
+		s.first.p.close()
+	}
 }
 
 // ticket gets one fresh code for c in the tester's browser. change may change the

@@ -21,7 +21,38 @@ func (s *session) mutate(ctx context.Context, key, note string, r authRequest, t
 			t.M2 = nil // one run is what the budget gave; the evidence says likely at most
 		}
 	}
+	s.askBehind(ctx, key, note, r, &t)
 	return t
+}
+
+// askBehind sends a mutation once more, with a login and a yes, where the server's
+// front took it for valid: only then it is known what the server thinks of it.
+func (s *session) askBehind(ctx context.Context, key, note string, r authRequest, t *Trials) {
+	if Decide(*t).Row == RowAccepted && s.passesBehind(ctx) {
+		r.Params = r.Params.with("state", s.secret(24))
+		t.Behind = s.followBehind(ctx, key, note+", with a login and a yes", r)
+	}
+}
+
+// followBehind follows a request through the login and says yes. The code that may
+// come is never redeemed.
+func (s *session) followBehind(ctx context.Context, key, note string, r authRequest) *Trail {
+	through, approving := s.throughLogin, s.approving
+	s.throughLogin, s.approving = true, true
+	defer func() { s.throughLogin, s.approving = through, approving }()
+	return s.follow(ctx, key, note, r)
+}
+
+// passesBehind tells whether a valid request gets its code that way; asked once.
+func (s *session) passesBehind(ctx context.Context) bool {
+	if !s.o.loggedIn() || s.approving || s.facts.Client == nil || s.left() < 40 {
+		return false
+	}
+	if s.baseBehind == nil {
+		s.lookFirst(ctx) // afterwards this client is no longer a first-time one
+		s.baseBehind = s.followBehind(ctx, "baseline", "B: a valid request, with a login and a yes", s.baseline(s.facts.Client))
+	}
+	return s.baseBehind.Kind == CallbackCode && !s.baseBehind.Foreign
 }
 
 // verdict turns a decision about key into its result. what names the mutation:
@@ -35,6 +66,11 @@ func verdict(key, what string, t Trials) kidoban.Result {
 	xs := []*kidoban.Exchange{t.B.Last(), m.Last()}
 	if t.M2 != nil {
 		xs = []*kidoban.Exchange{t.B.Last(), t.M2.Last(), m.Last()}
+	}
+	if t.Behind != nil && d.Row != RowAccepted {
+		m = t.Behind
+		xs = append(xs, m.Last())
+		what += " behind the login"
 	}
 	switch d.Row {
 	case RowDelivered:
@@ -52,7 +88,11 @@ func verdict(key, what string, t Trials) kidoban.Result {
 		if t.M2 == nil {
 			ev = kidoban.Likely
 		}
-		return positive(key, ev, what+" is accepted: "+got+" is sent to "+where, xs...)
+		r := positive(key, ev, what+" is accepted: "+got+" is sent to "+where, xs...)
+		if m.Kind == CallbackError && onlyErrors(r.Severity) {
+			r.Severity, r.Summary = kidoban.Medium, what+" sends the browser to "+where+" with an error, though not with a code"
+		}
+		return r
 	case RowAccepted:
 		return positive(key, d.Evidence, what+" gets as far as a valid one ("+trailText(m)+"), where the control is refused", append(controlX(t), xs...)...)
 	case RowShown:
@@ -75,6 +115,10 @@ func verdict(key, what string, t Trials) kidoban.Result {
 	}
 	return unclear(key, d.Reason, "the authorization endpoint cannot be judged: "+trailText(orTrail(t.B)), xs...)
 }
+
+// onlyErrors tells whether a severity is too high for a redirect that carries an
+// error and no code: an open redirector, and no way to a token.
+func onlyErrors(s kidoban.Severity) bool { return s == kidoban.Critical || s == kidoban.High }
 
 func controlX(t Trials) []*kidoban.Exchange {
 	if t.B == nil {

@@ -444,7 +444,7 @@ func classifyPage(x *kidoban.Exchange, p *Page, at *url.URL, marker string) (Kin
 		switch {
 		case p.Password:
 			return Login, ""
-		case p.hasConsent(marker):
+		case p.hasConsent(marker) && !p.Identity: // who are you, for the client's sake
 			return Consent, ""
 		case p.hasLogin():
 			return Login, ""

@@ -135,7 +135,11 @@ func (s *session) settle(r *Registration, n int) {
 		return
 	}
 	name, _ := r.Asked["client_name"].(string)
-	c := &Client{ID: m.ClientID, Secret: m.ClientSecret, Name: name, Redirects: m.RedirectURIs, Meta: m, X: r.X, entry: n,
+	secret := m.ClientSecret
+	if m.TokenEndpointAuthMethod == "none" {
+		secret = "" // some servers give one to public clients as well, and take no request with it
+	}
+	c := &Client{ID: m.ClientID, Secret: secret, Name: name, Redirects: m.RedirectURIs, Meta: m, X: r.X, entry: n,
 		regURI: m.RegistrationClientURI, regTok: m.RegistrationAccessToken}
 	if asked, _ := r.Asked["redirect_uris"].([]string); len(m.RedirectURIs) == 0 && !m.Has("redirect_uris") {
 		c.Redirects = asked // a server that echoes nothing took what was asked, as far as anyone can tell

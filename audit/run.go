@@ -102,6 +102,7 @@ func (s *session) collect(ctx context.Context) []kidoban.Result {
 		}
 	}
 	withoutUpstream(done)
+	settlePKCE(done, s.settled)
 	pages := texts{}
 	var out []kidoban.Result
 	for _, c := range kidoban.Checks() {
@@ -148,6 +149,23 @@ func withoutUpstream(done map[string]kidoban.Result) {
 			a := absent(c.Key(), noUpstream)
 			a.Exchanges = login.Exchanges
 			done[c.Key()] = a
+		}
+	}
+}
+
+// settlePKCE corrects F5-a to F5-d by what the codes of such requests were worth: what
+// the token endpoint refuses is no downgrade.
+func settlePKCE(done map[string]kidoban.Result, settled map[string]*tokens) {
+	for key, t := range settled {
+		old := done[key]
+		switch {
+		case t == nil || t.x.Response == nil || old.Outcome != kidoban.Fail:
+		case t.issued():
+			old.Evidence, old.Exchanges = kidoban.Confirmed, append(old.Exchanges, t.x.ID)
+			old.Summary += "; its code gives tokens"
+			done[key] = old
+		case t.x.Status() < 500 && oauthError(t.x) != "":
+			done[key] = passed(key, "the code of such a request is worth nothing at the token endpoint"+errorText(t.x), t.x)
 		}
 	}
 }

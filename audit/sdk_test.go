@@ -47,6 +47,14 @@ func auditOther(t *testing.T, target string) *audit.Report {
 	if err != nil {
 		t.Fatal(err)
 	}
+	evidence(t, r)
+	return r
+}
+
+// evidence prints the findings, and writes every exchange where whoever writes
+// docs/others.md asks for it.
+func evidence(t *testing.T, r *audit.Report) {
+	t.Helper()
 	for _, x := range r.Results {
 		if x.Outcome == "fail" || x.Outcome == "weak" {
 			t.Logf("%-5s %-4s %-8s %s %v", x.Key(), x.Outcome, x.Severity, x.Summary, x.Exchanges)
@@ -64,8 +72,18 @@ func auditOther(t *testing.T, target string) *audit.Report {
 			}
 			f.Close()
 		}
+		for i, p := range r.Shots {
+			name := filepath.Join(dir, fmt.Sprintf("%s-%02d", strings.ReplaceAll(t.Name(), "/", "_"), i))
+			if err := os.WriteFile(name+".txt", []byte(p.Check+" "+p.Note+"\n"+p.URL+"\n"+p.Text+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if len(p.PNG) > 0 {
+				if err := os.WriteFile(name+".png", p.PNG, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
 	}
-	return r
 }
 
 // TestOthersGoSDKOpen audits a server of the Go SDK without authorization.
@@ -135,34 +153,93 @@ func TestOthersTypeScriptSDK(t *testing.T) {
 	}
 }
 
-// npmPackage installs a package once into the cache and returns node and the
+// npmPackage installs packages once into the cache and returns node and the
 // folder that holds node_modules.
-func npmPackage(t *testing.T, spec string) (node, dir string) {
+func npmPackage(t *testing.T, spec string, more ...string) (node, dir string) {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Fatalf("this test runs a server on Node: install it (scripts/setup.sh node22): %v", err)
 	}
+	return node, cached(t, "npm", append([]string{spec}, more...), func(dir string) *exec.Cmd {
+		return exec.CommandContext(t.Context(), "npm", append([]string{"install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, spec}, more...)...)
+	})
+}
+
+// cached is a folder of the cache that install has filled once.
+func cached(t *testing.T, kind string, specs []string, install func(dir string) *exec.Cmd) (dir string) {
+	t.Helper()
 	base, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir = filepath.Join(base, "kidoban", "npm", strings.NewReplacer("/", "+", "@", "_").Replace(spec))
+	dir = filepath.Join(base, "kidoban", kind, strings.NewReplacer("/", "+", "@", "_", "[", "_", "]", "_", ",", "_").Replace(strings.Join(specs, "+")))
 	done := filepath.Join(dir, ".installed")
 	if _, err := os.Stat(done); err == nil {
-		return node, dir
+		return dir
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, spec)
+	cmd := install(dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm install %s: %v\n%s", spec, err, out)
+		t.Fatalf("%v: %v\n%s", specs, err, out)
 	}
 	if err := os.WriteFile(done, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return node, dir
+	return dir
+}
+
+// pythonWith returns a Python that has the packages.
+func pythonWith(t *testing.T, specs ...string) string {
+	t.Helper()
+	py, err := exec.LookPath("python3")
+	if err != nil {
+		t.Fatalf("this test runs a server on Python: install it (scripts/setup.sh python): %v", err)
+	}
+	dir := cached(t, "python", specs, func(dir string) *exec.Cmd {
+		return exec.CommandContext(t.Context(), "sh", append([]string{"-c", `"$0" -m venv "$1" && d=$1 && shift && "$d/bin/pip" install -q --disable-pip-version-check "$@"`, py, dir}, specs...)...)
+	})
+	return filepath.Join(dir, "bin", "python")
+}
+
+// pythonSource unpacks the source of a package, with the examples that come along.
+func pythonSource(t *testing.T, spec string) string {
+	t.Helper()
+	py := pythonWith(t, othersPython...)
+	dir := cached(t, "source", []string{spec}, func(dir string) *exec.Cmd {
+		return exec.CommandContext(t.Context(), "sh", "-c", `"$0" -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d "$1" "$2" && tar xzf "$1"/*.tar.gz -C "$1" --strip-components 1`, py, dir, spec)
+	})
+	return dir
+}
+
+// goProgram builds a program of a module in a module of its own.
+func goProgram(t *testing.T, spec, pkg string) string {
+	t.Helper()
+	module, version, _ := strings.Cut(spec, "@")
+	dir := cached(t, "go", []string{spec}, func(dir string) *exec.Cmd {
+		if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module others\n\ngo 1.26\n\nrequire "+module+" "+version+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-mod=mod", "-o", "program", module+"/"+pkg)
+		cmd.Dir = dir
+		return cmd
+	})
+	return filepath.Join(dir, "program")
+}
+
+// goSource is the folder of a package of such a program.
+func goSource(t *testing.T, spec, pkg string) string {
+	t.Helper()
+	module, _, _ := strings.Cut(spec, "@")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-mod=mod", "-f", "{{.Dir}}", module+"/"+pkg)
+	cmd.Dir = filepath.Dir(goProgram(t, spec, pkg))
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 func freePort(t *testing.T) string {

@@ -42,6 +42,10 @@ type session struct {
 	needsScripts bool   // and in a real browser
 	scriptFrom   string // where the page's script leads, learned once: this prefix
 	scriptWay    string // becomes that one
+	first        *firstLook
+	doubts       []string           // keys of F5 that the authorization endpoint let pass
+	settled      map[string]*tokens // and what their codes gave
+	baseBehind   *Trail             // a valid request with a login and a yes; nil before it was sent
 	pages        []Shot
 	grants       []*issued
 	entered      *entrance

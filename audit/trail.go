@@ -65,6 +65,17 @@ func (t *Trail) Last() *kidoban.Exchange {
 	return t.Exchanges[len(t.Exchanges)-1]
 }
 
+// last tells whether the deciding request was sent with a method: a form that was
+// posted means that somebody logged in on the way.
+func (t *Trail) last(method string) bool {
+	for _, x := range t.Exchanges {
+		if x.Request.Method == method {
+			return true
+		}
+	}
+	return false
+}
+
 // Signature is what two trails have in common when the server did the same.
 // Titles lose the name that our client registered, because a server that
 // accepts another client shows another name.

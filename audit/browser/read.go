@@ -64,6 +64,13 @@ func goOnWords() words {
 	return words{"continue", "proceed", "go on", "next", "weiter", "continuer", "continuar", "continua", "doorgaan", "fortsätt", "dalej", "продолжить", "続行", "继续", "계속", "yes", "ok"}
 }
 
+// grantWords are on buttons that can only mean a decision about access; others, as
+// "accept" and "agree", also close notices.
+func grantWords() words {
+	return words{"allow", "authorize", "authorise", "approve", "grant", "permit", "zulassen", "erlauben", "autorisieren", "autoriser", "permitir", "autorizar", "autorizza",
+		"toestaan", "tillåt", "zezwól", "разрешить", "許可", "承認", "允许", "授权", "허용"}
+}
+
 // asideWords are on buttons and links beside the way.
 func asideWords() words {
 	return words{"forgot", "reset", "register", "sign up", "signup", "create account", "create an account", "help", "privacy", "terms", "google", "github", "microsoft", "apple", "facebook", "passkey", "show password", "resend",
@@ -105,7 +112,13 @@ func (e Element) denies() bool {
 func (e Element) input() bool { return e.Kind == "input" && !e.button() }
 
 // password, identity and oneTime read what a field is for.
-func (e Element) password() bool { return e.input() && e.Type == "password" && !e.oneTime() }
+func (e Element) password() bool {
+	if !e.input() || e.oneTime() {
+		return false
+	}
+	// Some forms forget to hide what is typed.
+	return e.Type == "password" || e.Type == "text" && (strings.Contains(e.Autocomplete, "current-password") || words{"password", "passwort", "passwd"}.whole(e.Name+" "+e.ID))
+}
 
 func (e Element) oneTime() bool {
 	if !e.input() || e.Type == "checkbox" || e.Type == "radio" {
@@ -161,8 +174,10 @@ func Read(p *Page, name string) Kind {
 		return KindConsent
 	case ident:
 		return KindLogin
-	case yes && name != "" && strings.Contains(p.Text, name):
+	case yes && (name != "" && strings.Contains(p.Text, name) || p.grants()):
 		return KindConsent
+	case no && p.way() >= 0 && (name != "" && strings.Contains(p.Text, name) || approveWords().in(p.Title+" "+p.Text)):
+		return KindConsent // "Authorize …" above "Continue" and "Cancel"
 	case yes || ways > 0 && p.way() >= 0:
 		return KindGoOn
 	}
@@ -202,9 +217,26 @@ func (p *Page) submit(field Element) int {
 	return best
 }
 
+// grants tells whether one of the buttons can only mean a decision about access.
+func (p *Page) grants() bool {
+	for _, e := range p.Elements {
+		if e.button() && !denyWords().in(e.said()) && grantWords().in(e.said()) && !strings.Contains(strings.ToLower(e.said()), "cookie") {
+			return true
+		}
+	}
+	return false
+}
+
 // approve and deny pick the button of a decision: the first that says yes or no
-// in its own words, else by what the markup calls it. -1 for none.
-func (p *Page) approve() int { return p.pick(Element.approves, approveWords()) }
+// in its own words, else by what the markup calls it, else the one that goes on
+// beside one that says no. -1 for none.
+func (p *Page) approve() int {
+	at := p.pick(Element.approves, approveWords())
+	if at < 0 && p.deny() >= 0 {
+		at = p.way()
+	}
+	return at
+}
 
 func (p *Page) deny() int { return p.pick(Element.denies, denyWords()) }
 
