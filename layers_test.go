@@ -19,7 +19,7 @@ var layer = map[string]int{
 	"wire": 1, "oauth": 1, "outbound": 1, "limit": 1, "vault": 1, "policy": 1, "sandbox": 1,
 	"mcp": 2, "toolscan": 2, "report": 2, "account": 2,
 	"authserver": 3, "gateway": 3, "audit": 3, "lab": 3,
-	"census": 4, "console": 4,
+	"census": 4, "console": 4, "telemetry": 4,
 	"store": 5,
 	"cmd":   6,
 }

@@ -316,6 +316,7 @@ func (g *Gateway) close(c *call) {
 	r.User, r.Client, r.Grant, r.Server = c.Caller.User, c.Caller.Client, c.Caller.Grant, c.Server
 	r.Era = string(c.Era)
 	r.Micros = g.deps.Now().Sub(c.from).Microseconds()
+	r.Trace = traceparent(c.asked.Meta, c.r.Header)
 	if r.Decision == "" {
 		r.Decision = "allowed"
 	}

@@ -34,6 +34,7 @@ type Record struct {
 	Detail   string     `json:"detail,omitempty"`
 	Policies []string   `json:"policies,omitempty"` // ids of the policies that decided
 	Approval string     `json:"approval,omitempty"` // id of the person's yes that was used
+	Trace    string     `json:"trace,omitempty"`    // the caller's W3C traceparent
 }
 
 // Entry is a record in its chain. Hash covers the entry before it, so that a
@@ -156,6 +157,13 @@ func (j *Journal) Full() bool {
 	}
 	j.refused++
 	return true
+}
+
+// Waiting is how many records are not durable yet.
+func (j *Journal) Waiting() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.waiting)
 }
 
 // Close writes what waits and ends. ctx bounds the wait; what could not be

@@ -1,0 +1,172 @@
+package telemetry
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
+)
+
+// Hook is one receiver of alerts.
+type Hook struct {
+	Name   string           // for logs; the URL may hold a secret
+	URL    string           // https, or http where its guard allows it
+	Secret string           // signs each body; empty sends none
+	Slack  bool             // {"text": …} instead of the alert as it is
+	Least  kidoban.Severity // alerts below are not sent; empty sends all
+	Out    *outbound.Client // the guarded way out; owned by the caller
+}
+
+const (
+	hookQueue = 256 // alerts that may wait for one receiver
+	hookTries = 12  // with doubled waits from one second: over an hour
+	hookWait  = 10 * time.Minute
+)
+
+// Webhooks sends alerts to receivers, each from a queue and a goroutine of its
+// own, so that one that is away holds up no other. Every alert is in the
+// database before it comes here; what a crash or a full queue loses is there.
+type Webhooks struct {
+	queues []chan kidoban.Alert
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+	log    *slog.Logger
+	now    func() time.Time
+	hooks  []Hook
+}
+
+// NewWebhooks starts a goroutine for each hook; Close ends them.
+func NewWebhooks(hooks []Hook, now func() time.Time, log *slog.Logger) *Webhooks {
+	ctx, stop := context.WithCancel(context.Background())
+	w := &Webhooks{stop: stop, log: log, now: now, hooks: hooks}
+	for _, h := range hooks {
+		q := make(chan kidoban.Alert, hookQueue)
+		w.queues = append(w.queues, q)
+		w.done.Go(func() { w.run(ctx, h, q) })
+	}
+	return w
+}
+
+// Send hands an alert to every hook that wants it. It never waits.
+func (w *Webhooks) Send(a kidoban.Alert) {
+	for i, q := range w.queues {
+		if least := w.hooks[i].Least; least != "" && a.Kind.Severity().Rank() < least.Rank() {
+			continue
+		}
+		select {
+		case q <- a:
+		default:
+			w.log.Warn("webhook queue is full, an alert is only in the console", "webhook", w.hooks[i].Name, "alert", a.ID)
+		}
+	}
+}
+
+// Close waits for what is under way until ctx ends, then gives up.
+func (w *Webhooks) Close(ctx context.Context) {
+	for _, q := range w.queues {
+		close(q)
+	}
+	ended := make(chan struct{})
+	go func() { w.done.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+	w.stop()
+	<-ended
+}
+
+func (w *Webhooks) run(ctx context.Context, h Hook, q <-chan kidoban.Alert) {
+	for a := range q {
+		wait := time.Second
+		for try := 1; ; try++ {
+			again, err := w.post(ctx, h, a)
+			if err == nil || ctx.Err() != nil {
+				break
+			}
+			if !again || try == hookTries {
+				w.log.Warn("webhook refused an alert; it is in the console", "webhook", h.Name, "alert", a.ID, "error", err)
+				break
+			}
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+			wait = min(2*wait, hookWait)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// post sends one alert and tells whether trying again may help.
+func (w *Webhooks) post(ctx context.Context, h Hook, a kidoban.Alert) (again bool, err error) {
+	body, err := Body(a, h.Slack)
+	if err != nil {
+		return false, err
+	}
+	header := kidoban.Fields{{Name: "Content-Type", Value: "application/json"}, {Name: "X-Kidoban-Event", Value: "alert"}, {Name: "X-Kidoban-Delivery", Value: a.ID}}
+	if h.Secret != "" {
+		header = append(header, kidoban.Field{Name: "X-Kidoban-Signature", Value: Sign(h.Secret, w.now(), body)})
+	}
+	x, err := h.Out.Do(ctx, outbound.Req{Method: http.MethodPost, URL: h.URL, Header: header, Body: body, MaxBody: 64 << 10})
+	if err != nil {
+		return kidoban.KindOf(err) != kidoban.KindRefused, err
+	}
+	if s := x.Status(); s < 200 || s > 299 {
+		return s == http.StatusTooManyRequests || s == http.StatusRequestTimeout || s >= 500, kidoban.Errorf(kidoban.KindUnreachable, "it answered %d", s)
+	}
+	return false, nil
+}
+
+// Body is what a hook receives. For Slack and the many that read its format it is
+// one text; the subject is quoted, since a stranger may have chosen it.
+func Body(a kidoban.Alert, slack bool) ([]byte, error) {
+	severity := a.Kind.Severity()
+	if slack {
+		return json.Marshal(map[string]string{"text": "[" + string(severity) + "] " + escapeSlack(a.Text) + "\nWhat to do: " + escapeSlack(a.Do)})
+	}
+	return json.Marshal(struct {
+		kidoban.Alert
+		Severity kidoban.Severity `json:"severity"`
+	}{a, severity})
+}
+
+// escapeSlack keeps a stranger's text from becoming a link or a mention.
+func escapeSlack(s string) string {
+	out := make([]rune, 0, len(s))
+	for _, r := range s {
+		switch r {
+		case '&':
+			out = append(out, []rune("&amp;")...)
+		case '<':
+			out = append(out, []rune("&lt;")...)
+		case '>':
+			out = append(out, []rune("&gt;")...)
+		default:
+			out = append(out, r)
+		}
+	}
+	return string(out)
+}
+
+// Sign is the signature header: the time in Unix seconds, and HMAC-SHA256 under
+// the secret over time, a dot and the body, in hex. A receiver compares in
+// constant time and refuses times more than some minutes off.
+func Sign(secret string, at time.Time, body []byte) string {
+	t := strconv.FormatInt(at.Unix(), 10)
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(t + "."))
+	mac.Write(body)
+	return "t=" + t + ",v1=" + hex.EncodeToString(mac.Sum(nil))
+}
