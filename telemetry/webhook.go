@@ -1,19 +1,22 @@
 package telemetry
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/kidoban/kidoban"
-	"github.com/kidoban/kidoban/outbound"
 )
 
 // Hook is one receiver of alerts.
@@ -23,7 +26,7 @@ type Hook struct {
 	Secret string           // signs each body; empty sends none
 	Slack  bool             // {"text": …} instead of the alert as it is
 	Least  kidoban.Severity // alerts below are not sent; empty sends all
-	Out    *outbound.Client // the guarded way out; owned by the caller
+	Client *http.Client     // the guarded way out, which follows no redirects and has a timeout; owned by the caller
 }
 
 const (
@@ -115,15 +118,28 @@ func (w *Webhooks) post(ctx context.Context, h Hook, a kidoban.Alert) (again boo
 	if err != nil {
 		return false, err
 	}
-	header := kidoban.Fields{{Name: "Content-Type", Value: "application/json"}, {Name: "X-Kidoban-Event", Value: "alert"}, {Name: "X-Kidoban-Delivery", Value: a.ID}}
-	if h.Secret != "" {
-		header = append(header, kidoban.Field{Name: "X-Kidoban-Signature", Value: Sign(h.Secret, w.now(), body)})
-	}
-	x, err := h.Out.Do(ctx, outbound.Req{Method: http.MethodPost, URL: h.URL, Header: header, Body: body, MaxBody: 64 << 10})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.URL, bytes.NewReader(body))
 	if err != nil {
-		return kidoban.KindOf(err) != kidoban.KindRefused, err
+		return false, kidoban.Errorf(kidoban.KindUsage, "its URL cannot be used")
 	}
-	if s := x.Status(); s < 200 || s > 299 {
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "kidoban/"+kidoban.Version)
+	req.Header.Set("X-Kidoban-Event", "alert")
+	req.Header.Set("X-Kidoban-Delivery", a.ID)
+	if h.Secret != "" {
+		req.Header.Set("X-Kidoban-Signature", Sign(h.Secret, w.now(), body))
+	}
+	resp, err := h.Client.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // the URL may hold a secret
+		}
+		return true, err
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
+	if s := resp.StatusCode; s < 200 || s > 299 {
 		return s == http.StatusTooManyRequests || s == http.StatusRequestTimeout || s >= 500, kidoban.Errorf(kidoban.KindUnreachable, "it answered %d", s)
 	}
 	return false, nil

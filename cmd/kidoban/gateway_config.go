@@ -49,6 +49,8 @@ type gatewayConfig struct {
 	Tokens       tokensConfig            `yaml:"tokens" doc:"Lifetimes."`
 	Clients      []clientConfig          `yaml:"clients" doc:"Clients that the operator registered."`
 	Limits       map[string]limitConfig  `yaml:"limits" doc:"Rates by name; kidoban gateway check lists the names."`
+	Telemetry    telemetryConfig         `yaml:"telemetry" doc:"What monitoring systems are told."`
+	Alerts       alertsConfig            `yaml:"alerts" doc:"Who is told of alerts."`
 	Drain        span                    `yaml:"drain" doc:"How long calls under way may take at the end. Default 20s."`
 }
 
@@ -465,6 +467,10 @@ func (c gatewayConfig) check() (out []gatewayFinding) {
 	for _, p := range problems {
 		warn("policy", "policy: %s", p)
 	}
+	_, _, err = c.Telemetry.export(c.Instance)
+	fail("telemetry", err)
+	_, err = c.Alerts.hooks()
+	fail("alerts", err)
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		out = append(out, gatewayFinding{"listen", "listen must be address:port, not " + c.Listen, true})

@@ -71,6 +71,7 @@ type service struct {
 	box      *sandbox.Host
 	journal  *gateway.Journal
 	wallet   *account.Wallet
+	outlets  *outlets
 	replicas *store.Replicas // nil for SQLite
 	decide   decisionMaking
 	front    http.Handler
@@ -105,9 +106,13 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if s.db.Postgres() {
 		chain = conf.Instance
 	}
-	if s.journal, err = gateway.OpenJournal(ctx, s.db, chain, s.watchUse); err != nil {
+	if s.outlets, err = openOutlets(ctx, conf, log); err != nil {
 		return s, err
 	}
+	if s.journal, err = gateway.OpenJournal(ctx, s.db, chain, append(s.outlets.watchers(), s.watchUse)...); err != nil {
+		return s, err
+	}
+	s.outlets.waiting.Store(s.journal)
 	s.setProxies(conf)
 	apps, err := conf.apps()
 	if err != nil {
@@ -185,6 +190,9 @@ func (s *service) close() {
 	if s.replicas != nil {
 		s.replicas.Close()
 	}
+	if s.outlets != nil {
+		s.outlets.close()
+	}
 	if s.db != nil {
 		s.db.Close()
 	}
@@ -258,6 +266,7 @@ func (o observer) Event(e authserver.Event) {
 
 // Alert implements authserver.Observer.
 func (o observer) Alert(a authserver.Alert) {
+	o.s.outlets.alert(a)
 	o.s.log.Warn("alert", "kind", a.Kind, "severity", a.Kind.Severity(), "subject", a.Subject, "what", a.Text, "do", a.Do)
 	o.s.journal.Append(context.Background(), gateway.Record{ID: a.ID, At: a.At, Method: "alert", Name: string(a.Kind), Decision: "alert", Detail: a.Subject + ": " + a.Text})
 }
