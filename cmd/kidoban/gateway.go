@@ -11,10 +11,12 @@ import (
 
 // gatewayCmd is kidoban gateway. Without a subcommand it runs the gateway.
 type gatewayCmd struct {
-	Run   gatewayRunCmd   `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
-	Check gatewayCheckCmd `cmd:"" help:"List what is unsafe or impossible in a config, all at once."`
-	Deny  denyCmd         `cmd:"" help:"The deny-list: hosts, URLs, document domains and clients that get nothing."`
-	Pins  pinsCmd         `cmd:"" help:"What servers' definitions wait for approval."`
+	Run     gatewayRunCmd     `cmd:"" default:"withargs" help:"Run the gateway (the default)."`
+	Check   gatewayCheckCmd   `cmd:"" help:"List what is unsafe or impossible in a config, all at once."`
+	Backup  gatewayBackupCmd  `cmd:"" help:"Copy the database of a running gateway into one file."`
+	Restore gatewayRestoreCmd `cmd:"" help:"Put a backup in place for a gateway that is not running."`
+	Deny    denyCmd           `cmd:"" help:"The deny-list: hosts, URLs, document domains and clients that get nothing."`
+	Pins    pinsCmd           `cmd:"" help:"What servers' definitions wait for approval."`
 }
 
 // gatewayFile is where a command finds the config.
