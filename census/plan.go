@@ -43,15 +43,10 @@ func MakePlan(ctx context.Context, store Store, run string, sources []Accounting
 		return nil, err
 	}
 	p.Targets = all
-	if err := store.CensusCrowded(ctx, run, TargetsPerHost, func(Target) error { p.Crowded++; return nil }); err != nil {
-		return nil, err
-	}
-	beyondFirst := 0
-	if err := store.CensusCrowded(ctx, run, 1, func(Target) error { beyondFirst++; return nil }); err != nil {
+	if p.Hosts, p.Crowded, err = store.CensusHosts(ctx, run, TargetsPerHost); err != nil {
 		return nil, err
 	}
 	left := all - done - p.Crowded
-	p.Hosts = all - beyondFirst
 	p.Typical, p.Most = left*typicalRequests, min(left*(requestsPerTarget+4), p.Hosts*DefaultPerHost)
 	p.Shortest = time.Duration(min(DefaultPerHost, TargetsPerHost*typicalRequests)) * DefaultInterval
 	return p, nil

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -103,18 +104,22 @@ func skipCrowded(ctx context.Context, store Store, o Options) error {
 	if o.Interval <= 0 {
 		return nil
 	}
-	var batch []Outcome
-	err := store.CensusCrowded(ctx, o.Run, TargetsPerHost, func(t Target) error {
-		r := Result{URL: t.URL, Host: t.Host, Source: t.Source, Class: string(Skipped), Reason: "host_budget", Flags: []string{}, Flaws: []string{}}
-		batch = append(batch, outcome(r, Times{Finished: o.Now().UTC()}))
-		return nil
-	})
-	for err == nil && len(batch) > 0 {
-		n := min(len(batch), 500)
-		err = store.CensusDone(ctx, o.Run, batch[:n])
-		batch = batch[n:]
+	for {
+		ts, err := store.CensusCrowded(ctx, o.Run, TargetsPerHost, 20_000) // bounds the memory; each call sorts the whole list
+		if err != nil || len(ts) == 0 {
+			return err
+		}
+		for batch := range slices.Chunk(ts, 500) {
+			var rs []Outcome
+			for _, t := range batch {
+				r := Result{URL: t.URL, Host: t.Host, Source: t.Source, Class: string(Skipped), Reason: "host_budget", Flags: []string{}, Flaws: []string{}}
+				rs = append(rs, outcome(r, Times{Finished: o.Now().UTC()}))
+			}
+			if err := store.CensusDone(ctx, o.Run, rs); err != nil {
+				return err
+			}
+		}
 	}
-	return err
 }
 
 // outcome writes a result in its canonical form: members in the order of the

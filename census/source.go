@@ -20,7 +20,9 @@ import (
 // Accounting says what became of every line or entry of a source.
 type Accounting struct {
 	Source   string         `json:"source"`
-	Entries  int            `json:"entries"`
+	Lines    int            `json:"lines,omitempty"` // of a list or of JSON lines
+	Blank    int            `json:"blank,omitempty"` // empty lines and comments among them
+	Entries  int            `json:"entries"`         // candidates, one a line in a list
 	Targets  int            `json:"targets"` // new ones
 	Rejected map[string]int `json:"rejected"`
 }
@@ -89,14 +91,40 @@ func (im *importer) read(br *bufio.Reader) error {
 	first, _, whole := bytes.Cut(bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n"), []byte("\n"))
 	if len(first) > 0 && (first[0] == '{' || first[0] == '[') && (!whole || !json.Valid(first)) && !isJSONLine(head, br) {
 		doc, err := io.ReadAll(io.LimitReader(br, maxDocument+1))
-		if err != nil {
+		switch {
+		case err != nil:
 			return kidoban.Wrap(kidoban.KindInput, err, "%s cannot be read", im.acc.Source)
-		}
-		if len(doc) > maxDocument {
+		case len(doc) <= maxDocument && json.Valid(bytes.TrimPrefix(doc, []byte("\xef\xbb\xbf"))):
+			return im.document(bytes.TrimPrefix(doc, []byte("\xef\xbb\xbf")))
+		case len(doc) > maxDocument && beginsDocument(doc):
 			return kidoban.Errorf(kidoban.KindInput, "%s is one JSON document of more than 64 MiB: write it as one object a line", im.acc.Source)
 		}
-		return im.document(doc)
+		br = bufio.NewReaderSize(io.MultiReader(bytes.NewReader(doc), br), 256<<10) // a list whose first line is broken
 	}
+	return im.lines(br)
+}
+
+// beginsDocument tells whether b is the beginning of one JSON value.
+func beginsDocument(b []byte) bool {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	for depth := 0; ; {
+		t, err := dec.Token()
+		var wrong *json.SyntaxError
+		switch d, _ := t.(json.Delim); {
+		case err != nil:
+			return !errors.As(err, &wrong)
+		case d == '{' || d == '[':
+			depth++
+		case d == '}' || d == ']':
+			if depth--; depth == 0 {
+				return false // it ended, and more comes
+			}
+		}
+	}
+}
+
+// lines reads a list or JSON lines.
+func (im *importer) lines(br *bufio.Reader) error {
 	for {
 		line, long, err := readLine(br)
 		if err == io.EOF {
@@ -105,6 +133,7 @@ func (im *importer) read(br *bufio.Reader) error {
 		if err != nil {
 			return kidoban.Wrap(kidoban.KindInput, err, "%s cannot be read after entry %d", im.acc.Source, im.acc.Entries)
 		}
+		im.acc.Lines++
 		if long {
 			err = im.entry(found{string(line[:200]), RejectTooLong})
 		} else {
@@ -151,7 +180,8 @@ func readLine(br *bufio.Reader) (line []byte, long bool, err error) {
 func (im *importer) line(line []byte) error {
 	line = bytes.TrimSpace(bytes.TrimPrefix(line, []byte("\xef\xbb\xbf")))
 	if len(line) == 0 || line[0] == '#' {
-		return nil // neither is a candidate
+		im.acc.Blank++ // neither is a candidate
+		return nil
 	}
 	if line[0] != '{' && line[0] != '[' {
 		return im.entry(found{string(line), ""})

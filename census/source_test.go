@@ -57,6 +57,8 @@ func TestImportShapes(t *testing.T) {
 			map[string]int{"duplicate": 1, "wildcard": 1, "plain_http": 1, "private_address": 1, "local_name": 2}},
 		"json lines": {"{\"url\":\"https://a.example/mcp\"}\n{\"url\":\"https://${T}.b.example/mcp\",\"template\":true}\n{broken\n",
 			[]string{"https://a.example/mcp"}, map[string]int{"unfilled_template": 1, "bad_json": 1}},
+		"a list whose first line is broken": {"{\"url\":\nhttps://a.example/mcp\n\nb.example\n",
+			[]string{"https://a.example/mcp", "https://b.example/mcp"}, map[string]int{"bad_json": 1}},
 		"shodan": {`{"ip_str":"93.184.216.34","port":8443,"hostnames":["s.example"],"data":"mcp-session-id"}` + "\n" + `{"ip_str":"93.184.216.35","port":443,"hostnames":[]}`,
 			[]string{"https://93.184.216.35/mcp", "https://s.example:8443/mcp"}, nil},
 		"fofa": {`{"error":false,"size":2,"results":[["https://f.example","93.184.216.34","443"],["g.example:8443","93.184.216.36","8443"]]}`,

@@ -24,8 +24,11 @@ type Store interface {
 	CensusDone(ctx context.Context, run string, rs []Outcome) error
 	// CensusResults gives every result, ordered by the bytes of the target's URL.
 	CensusResults(ctx context.Context, run string, each func(Outcome) error) error
-	// CensusCrowded gives the targets beyond the first max of each host, by Spread.
-	CensusCrowded(ctx context.Context, run string, max int, each func(Target) error) error
+	// CensusCrowded returns up to limit targets without a result that are beyond the
+	// first max of their host by Spread.
+	CensusCrowded(ctx context.Context, run string, max, limit int) ([]Target, error)
+	// CensusHosts counts the hosts, and the targets beyond the first max of each.
+	CensusHosts(ctx context.Context, run string, max int) (hosts, beyond int, err error)
 
 	// CensusTurn takes the turn of a host: it succeeds when nobody holds the turn
 	// and the host's time has come, and then holds it until CensusRelease or for

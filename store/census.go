@@ -98,16 +98,18 @@ func (d *DB) CensusResults(ctx context.Context, run string, each func(census.Out
 }
 
 // CensusCrowded implements census.Store.
-func (d *DB) CensusCrowded(ctx context.Context, run string, max int, each func(census.Target) error) error {
-	var ts []census.Target
-	err := d.read(ctx, `SELECT url, host, source FROM (SELECT url, host, source, result, ROW_NUMBER() OVER (PARTITION BY host ORDER BY spread) AS place
-		FROM census_targets WHERE run = $1) AS placed WHERE place > $2 AND result IS NULL ORDER BY url`, scanTarget(&ts), run, max)
-	for _, t := range ts {
-		if err == nil {
-			err = each(t)
-		}
-	}
-	return err
+func (d *DB) CensusCrowded(ctx context.Context, run string, max, limit int) (ts []census.Target, err error) {
+	err = d.read(ctx, `SELECT url, host, source FROM (SELECT url, host, source, result, ROW_NUMBER() OVER (PARTITION BY host ORDER BY spread) AS place
+		FROM census_targets WHERE run = $1) AS placed WHERE place > $2 AND result IS NULL LIMIT $3`, scanTarget(&ts), run, max, limit)
+	return ts, err
+}
+
+// CensusHosts implements census.Store.
+func (d *DB) CensusHosts(ctx context.Context, run string, max int) (hosts, beyond int, err error) {
+	err = d.read(ctx, `SELECT COUNT(*), COALESCE(SUM(CASE WHEN n > $2 THEN n - $2 ELSE 0 END), 0)
+		FROM (SELECT COUNT(*) AS n FROM census_targets WHERE run = $1 GROUP BY host) AS per_host`,
+		func(r row) error { return r.Scan(&hosts, &beyond) }, run, max)
+	return hosts, beyond, err
 }
 
 // clock is the SQL of the present in microseconds: the database's own clock
