@@ -12,6 +12,8 @@ import (
 // Plan is what a census would do, told without contacting anybody.
 type Plan struct {
 	Sources  []Accounting   `json:"sources"`
+	Lines    int            `json:"lines,omitempty"`
+	Blank    int            `json:"blank,omitempty"` // empty lines and comments
 	Entries  int            `json:"entries"`
 	Targets  int            `json:"targets"`
 	Hosts    int            `json:"hosts"`
@@ -32,7 +34,7 @@ const typicalRequests = 8
 func MakePlan(ctx context.Context, store Store, run string, sources []Accounting) (*Plan, error) {
 	p := &Plan{Sources: sources, Rejected: map[string]int{}, Balanced: true}
 	for _, a := range sources {
-		p.Entries += a.Entries
+		p.Entries, p.Lines, p.Blank = p.Entries+a.Entries, p.Lines+a.Lines, p.Blank+a.Blank
 		p.Balanced = p.Balanced && a.Balanced()
 		for k, n := range a.Rejected {
 			p.Rejected[k] += n
@@ -55,7 +57,11 @@ func MakePlan(ctx context.Context, store Store, run string, sources []Accounting
 // WriteText prints the plan for a person.
 func (p *Plan) WriteText(w io.Writer) {
 	for _, a := range p.Sources {
-		fmt.Fprintf(w, "%-32s %9d entries  %9d new targets\n", a.Source, a.Entries, a.Targets)
+		fmt.Fprintf(w, "%-32s %9d entries  %9d new targets", plain(a.Source), a.Entries, a.Targets)
+		if a.Blank > 0 {
+			fmt.Fprintf(w, "  (%d lines, %d of them empty or comments)", a.Lines, a.Blank)
+		}
+		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "\n%d entries give %d targets on %d hosts.\n", p.Entries, p.Targets, p.Hosts)
 	for _, k := range slices.Sorted(maps.Keys(p.Rejected)) {

@@ -23,7 +23,7 @@ type Accounting struct {
 	Lines    int            `json:"lines,omitempty"` // of a list or of JSON lines
 	Blank    int            `json:"blank,omitempty"` // empty lines and comments among them
 	Entries  int            `json:"entries"`         // candidates, one a line in a list
-	Targets  int            `json:"targets"` // new ones
+	Targets  int            `json:"targets"`         // new ones
 	Rejected map[string]int `json:"rejected"`
 }
 

@@ -105,7 +105,7 @@ func (s *Stats) WriteMarkdown(w io.Writer) error {
 		}
 	}
 	for _, a := range s.Sources {
-		fmt.Fprintf(&b, "\n## Candidates from %s\n\n| | |\n|---|---:|\n| entries | %d |\n| new targets | %d |\n", inMarkdown(a.Source), a.Entries, a.Targets)
+		fmt.Fprintf(&b, "\n## Candidates from %s\n\n| | |\n|---|---:|\n| empty lines and comments | %d |\n| entries | %d |\n| new targets | %d |\n", inMarkdown(a.Source), a.Blank, a.Entries, a.Targets)
 		for _, k := range slices.Sorted(maps.Keys(a.Rejected)) {
 			fmt.Fprintf(&b, "| %s | %d |\n", k, a.Rejected[k])
 		}

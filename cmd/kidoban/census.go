@@ -232,7 +232,8 @@ func censusKey(p censusPlace) ([]byte, error) {
 
 type censusPlanCmd struct {
 	censusSources
-	JSON bool `name:"json" help:"Print one JSON document."`
+	Rejected string `help:"Write every entry that is no target to this file, with its line and the reason." placeholder:"FILE"`
+	JSON     bool   `name:"json" help:"Print one JSON document."`
 }
 
 // Run plans in a database that is thrown away.
@@ -252,7 +253,38 @@ func (c censusPlanCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if c.Rejected != "" {
+		if err := streamFile(e, c.Rejected, func(w io.Writer) error { return joinRejected(w, p) }); err != nil {
+			return err
+		}
+	}
 	return printPlan(e, db, p, sources, c.JSON)
+}
+
+// streamFile writes to a file, or to the standard output for "-", without
+// keeping it in memory.
+func streamFile(e *env, path string, write func(io.Writer) error) error {
+	if path == "-" {
+		return write(e.stdout)
+	}
+	return wholeFile(path, write)
+}
+
+// joinRejected copies what the sources of a plan rejected.
+func joinRejected(w io.Writer, p censusPlace) error {
+	names, err := filepath.Glob(p.file("rejected-*.jsonl"))
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(w, f)
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 func printPlan(e *env, db *store.DB, p censusPlace, sources []census.Accounting, asJSON bool) error {

@@ -51,7 +51,7 @@ func (c censusReportCmd) Run(e *env) error {
 		if f.path == "" {
 			continue
 		}
-		if err := writeFile(e, f.path, f.write); err != nil {
+		if err := streamFile(e, f.path, f.write); err != nil {
 			return err
 		}
 	}

@@ -26,15 +26,16 @@ type censusRunCmd struct {
 	censusSources
 	censusPlace
 	censusManners
-	DryRun  bool   `name:"dry-run" help:"Print the plan and the request budget; contact nobody."`
-	Metrics string `help:"Serve /metrics on this loopback address." placeholder:"ADDR"`
-	JSON    bool   `name:"json" help:"Print a JSON summary at the end."`
+	DryRun   bool   `name:"dry-run" help:"Print the plan and the request budget; contact nobody."`
+	Rejected string `help:"With --dry-run: write every entry that is no target to this file. A run keeps them in its directory." placeholder:"FILE"`
+	Metrics  string `help:"Serve /metrics on this loopback address." placeholder:"ADDR"`
+	JSON     bool   `name:"json" help:"Print a JSON summary at the end."`
 }
 
 // Run measures what is pending and writes the results.
 func (c censusRunCmd) Run(e *env) error {
 	if c.DryRun {
-		return censusPlanCmd{c.censusSources, c.JSON}.Run(e)
+		return censusPlanCmd{c.censusSources, c.Rejected, c.JSON}.Run(e)
 	}
 	o, err := c.options(c.Lab, c.Name)
 	if err != nil {

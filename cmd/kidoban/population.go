@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -64,7 +65,10 @@ func wholeFile(path string, write func(io.Writer) error) error {
 		return kidoban.Wrap(kidoban.KindUsage, err, "the file cannot be made: check the path")
 	}
 	defer os.Remove(path + ".part") //nolint:errcheck // it is gone after the rename
-	err = write(f)
+	b := bufio.NewWriterSize(f, 64<<10)
+	if err = write(b); err == nil {
+		err = b.Flush()
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
