@@ -21,6 +21,8 @@ type Truth struct {
 	Issuer string   `json:"issuer"`
 	Flaws  []string `json:"flaws"`
 	Tools  int      `json:"tools"`
+
+	CertKey string `json:"cert_key"`
 }
 
 // Mismatch is one difference between a result and the truth.
@@ -140,6 +142,8 @@ func (c *Comparison) judge(t Truth, r Result, checks []string) {
 		c.differ(t, "issuer", t.Issuer, r.Issuer)
 	case t.Tools != 0 && t.Tools != r.Tools:
 		c.differ(t, "tools", fmt.Sprint(t.Tools), fmt.Sprint(r.Tools))
+	case t.CertKey != r.Listener:
+		c.differ(t, "certificate key", t.CertKey, r.Listener)
 	case !slices.Equal(t.Flaws, got):
 		c.differ(t, "flaws", fmt.Sprint(t.Flaws), fmt.Sprint(got))
 	}

@@ -62,6 +62,11 @@ func (n Names) Hidden(r Result) Result {
 		r.Issuers[i] = n.hideURL(iss)
 	}
 	r.Software, r.ToolsHash, r.Listener = n.software(r.Software), n.Hide(r.ToolsHash), n.Hide(r.Listener)
+	switch strings.ToLower(r.KeyHeader) {
+	case "", "authorization", "x-api-key", "api-key", "apikey", "x-auth-token":
+	default:
+		r.KeyHeader = n.Hide(r.KeyHeader) // a header of one's own names its owner
+	}
 	return r
 }
 
@@ -152,6 +157,9 @@ func WritePublic(ctx context.Context, store Store, run string, n Names, w io.Wri
 func (s *Stats) Hide(n Names) {
 	for i := range s.Issuers {
 		s.Issuers[i].Word = n.hideURL(s.Issuers[i].Word)
+	}
+	for i := range s.Keys {
+		s.Keys[i].Word = n.Hide(s.Keys[i].Word)
 	}
 	for i := range s.Software {
 		s.Software[i].Word = n.software(s.Software[i].Word)

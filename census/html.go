@@ -5,26 +5,57 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
+	"time"
 )
 
 //go:embed report.html
 var reportPage string
 
+// numbered is a table with its number on the page.
+type numbered struct {
+	table
+	N     int
+	Study bool // the study says something about a row
+}
+
 // WriteHTML writes one file without scripts and without anything to load: the
 // results section of a paper, with its figures as SVG.
 func (s *Stats) WriteHTML(w io.Writer) error {
 	page, err := template.New("report").Funcs(template.FuncMap{
-		"pct": percent, "lo": func(i Interval) string { return fmt.Sprintf("%.1f", 100*i.Low) }, "hi": func(i Interval) string { return fmt.Sprintf("%.1f", 100*i.High) },
-		"title": Row.title, "plain": plain, "points": func(a, b float64) string { return fmt.Sprintf("%+.1f", 100*(a-b)) },
+		"pct": paperPercent, "lo": func(i Interval) string { return fmt.Sprintf("%.1f", 100*i.Low) }, "hi": func(i Interval) string { return fmt.Sprintf("%.1f", 100*i.High) },
+		"n": thousands, "words": words, "plain": plain, "points": points, "apart": apart, "day": func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04") },
+		"bar": func(n int, rows []Count) int { return 100 * n / max(1, rows[0].N) },
 	}).Parse(reportPage)
 	if err != nil {
 		return err
 	}
+	tables := map[string]numbered{}
+	for i, t := range s.tables() {
+		tables[[...]string{"Auth", "Classes", "OAuth", "Flaws", "Groups", "Clusters"}[i]] =
+			numbered{t, [...]int{1, 2, 3, 4, 5, 7}[i], slices.ContainsFunc(t.Rows, func(r Row) bool { return r.Study != "" })}
+	}
 	return page.Execute(w, map[string]any{
-		"S": s, "Tables": s.tables(), "Rankings": s.rankings(),
-		"AuthFigure": authFigure(s.Auth), "FlawFigure": shareFigure(s.Flaws), "ClusterFigure": shareFigure(s.Clusters), "FunnelFigure": funnelFigure(s.Funnel),
+		"S": s, "T": tables, "Rankings": s.rankings(), "AuthFigure": authFigure(s.Auth), "OAuthFigure": shareFigure(s.OAuth),
+		"FlawFigure": shareFigure(s.Flaws), "ClusterFigure": shareFigure(s.Clusters), "FunnelFigure": funnelFigure(s.Funnel),
 	})
+}
+
+// paperPercent keeps the number and its sign on one line.
+func paperPercent(f float64) string { return fmt.Sprintf("%.2f\u00a0%%", 100*f) }
+
+// points is a difference of shares in percentage points.
+func points(a, b float64) string {
+	return strings.Replace(fmt.Sprintf("%+.1f", 100*(a-b)), "-", "\u2212", 1)
+}
+
+// apart says whether two intervals exclude each other.
+func apart(a Interval, b *Interval) string {
+	if b != nil && (a.Low > b.High || b.Low > a.High) {
+		return "and the two intervals exclude each other"
+	}
+	return "and the two intervals overlap"
 }
 
 // svg draws in a small vocabulary; texts are escaped here, so that the figures
@@ -52,36 +83,53 @@ func (s *svg) done() template.HTML {
 	return template.HTML(s.b.String()) //nolint:gosec // numbers and escaped texts only
 }
 
-// authFigure sets the three shares beside the study's.
+// shareScale draws the grid of a figure whose axis runs from 0 to 100 %.
+func (s *svg) shareScale(left, width, bottom float64) {
+	for _, tick := range []float64{0, 0.25, 0.5, 0.75, 1} {
+		s.line(left+width*tick, 6, left+width*tick, bottom, "grid")
+		s.text(left+width*tick, bottom+16, "middle", fmt.Sprintf("%.0f %%", 100*tick))
+	}
+}
+
+// authFigure sets the three shares beside the study's, each with its interval.
 func authFigure(rows []Row) template.HTML {
 	var s svg
-	s.open(720, 40+70*len(rows), "authentication here and in the study")
-	const left, width = 210.0, 420.0
+	s.open(720, 34+66*len(rows), "authentication here and in the study")
+	const left, width = 190.0, 500.0
+	s.shareScale(left, width, 10+66*float64(len(rows)))
 	for i, r := range rows {
-		y := 20 + 70*float64(i)
+		y := 16 + 66*float64(i)
 		s.text(left-10, y+24, "end", r.Label)
-		s.rect(left, y, width*r.Here.Share, 20, "here")
-		s.line(left+width*r.Here.Low, y+10, left+width*r.Here.High, y+10, "whisker")
-		s.text(left+width*r.Here.High+8, y+15, "start", percent(r.Here.Share))
-		s.rect(left, y+24, width*r.Share, 20, "study")
-		s.text(left+width*r.Share+8, y+39, "start", percent(r.Share)+" study")
+		s.bar(left, y, width, r.Here, "here", "here")
+		if r.There != nil {
+			s.bar(left, y+24, width, *r.There, "study", "study")
+		}
 	}
 	return s.done()
 }
 
-// shareFigure draws each share as a dot with its interval.
+// bar is a share with its interval and its number.
+func (s *svg) bar(left, y, width float64, i Interval, class, who string) {
+	s.rect(left, y, width*i.Share, 20, class)
+	s.line(left+width*i.Low, y+10, left+width*i.High, y+10, "whisker")
+	s.text(left+width*i.High+8, y+15, "start", percent(i.Share)+" "+who)
+}
+
+// shareFigure draws each share as a square with its interval, and the study's as
+// a ring under it.
 func shareFigure(rows []Row) template.HTML {
 	var s svg
 	s.open(720, 40+22*max(1, len(rows)), "shares with 95 % intervals")
-	const left, width = 330.0, 330.0
-	bottom := 14 + 22*float64(len(rows))
-	for _, tick := range []float64{0, 0.25, 0.5, 0.75, 1} {
-		s.line(left+width*tick, 8, left+width*tick, bottom, "grid")
-		s.text(left+width*tick, bottom+16, "middle", fmt.Sprintf("%.0f %%", 100*tick))
-	}
+	const left, width = 330.0, 360.0
+	s.shareScale(left, width, 14+22*float64(len(rows)))
 	for i, r := range rows {
 		y := 20 + 22*float64(i)
 		s.text(left-10, y+4, "end", r.title())
+		if r.There != nil {
+			s.line(left+width*r.There.Low, y+5, left+width*r.There.High, y+5, "there")
+			fmt.Fprintf(&s.b, `<circle cx="%.1f" cy="%.1f" r="3.5" class="ring"/>`, left+width*r.There.Share, y+5)
+			y -= 3
+		}
 		s.line(left+width*r.Here.Low, y, left+width*r.Here.High, y, "whisker")
 		s.rect(left+width*r.Here.Share-3, y-3, 6, 6, "here")
 	}
@@ -91,17 +139,17 @@ func shareFigure(rows []Row) template.HTML {
 // funnelFigure draws how many were left after each stage.
 func funnelFigure(stages []Count) template.HTML {
 	var s svg
-	s.open(720, 20+34*len(stages), "from candidates to servers")
-	const left, width = 180.0, 430.0
+	s.open(720, 16+32*len(stages), "from candidates to servers")
+	const left, width = 190.0, 400.0
 	for i, c := range stages {
-		y := 10 + 34*float64(i)
+		y := 8 + 32*float64(i)
 		share := 0.0
 		if stages[0].N > 0 {
 			share = float64(c.N) / float64(stages[0].N)
 		}
-		s.text(left-10, y+17, "end", c.Word)
-		s.rect(left, y, width*share, 24, "here")
-		s.text(left+width*share+8, y+17, "start", fmt.Sprint(c.N))
+		s.text(left-10, y+16, "end", c.Word)
+		s.rect(left, y, width*share, 22, "here")
+		s.text(left+width*share+8, y+16, "start", fmt.Sprintf("%s (%s)", thousands(c.N), percent(share)))
 	}
 	return s.done()
 }

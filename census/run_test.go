@@ -3,9 +3,12 @@ package census_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,10 +22,11 @@ import (
 
 // world is a population with its candidates in a fresh store.
 type world struct {
-	t   *testing.T
-	p   *lab.Population
-	log *lockedBuffer
-	opt *census.OptOut
+	t     *testing.T
+	p     *lab.Population
+	log   *lockedBuffer
+	opt   *census.OptOut
+	roots *x509.CertPool
 }
 
 type lockedBuffer struct {
@@ -38,10 +42,18 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 
 func newWorld(t *testing.T, n int) *world {
 	t.Helper()
-	w := &world{t: t, log: &lockedBuffer{}}
+	return newWorldOver(t, n, false)
+}
+
+func newWorldOver(t *testing.T, n int, tls bool) *world {
+	t.Helper()
+	w := &world{t: t, log: &lockedBuffer{}, roots: x509.NewCertPool()}
 	var err error
-	if w.p, err = lab.StartPopulation(t.Context(), lab.PopulationOptions{N: n, Seed: 7, Log: w.log}); err != nil {
+	if w.p, err = lab.StartPopulation(t.Context(), lab.PopulationOptions{N: n, Seed: 7, TLS: tls, Log: w.log}); err != nil {
 		t.Fatal(err)
+	}
+	if ca, err := w.p.CA(); err != nil || !w.roots.AppendCertsFromPEM(ca) {
+		t.Fatalf("no authority: %v", err)
 	}
 	var b bytes.Buffer
 	if err := w.p.WriteOptOut(&b); err != nil {
@@ -76,7 +88,7 @@ func (w *world) load(db *store.DB) {
 }
 
 func (w *world) options() census.Options {
-	return census.Options{Run: "census", Lab: true, Workers: 32, Timeout: 3 * time.Second, OptOut: w.opt}
+	return census.Options{Run: "census", Lab: true, Workers: 32, Timeout: 3 * time.Second, OptOut: w.opt, RootCAs: w.roots}
 }
 
 // hits ends the population and reads its access log.
@@ -128,17 +140,67 @@ func results(t *testing.T, db *store.DB) string {
 	return b.String()
 }
 
-// TestCensusEqualsGroundTruth: every class, flag, issuer and passive flaw is the
-// simulator's; nothing but reading was done; who opted out was left alone.
+// clusters counts the truth's marks of live servers and compares with what the
+// tables say.
+func (w *world) clusters(db *store.DB) {
+	w.t.Helper()
+	var truth bytes.Buffer
+	if err := w.p.WriteTruth(&truth); err != nil {
+		w.t.Fatal(err)
+	}
+	marks := map[string]map[string]int{"certificate key": {}, "authorization server": {}}
+	for dec := json.NewDecoder(&truth); dec.More(); {
+		var x lab.Truth
+		if err := dec.Decode(&x); err != nil {
+			w.t.Fatal(err)
+		}
+		switch x.Class {
+		case "not_mcp", "dead", "unstable", "skipped":
+			continue
+		}
+		marks["certificate key"][x.CertKey]++
+		if x.Issuer != "" {
+			marks["authorization server"][x.Issuer]++
+		}
+	}
+	s, err := census.Summarize(w.t.Context(), db, "census", nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, c := range s.Deployments {
+		m, ok := marks[c.By]
+		if !ok {
+			continue
+		}
+		delete(marks, c.By)
+		all, shared, largest := 0, 0, 0
+		for _, n := range m {
+			all, largest = all+n, max(largest, n)
+			if n > 1 {
+				shared += n
+			}
+		}
+		if c.Servers != all || c.Clusters != len(m) || c.Shared != shared || c.Largest != largest || shared == 0 {
+			w.t.Errorf("%s: %s; want %d in %d, %d share theirs, the largest %d", c.By, c, all, len(m), shared, largest)
+		}
+	}
+	if len(marks) > 0 {
+		w.t.Errorf("the tables lack %v", slices.Collect(maps.Keys(marks)))
+	}
+}
+
+// TestCensusEqualsGroundTruth: over TLS, every class, flag, issuer, certificate key, cluster and
+// passive flaw is the simulator's; nothing but reading was done; who opted out was left alone.
 func TestCensusEqualsGroundTruth(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 400)
+	w := newWorldOver(t, 400, true)
 	db := w.open(storetest.SQLite(t))
 	w.load(db)
 	if err := census.Run(t.Context(), db, w.options()); err != nil {
 		t.Fatal(err)
 	}
 	w.compare(db)
+	w.clusters(db)
 	issuers := map[string]int{}
 	for _, h := range w.hits() {
 		if w.opt.Has(h.Host) {

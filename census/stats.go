@@ -3,10 +3,14 @@ package census
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit"
@@ -43,13 +47,32 @@ type Row struct {
 	Label string   `json:"label"`
 	Here  Interval `json:"here"`
 	Study string   `json:"study,omitempty"` // as printed there; "" where it says nothing
-	Share float64  `json:"study_share,omitempty"`
+	// There is the study's share with the interval that its own count gives.
+	There *Interval `json:"study_interval,omitempty"`
 }
+
+// beside sets a measured share beside the study's, count among of.
+func beside(key, label string, here Interval, count, of int, note string) Row {
+	there := Wilson(count, of)
+	return Row{key, label, here, fmt.Sprintf("%s of %s: %s%s", thousands(count), thousands(of), percent(there.Share), note), &there}
+}
+
+// ours is a row of which the study says nothing.
+func ours(key, label string, here Interval) Row { return Row{Key: key, Label: label, Here: here} }
 
 // Count is a word and how often it occurred.
 type Count struct {
 	Word string `json:"word"`
 	N    int    `json:"n"`
+}
+
+// Cluster says how many servers share one mark.
+type Cluster struct {
+	By       string `json:"by"`
+	Servers  int    `json:"servers"`  // that have the mark
+	Clusters int    `json:"clusters"` // different values of it
+	Shared   int    `json:"shared"`   // servers that share theirs with another one
+	Largest  int    `json:"largest"`  // servers of the largest cluster
 }
 
 // Stats are the tables of a census.
@@ -69,8 +92,14 @@ type Stats struct {
 	Carriers []Count `json:"transports"`
 	Software []Count `json:"software"`
 	Issuers  []Count `json:"issuers"`
+	Keys     []Count `json:"certificate_keys"`
 	Distinct int     `json:"distinct"` // deployments after de-duplication by certificate key, issuer, software and tools
 	Requests int     `json:"requests"`
+
+	First time.Time `json:"first"` // when the first and the last target were measured
+	Last  time.Time `json:"last"`
+
+	Deployments []Cluster `json:"deployments"` // how many servers share a key, an issuer, software and tools, all of it
 
 	Sources []Accounting `json:"sources"`
 }
@@ -80,7 +109,9 @@ type tally struct {
 	class, reason, era, carrier, software, issuer, flag, flaw, group map[string]int
 	category                                                         map[string]string // of each flaw of the catalogue
 	oauth, delegated, upstream                                       int
-	hosts, distinct                                                  map[string]bool
+	hosts                                                            map[string]bool
+	marks                                                            [len(markNames)]map[mark]int
+	key                                                              map[string]int             // short form of certificate keys
 	cluster                                                          map[string]map[string]bool // issuer → flaws
 }
 
@@ -88,7 +119,7 @@ type tally struct {
 // hosts and issuers, not with what is stored about them.
 func Summarize(ctx context.Context, store Store, run string, sources []Accounting) (*Stats, error) {
 	t := tally{class: map[string]int{}, reason: map[string]int{}, era: map[string]int{}, carrier: map[string]int{}, software: map[string]int{},
-		issuer: map[string]int{}, flag: map[string]int{}, flaw: map[string]int{}, group: map[string]int{}, hosts: map[string]bool{}, distinct: map[string]bool{}, cluster: map[string]map[string]bool{}}
+		issuer: map[string]int{}, flag: map[string]int{}, flaw: map[string]int{}, group: map[string]int{}, hosts: map[string]bool{}, key: map[string]int{}, cluster: map[string]map[string]bool{}}
 	t.category = map[string]string{}
 	for _, f := range kidoban.Flaws() {
 		t.category[f.ID] = f.Category
@@ -102,6 +133,12 @@ func Summarize(ctx context.Context, store Store, run string, sources []Accountin
 		}
 		s.Targets++
 		s.Requests += n.Requests
+		if n.Requests > 0 && (s.First.IsZero() || n.Finished.Before(s.First)) {
+			s.First = n.Finished
+		}
+		if n.Finished.After(s.Last) {
+			s.Last = n.Finished
+		}
 		t.add(r)
 		return nil
 	})
@@ -125,12 +162,7 @@ func (t *tally) add(r Result) {
 	count(t.carrier, r.Transport)
 	name, _, _ := strings.Cut(r.Software, " ")
 	count(t.software, name)
-	// A deployment without any mark of its own stands for itself.
-	mark := strings.Join([]string{r.Listener, r.Issuer, r.Software, r.ToolsHash}, "\x00")
-	if r.ToolsHash == "" && r.Listener == "" {
-		mark = r.URL
-	}
-	t.distinct[mark] = true
+	t.mark(r)
 	if r.Class != string(audit.OAuth) {
 		return
 	}
@@ -162,6 +194,55 @@ func (t *tally) add(r Result) {
 	}
 }
 
+// mark is a hash of what servers may share: fixed in size, however long the names
+// that strangers give themselves.
+type mark [12]byte
+
+var markNames = [...]string{"certificate key", "authorization server", "software and tools", "all of these"}
+
+// mark counts the server under each mark it has.
+func (t *tally) mark(r Result) {
+	tools := ""
+	if r.ToolsHash != "" {
+		tools = r.Software + "\x00" + r.ToolsHash
+	}
+	// A deployment without any mark of its own stands for itself.
+	whole := strings.Join([]string{r.Listener, r.Issuer, r.Software, r.ToolsHash}, "\x00")
+	if r.ToolsHash == "" && r.Listener == "" {
+		whole = r.URL
+	}
+	for i, v := range [...]string{r.Listener, r.Issuer, tools, whole} {
+		if v == "" {
+			continue
+		}
+		if t.marks[i] == nil {
+			t.marks[i] = map[mark]int{}
+		}
+		h := sha256.Sum256([]byte(v))
+		t.marks[i][mark(h[:len(mark{})])]++
+	}
+	if len(r.Listener) >= 16 {
+		t.key[r.Listener[:16]]++
+	}
+}
+
+// clusters tells how many servers share each mark.
+func (t *tally) clusters() (out []Cluster) {
+	for i, m := range t.marks {
+		c := Cluster{By: markNames[i], Clusters: len(m)}
+		for _, n := range m {
+			c.Servers, c.Largest = c.Servers+n, max(c.Largest, n)
+			if n > 1 {
+				c.Shared += n
+			}
+		}
+		if c.Servers > 0 {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 func count(m map[string]int, word string) {
 	if word != "" {
 		m[word]++
@@ -185,7 +266,7 @@ var classNames = [...]struct{ key, label string }{
 }
 
 // The study's figures (arXiv 2605, section 3): 28,715 candidates, 7,973 live.
-const studyOAuth, studyLive = 2428, 7973
+const studyOAuth, studyLive, studyTested = 2428, 7973, 119
 
 func (t *tally) tables(s *Stats) {
 	for _, c := range classNames {
@@ -197,20 +278,23 @@ func (t *tally) tables(s *Stats) {
 	none, oauth, static := t.class[string(audit.NoAuthList)], t.oauth, t.class[string(audit.Static)]
 	of := none + oauth + static
 	s.Auth = []Row{
-		{"none", "none (tools exposed)", Wilson(none, of), "3,233 of 7,973: 40.55 %", 3233.0 / studyLive},
-		{"oauth", "OAuth-based", Wilson(oauth, of), "2,428 of 7,973: 30.45 %", 2428.0 / studyLive},
-		{"static", "static token or API key", Wilson(static, of), "2,312 of 7,973: 29.00 %", 2312.0 / studyLive},
+		beside("none", "none (tools exposed)", Wilson(none, of), 3233, studyLive, ""),
+		beside("oauth", "OAuth-based", Wilson(oauth, of), studyOAuth, studyLive, ""),
+		beside("static", "static token or API key", Wilson(static, of), 2312, studyLive, ""),
 	}
 	s.OAuth = []Row{
-		{"dcr", "dynamic registration advertised", Wilson(t.flag["dcr"], oauth), "1,118 of 2,428: 46.0 %", 1118.0 / studyOAuth},
-		{"cimd", "client metadata documents", Wilson(t.flag["cimd"], oauth), "", 0},
-		{"prereg_only", "pre-registered clients only", Wilson(t.flag["prereg_only"], oauth), "", 0},
-		{"prm", "protected resource metadata", Wilson(t.flag["prm"], oauth), "", 0},
-		{"as_same_origin", "authorization server on the same origin", Wilson(t.flag["as_same_origin"], oauth), "", 0},
-		{"upstream", "sends strangers to an upstream", Wilson(t.upstream, oauth), "", 0},
-		{"delegated", "delegated authorization seen", Wilson(t.delegated, oauth), "81 of 119 tested: 68.07 %", 81.0 / 119},
+		beside("dcr", "dynamic registration advertised", Wilson(t.flag["dcr"], oauth), 1118, studyOAuth, ""),
+		ours("cimd", "client metadata documents", Wilson(t.flag["cimd"], oauth)),
+		ours("prereg_only", "pre-registered clients only", Wilson(t.flag["prereg_only"], oauth)),
+		ours("prm", "protected resource metadata", Wilson(t.flag["prm"], oauth)),
+		ours("as_same_origin", "authorization server on the same origin", Wilson(t.flag["as_same_origin"], oauth)),
+		ours("upstream", "sends strangers to an upstream", Wilson(t.upstream, oauth)),
+		beside("delegated", "delegated authorization seen", Wilson(t.delegated, oauth), 81, studyTested, " of those tested"),
 	}
-	study := map[string]string{"F3-a": "F3: 12 of 119 tested", "F4-0": "F4: 7 of 119 tested", "F5-e": "F5: 81 of 119 tested (active)", "F8-a": "F8: 3 of 119 tested"}
+	study := map[string]struct {
+		count int
+		note  string
+	}{"F3-a": {12, " for F3"}, "F4-0": {7, " for F4"}, "F5-e": {81, " for F5, active"}, "F8-a": {3, " for F8"}}
 	perIssuer := map[string]int{}
 	for _, seen := range t.cluster {
 		for k := range seen {
@@ -218,17 +302,27 @@ func (t *tally) tables(s *Stats) {
 		}
 	}
 	for _, c := range kidoban.Checks() {
-		if n := t.flaw[c.Key()]; n > 0 {
-			s.Flaws = append(s.Flaws, Row{c.Key(), c.Slug, Wilson(n, oauth), study[c.Key()], 0})
-			s.Clusters = append(s.Clusters, Row{c.Key(), c.Slug, Wilson(perIssuer[c.Key()], len(t.cluster)), "", 0})
+		n := t.flaw[c.Key()]
+		if n == 0 {
+			continue
 		}
+		row := ours(c.Key(), words(c.Slug), Wilson(n, oauth))
+		if there, ok := study[c.Key()]; ok {
+			row = beside(c.Key(), words(c.Slug), row.Here, there.count, studyTested, there.note)
+		}
+		s.Flaws = append(s.Flaws, row)
+		s.Clusters = append(s.Clusters, ours(c.Key(), words(c.Slug), Wilson(perIssuer[c.Key()], len(t.cluster))))
 	}
-	for _, g := range []struct{ key, label, study string }{
-		{"C2", "delegated flows (F3, F4)", "18 of 119 tested: 15.1 %"}, {"C3", "open clients (of F5, F6 only F5-e)", "102 of 119 tested: 85.7 %"},
-		{"C4", "common OAuth (of F7 to F9 only F8)", "34 of 119 tested: 28.6 %"}, {"META", "metadata (E10, E11)", ""}} {
-		s.Groups = append(s.Groups, Row{g.key, g.label, Wilson(t.group[g.key], oauth), g.study, 0})
+	group := func(id string) Interval { return Wilson(t.group[id], oauth) }
+	s.Groups = []Row{
+		beside("C2", "delegated flows (F3, F4)", group("C2"), 18, studyTested, ""),
+		beside("C3", "open clients (of F5, F6 only F5-e)", group("C3"), 102, studyTested, ""),
+		beside("C4", "common OAuth (of F7 to F9 only F8)", group("C4"), 34, studyTested, ""),
+		ours("META", "metadata (E10, E11)", group("META")),
 	}
-	s.Hosts, s.Distinct = len(t.hosts), len(t.distinct)
+	s.Hosts, s.Distinct, s.Deployments = len(t.hosts), len(t.marks[len(t.marks)-1]), t.clusters()
+	maps.DeleteFunc(t.key, func(_ string, n int) bool { return n == 1 })
+	s.Keys = ranked(t.key, 10)
 	s.Reasons, s.Eras, s.Carriers = ranked(t.reason, 40), ranked(t.era, 10), ranked(t.carrier, 10)
 	s.Software, s.Issuers = ranked(t.software, 20), ranked(t.issuer, 20)
 	entries := s.Targets

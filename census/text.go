@@ -34,7 +34,7 @@ type ranking struct {
 }
 
 func (s *Stats) rankings() []ranking {
-	return []ranking{{"Why", s.Reasons}, {"Era", s.Eras}, {"Transport", s.Carriers}, {"Software", s.Software}, {"Authorization servers", s.Issuers}}
+	return []ranking{{"Why", s.Reasons}, {"Era", s.Eras}, {"Transport", s.Carriers}, {"Software", s.Software}, {"Authorization servers with most servers", s.Issuers}, {"Certificate keys of several servers", s.Keys}}
 }
 
 func percent(f float64) string { return fmt.Sprintf("%.2f %%", 100*f) }
@@ -54,6 +54,32 @@ func plain(s string) string {
 	}, s)
 }
 
+// thousands writes a count as the study does: 7,973.
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// words makes a check's slug readable.
+func words(slug string) string {
+	w := strings.Split(slug, "-")
+	for i, x := range w {
+		switch x {
+		case "as", "prm", "pkce", "cimd", "s256", "json", "iss", "dcr", "uri", "https", "tls":
+			w[i] = strings.ToUpper(x)
+		}
+	}
+	return strings.Join(w, " ")
+}
+
+// String says what a cluster is in one line.
+func (c Cluster) String() string {
+	return fmt.Sprintf("%d servers in %d clusters; %d share theirs, the largest has %d", c.Servers, c.Clusters, c.Shared, c.Largest)
+}
+
 // WriteText prints the tables for a terminal.
 func (s *Stats) WriteText(w io.Writer) error {
 	var b strings.Builder
@@ -64,8 +90,12 @@ func (s *Stats) WriteText(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "\n%s (share of %s, 95 %% interval)\n", t.Title, t.Of)
 		for _, r := range t.Rows {
-			fmt.Fprintf(&b, "  %-42s %-36s %s\n", r.title(), r.Here, r.Study)
+			fmt.Fprintf(&b, "  %-48s %-36s %s\n", r.title(), r.Here, r.Study)
 		}
+	}
+	fmt.Fprintf(&b, "\nServers that share a mark\n")
+	for _, c := range s.Deployments {
+		fmt.Fprintf(&b, "  %-42s %s\n", c.By, c)
 	}
 	for _, t := range s.rankings() {
 		if len(t.Rows) == 0 {
@@ -80,9 +110,12 @@ func (s *Stats) WriteText(w io.Writer) error {
 	return err
 }
 
+// Coded tells whether the row is about a check of the catalogue.
+func (r Row) Coded() bool { return strings.ContainsRune(r.Key, '-') && r.Key[0] < 'a' }
+
 // title is the row's label, with the key of the check before it.
 func (r Row) title() string {
-	if strings.ContainsRune(r.Key, '-') && r.Key[0] < 'a' {
+	if r.Coded() {
 		return r.Key + " " + r.Label
 	}
 	return r.Label
@@ -97,6 +130,10 @@ func (s *Stats) WriteMarkdown(w io.Writer) error {
 		for _, r := range t.Rows {
 			fmt.Fprintf(&b, "| %s | %d of %d: %s | %.1f–%.1f %% | %s |\n", r.title(), r.Here.Count, r.Here.Of, percent(r.Here.Share), 100*r.Here.Low, 100*r.Here.High, r.Study)
 		}
+	}
+	fmt.Fprintf(&b, "\n## Servers that share a mark\n\n| mark | servers | clusters | servers that share | largest |\n|---|---:|---:|---:|---:|\n")
+	for _, c := range s.Deployments {
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d |\n", c.By, c.Servers, c.Clusters, c.Shared, c.Largest)
 	}
 	for _, t := range s.rankings() {
 		fmt.Fprintf(&b, "\n## %s\n\n| | |\n|---|---:|\n", t.Title)
@@ -136,6 +173,9 @@ func (s *Stats) WriteCSV(w io.Writer) error {
 		for _, r := range t.Rows {
 			c.Write([]string{t.Title, r.Key, r.Label, fmt.Sprint(r.Here.Count), fmt.Sprint(r.Here.Of), number(r.Here.Share), number(r.Here.Low), number(r.Here.High), r.Study})
 		}
+	}
+	for _, d := range s.Deployments {
+		c.Write([]string{"Servers that share a mark", d.By, "clusters", fmt.Sprint(d.Clusters), fmt.Sprint(d.Servers), "", "", "", ""})
 	}
 	for _, t := range s.rankings() {
 		for _, r := range t.Rows {

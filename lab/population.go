@@ -17,6 +17,7 @@ type PopulationOptions struct {
 	N    int    // servers, at most 1,000,000
 	Seed uint64 // the same seed gives the same population
 	Addr string // loopback address to listen on; "" = 127.0.0.1:0
+	TLS  bool   // https, with certificates of the population's own authority
 	Log  io.Writer
 }
 
@@ -51,6 +52,9 @@ type Truth struct {
 	Issuer string   `json:"issuer,omitempty"`
 	Flaws  []string `json:"flaws"` // keys among PopulationChecks
 	Tools  int      `json:"tools,omitempty"`
+	// CertKey is the SHA-256 of the key in its certificate, with TLS and where an
+	// answer can be seen.
+	CertKey string `json:"cert_key,omitempty"`
 }
 
 // PopulationChecks are the checks that the truth is complete for: what reading
@@ -193,17 +197,24 @@ func pick(r *rand.Rand, pairs ...any) string {
 	}
 }
 
-// host and url are the addresses of a server.
+// host, origin and url are the addresses of a server.
 func (p *Population) host(n int) string { return fmt.Sprintf("s%06d.pop.localhost:%s", n, p.port) }
+func (p *Population) origin(label string) string {
+	scheme := "http://"
+	if p.opts.TLS {
+		scheme = "https://"
+	}
+	return scheme + label + ".pop.localhost:" + p.port
+}
 func (p *Population) url(s popServer) string {
-	return "http://" + p.host(s.n) + s.path
+	return p.origin(fmt.Sprintf("s%06d", s.n)) + s.path
 }
 
 func (p *Population) issuerURL(s popServer) string {
 	if s.issuer < 0 {
-		return "http://" + p.host(s.n)
+		return p.origin(fmt.Sprintf("s%06d", s.n))
 	}
-	return fmt.Sprintf("http://as%05d.pop.localhost:%s", s.issuer, p.port)
+	return p.origin(fmt.Sprintf("as%05d", s.issuer))
 }
 
 // truth says what a census must find.
@@ -230,6 +241,9 @@ func (p *Population) truth(s popServer) Truth {
 		slices.Sort(t.Flaws)
 	default:
 		t.Class = "not_mcp"
+	}
+	if t.Class != "dead" && t.Class != "skipped" {
+		t.CertKey = p.certKey(s)
 	}
 	return t
 }
@@ -301,7 +315,8 @@ func (p *Population) WriteTargets(w io.Writer) error {
 		u := p.url(s)
 		fmt.Fprintln(b, u)
 		if n%37 == 5 {
-			fmt.Fprintln(b, strings.Replace(strings.ToUpper(u[:len("http://")+8]), "HTTP", "http", 1)+u[len("http://")+8:]+"#again")
+			scheme, rest, _ := strings.Cut(u, "://")
+			fmt.Fprintln(b, scheme+"://"+strings.ToUpper(rest[:8])+rest[8:]+"#again")
 		}
 	}
 	return b.Flush()

@@ -40,6 +40,9 @@ func StartPopulation(ctx context.Context, o PopulationOptions) (*Population, err
 		p.log = bufio.NewWriterSize(o.Log, 64<<10)
 	}
 	srv := &http.Server{Handler: p, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+	if o.TLS {
+		l = p.secure(l)
+	}
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(l) }() // ends with Close
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
@@ -92,7 +95,7 @@ func (p *Population) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.note(r, c.Method)
 	if num, ok := strings.CutPrefix(label, "as"); ok {
 		if k, err := strconv.Atoi(num); err == nil && k >= 0 && k < p.issuers() {
-			p.serveIssuer(w, r, fmt.Sprintf("http://as%05d.pop.localhost:%s", k, p.port), p.issuer(k))
+			p.serveIssuer(w, r, p.origin(fmt.Sprintf("as%05d", k)), p.issuer(k))
 			return
 		}
 	}
@@ -239,7 +242,7 @@ func (p *Population) endpoint(w http.ResponseWriter, r *http.Request, s popServe
 	case "oauth":
 		v := `Bearer error="invalid_token"`
 		if s.link {
-			v = `Bearer resource_metadata="http://` + p.host(s.n) + prmPath(s.path) + `"`
+			v = `Bearer resource_metadata="` + p.origin(fmt.Sprintf("s%06d", s.n)) + prmPath(s.path) + `"`
 		}
 		w.Header().Set("WWW-Authenticate", v)
 		http.Error(w, `{"error":"unauthorized"}`, http.StatusUnauthorized)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -21,6 +22,7 @@ type censusSelftestCmd struct {
 	Seed    uint64        `help:"Seed of the population." default:"7"`
 	Workers int           `help:"Targets in flight." default:"96"`
 	Timeout time.Duration `help:"Bound of one exchange." default:"3s"`
+	TLS     bool          `name:"tls" help:"Over https, with certificate keys in the truth."`
 	Keep    string        `help:"Directory to keep the database and the truth in." placeholder:"DIR"`
 	JSON    bool          `name:"json" help:"Print one JSON document."`
 }
@@ -53,7 +55,7 @@ func (c censusSelftestCmd) Run(e *env) error {
 		}
 		defer os.RemoveAll(dir)
 	}
-	p, err := lab.StartPopulation(e.ctx, lab.PopulationOptions{N: c.N, Seed: c.Seed})
+	p, err := lab.StartPopulation(e.ctx, lab.PopulationOptions{N: c.N, Seed: c.Seed, TLS: c.TLS})
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindUsage, err, "the population does not start")
 	}
@@ -84,9 +86,13 @@ func (c censusSelftestCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	roots := x509.NewCertPool()
+	if ca, err := p.CA(); err != nil || !roots.AppendCertsFromPEM(ca) {
+		return kidoban.Wrap(kidoban.KindInternal, err, "the population's authority cannot be trusted")
+	}
 	var last census.Progress
 	began := time.Now()
-	err = census.Run(e.ctx, db, census.Options{Lab: true, Workers: c.Workers, Timeout: c.Timeout, OptOut: out, Progress: func(q census.Progress) { last = q }})
+	err = census.Run(e.ctx, db, census.Options{Lab: true, Workers: c.Workers, Timeout: c.Timeout, OptOut: out, RootCAs: roots, Progress: func(q census.Progress) { last = q }})
 	if err != nil {
 		return err
 	}

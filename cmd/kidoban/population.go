@@ -15,6 +15,8 @@ type populationCmd struct {
 	N       int    `short:"n" name:"n" help:"Servers." default:"1000"`
 	Seed    uint64 `help:"The same seed gives the same servers." default:"7"`
 	Addr    string `help:"Loopback address to listen on." default:"127.0.0.1:0"`
+	TLS     bool   `name:"tls" help:"Serve https, with certificates of the population's own authority."`
+	CA      string `name:"ca" help:"File to write the authority's certificate to, for --ca-cert of the census." placeholder:"FILE"`
 	Truth   string `help:"File to write the ground truth to, one JSON line a server." placeholder:"FILE"`
 	Targets string `help:"File to write the candidates to." placeholder:"FILE"`
 	OptOut  string `name:"opt-out" help:"File to write the hosts to that asked not to be measured." placeholder:"FILE"`
@@ -24,7 +26,7 @@ type populationCmd struct {
 
 // Run serves a population until the context ends.
 func (c populationCmd) Run(e *env) error {
-	o := lab.PopulationOptions{N: c.N, Seed: c.Seed, Addr: c.Addr}
+	o := lab.PopulationOptions{N: c.N, Seed: c.Seed, Addr: c.Addr, TLS: c.TLS}
 	if c.Log != "" {
 		f, err := os.Create(c.Log)
 		if err != nil {
@@ -38,7 +40,7 @@ func (c populationCmd) Run(e *env) error {
 		return kidoban.Wrap(kidoban.KindUsage, err, "the population does not start")
 	}
 	defer p.Close()
-	for path, write := range map[string]func(io.Writer) error{c.Truth: p.WriteTruth, c.Targets: p.WriteTargets, c.OptOut: p.WriteOptOut} {
+	for path, write := range map[string]func(io.Writer) error{c.Truth: p.WriteTruth, c.Targets: p.WriteTargets, c.CA: p.WriteCA, c.OptOut: p.WriteOptOut} {
 		if path == "" {
 			continue
 		}
