@@ -10,6 +10,7 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n",$$1,$$2}' Makefile
 
 build: ## one static binary: bin/kidoban
+	@scripts/htmx.sh
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/kidoban
 
 demo: build ## audit a weak server on loopback and show how an attacker gets in

@@ -124,11 +124,11 @@ func (s *Server) changeAccount(ctx context.Context, c *call, who *visitor, actio
 			err = s.RevokeGrant(ctx, g.ID, "revoked by the user")
 		}
 		if err == nil {
-			err = s.letGo(ctx, c, who.User.ID)
+			err = s.letGo(ctx, who.User.ID)
 		}
 		return "revoked", "", err
 	case "revoke_all":
-		return "revoked", "", s.revokeUser(ctx, c, who.User.ID)
+		return "revoked", "", s.RevokeUser(ctx, who.User.ID, "revoked by the user")
 	case "disconnect":
 		if s.deps.Upstream == nil {
 			return "", "already_gone", nil
@@ -180,22 +180,22 @@ func (s *Server) RevokeGrant(ctx context.Context, id, reason string) error {
 	return nil
 }
 
-// revokeUser ends all grants of a user, and the accounts that served them.
-func (s *Server) revokeUser(ctx context.Context, c *call, userID string) error {
-	grants, err := s.deps.Store.UserGrants(ctx, userID, c.now)
+// RevokeUser ends all grants of a user, and the accounts that served them.
+func (s *Server) RevokeUser(ctx context.Context, userID, reason string) error {
+	grants, err := s.deps.Store.UserGrants(ctx, userID, s.deps.Now())
 	for _, g := range grants {
-		err = errors.Join(err, s.RevokeGrant(ctx, g.ID, "revoked by the user"))
+		err = errors.Join(err, s.RevokeGrant(ctx, g.ID, reason))
 	}
-	return errors.Join(err, s.letGo(ctx, c, userID))
+	return errors.Join(err, s.letGo(ctx, userID))
 }
 
 // letGo disconnects the accounts at third parties that no grant of the user needs
 // any more, so that taking access back reaches the third party too (G-CO6).
-func (s *Server) letGo(ctx context.Context, c *call, userID string) error {
+func (s *Server) letGo(ctx context.Context, userID string) error {
 	if s.deps.Upstream == nil {
 		return nil
 	}
-	grants, err := s.deps.Store.UserGrants(ctx, userID, c.now)
+	grants, err := s.deps.Store.UserGrants(ctx, userID, s.deps.Now())
 	if err != nil {
 		return err
 	}

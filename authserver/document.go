@@ -156,7 +156,7 @@ func (s *Server) fetchDocumentOnce(ctx context.Context, p *policy, id, host stri
 	}
 	row := Client{ID: id, Kind: ClientCIMD, Metadata: body, Fingerprint: fingerprint(&m, false), Created: now,
 		Expires: now.Add(p.Registration.FirstConsent), FreshUntil: now.Add(documentLife(x.Header("Cache-Control"), x.Header("Age"))),
-		Review: !known && p.Registration.CIMDMode == "open-with-review" && !hostMatches(host, p.Registration.CIMDAllow)}
+		Review: !known && p.Registration.CIMDMode == "open-with-review" && !hostMatches(host, p.Registration.CIMDAllow) && !s.admitted.has(host)}
 	if row, err = s.deps.Store.PutClient(ctx, row); err != nil {
 		return nil, err
 	}

@@ -158,6 +158,14 @@ type Deny struct {
 	Created time.Time
 }
 
+// Admission is a domain of client documents that an administrator let in, where
+// new ones wait for review.
+type Admission struct {
+	Domain  string
+	By      string
+	Created time.Time
+}
+
 // Alert is an alert in the words of the house.
 type Alert = kidoban.Alert
 

@@ -30,6 +30,7 @@ type Server struct {
 	box       *box
 	policy    atomic.Pointer[policy]
 	deny      denylist
+	admitted  admissions
 	docs      documents
 	alerts    alarm
 	approvals alarm // a person's yes to a client, by both
@@ -133,7 +134,7 @@ func (s *Server) Reload(ctx context.Context, c Config) error {
 	if err := s.putPreRegistered(ctx, p); err != nil {
 		return err
 	}
-	if err := s.loadDeny(ctx, p); err != nil {
+	if err := errors.Join(s.loadDeny(ctx, p), s.loadAdmitted(ctx)); err != nil {
 		return err
 	}
 	s.policy.Store(p)
@@ -189,7 +190,7 @@ func (s *Server) followLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		err := errors.Join(s.live.follow(ctx), s.loadDeny(ctx, s.policy.Load()))
+		err := errors.Join(s.live.follow(ctx), s.loadDeny(ctx, s.policy.Load()), s.loadAdmitted(ctx))
 		if now := s.deps.Now(); now.Sub(keysAt) >= keysInterval || now.Before(keysAt) {
 			keysAt = now
 			err = errors.Join(err, s.keys.refresh(ctx))

@@ -107,6 +107,15 @@ type Clients interface {
 	TouchClient(ctx context.Context, id string, now, expires time.Time) error
 	// SetReview opens or closes the review gate of a client.
 	SetReview(ctx context.Context, id string, review bool) error
+	// ReviewQueue lists clients that wait for an administrator, in order of id, after
+	// the given id, at most limit.
+	ReviewQueue(ctx context.Context, after string, limit int) ([]Client, error)
+	// AdmitDomain lets a domain of client documents in; again changes nothing.
+	AdmitDomain(ctx context.Context, a Admission) error
+	// DismissDomain takes that back. Not found: KindNotFound.
+	DismissDomain(ctx context.Context, domain string) error
+	// Admitted lists the domains that were let in, oldest first.
+	Admitted(ctx context.Context) ([]Admission, error)
 	// CountPending counts unexpired self-registered or document clients without any consent.
 	CountPending(ctx context.Context, now time.Time) (int, error)
 	// ListClients lists in order of id, after the given id, at most limit.

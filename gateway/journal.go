@@ -45,6 +45,9 @@ type Entry struct {
 	Prev []byte // hash of the entry before; 32 zero bytes for the first
 	Hash []byte // see ChainHash
 	Body []byte // the record as JSON
+	// Record is what Body says, for a sink that finds entries by it; not part of
+	// the chain, and nil in what a sink gives back.
+	Record *Record
 }
 
 // ChainHash is SHA-256 over the hash before, the number (8 bytes, big-endian)
@@ -248,13 +251,14 @@ func (j *Journal) drop(n int) {
 func (j *Journal) entries(batch []Record) []Entry {
 	out := make([]Entry, len(batch))
 	seq, prev := j.seq, j.prev
-	for i, r := range batch {
+	for i := range batch {
+		r := &batch[i]
 		body, err := json.Marshal(r)
 		if err != nil { // strings and numbers only: it cannot happen, and must not lose a record
 			body, _ = json.Marshal(Record{ID: r.ID, At: r.At, Decision: "unreadable"})
 		}
 		seq++
-		out[i] = Entry{Seq: seq, At: r.At, Prev: prev, Hash: ChainHash(prev, seq, body), Body: body}
+		out[i] = Entry{Seq: seq, At: r.At, Prev: prev, Hash: ChainHash(prev, seq, body), Body: body, Record: r}
 		prev = out[i].Hash
 	}
 	return out

@@ -75,6 +75,8 @@ type breaker struct {
 	fails  int
 	until  time.Time
 	trying bool
+	good   time.Time // last answer
+	bad    time.Time // last failure
 }
 
 const (
@@ -106,9 +108,10 @@ func (b *breaker) done(now time.Time, failed, unknown bool) {
 	switch {
 	case unknown:
 	case !failed:
-		b.fails = 0
+		b.fails, b.good = 0, now
 	default:
 		b.fails++
+		b.bad = now
 		if b.fails >= breakerFails {
 			wait := time.Second << min(b.fails-breakerFails, 6)
 			b.until = now.Add(min(wait, breakerMax))

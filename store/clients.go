@@ -10,11 +10,13 @@ import (
 
 const clientColumns = `id, kind, metadata, fingerprint, secret_hash, review, created_ms, consented_ms, used_ms, expires_ms, fresh_ms`
 
+func clientDest(c *authserver.Client) []any {
+	return []any{&c.ID, &c.Kind, text(&c.Metadata), &c.Fingerprint, &c.SecretHash, &c.Review,
+		at(&c.Created), at(&c.Consented), at(&c.LastUsed), at(&c.Expires), at(&c.FreshUntil)}
+}
+
 func scanClient(c *authserver.Client) func(row) error {
-	return func(r row) error {
-		return r.Scan(&c.ID, &c.Kind, text(&c.Metadata), &c.Fingerprint, &c.SecretHash, &c.Review,
-			at(&c.Created), at(&c.Consented), at(&c.LastUsed), at(&c.Expires), at(&c.FreshUntil))
-	}
+	return func(r row) error { return r.Scan(clientDest(c)...) }
 }
 
 func isNotFound(err error) bool { return kidoban.KindOf(err) == kidoban.KindNotFound }
@@ -159,6 +161,47 @@ func (d *DB) SetReview(ctx context.Context, id string, review bool) error {
 		}
 		return err
 	})
+}
+
+// ReviewQueue implements authserver.Clients.
+func (d *DB) ReviewQueue(ctx context.Context, after string, limit int) (out []authserver.Client, err error) {
+	err = d.read(ctx, `SELECT `+clientColumns+` FROM clients WHERE review AND id > $1 ORDER BY id LIMIT $2`, func(r row) error {
+		var c authserver.Client
+		err := scanClient(&c)(r)
+		out = append(out, c)
+		return err
+	}, after, limit)
+	return out, err
+}
+
+// AdmitDomain implements authserver.Clients.
+func (d *DB) AdmitDomain(ctx context.Context, a authserver.Admission) error {
+	return d.write(ctx, func(t tx) error {
+		_, err := t.exec(`INSERT INTO admitted(domain, by_whom, created_ms) VALUES ($1, $2, $3) ON CONFLICT (domain) DO NOTHING`, a.Domain, a.By, ms(a.Created))
+		return err
+	})
+}
+
+// DismissDomain implements authserver.Clients.
+func (d *DB) DismissDomain(ctx context.Context, domain string) error {
+	return d.write(ctx, func(t tx) error {
+		n, err := t.exec(`DELETE FROM admitted WHERE domain = $1`, domain)
+		if err == nil && n == 0 {
+			return notFound("admitted domain")
+		}
+		return err
+	})
+}
+
+// Admitted implements authserver.Clients.
+func (d *DB) Admitted(ctx context.Context) (out []authserver.Admission, err error) {
+	err = d.read(ctx, `SELECT domain, by_whom, created_ms FROM admitted ORDER BY created_ms, domain`, func(r row) error {
+		var a authserver.Admission
+		err := r.Scan(&a.Domain, &a.By, at(&a.Created))
+		out = append(out, a)
+		return err
+	})
+	return out, err
 }
 
 // CountPending implements authserver.Clients.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -14,10 +15,15 @@ var _ gateway.Sink = (*DB)(nil)
 func (d *DB) AppendEntries(ctx context.Context, chain string, entries []gateway.Entry) error {
 	return d.write(ctx, func(t tx) error {
 		for _, e := range entries {
+			r := e.Record
+			if r == nil {
+				r = &gateway.Record{}
+				_ = json.Unmarshal(e.Body, r) // what cannot be read is found by its time
+			}
 			// The entry before must be the one that this one was chained to.
-			n, err := t.exec(`INSERT INTO journal(chain, seq, at_ms, prev, hash, body)
-				SELECT $1, $2, $3, $4, $5, $6 WHERE COALESCE((SELECT MAX(seq) FROM journal WHERE chain = $7), 0) = $8`,
-				chain, e.Seq, ms(e.At), e.Prev, e.Hash, string(e.Body), chain, e.Seq-1)
+			n, err := t.exec(`INSERT INTO journal(chain, seq, at_ms, prev, hash, body, request, user_id, client_id, server, decision)
+				SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 WHERE COALESCE((SELECT MAX(seq) FROM journal WHERE chain = $12), 0) = $13`,
+				chain, e.Seq, ms(e.At), e.Prev, e.Hash, string(e.Body), r.ID, r.User, r.Client, r.Server, r.Decision, chain, e.Seq-1)
 			if err != nil {
 				return err
 			}

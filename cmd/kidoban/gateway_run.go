@@ -22,6 +22,7 @@ import (
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/account"
 	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/console"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/outbound"
 	"github.com/kidoban/kidoban/sandbox"
@@ -74,6 +75,8 @@ type service struct {
 	outlets  *outlets
 	replicas *store.Replicas // nil for SQLite
 	decide   decisionMaking
+	meters   *console.Meters
+	console  *console.Server
 	front    http.Handler
 	proxies  atomic.Pointer[[]netip.Prefix]
 	ready    atomic.Bool
@@ -106,10 +109,11 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if s.db.Postgres() {
 		chain = conf.Instance
 	}
+	s.meters = console.NewMeters(s.db, s.log, time.Now)
 	if s.outlets, err = openOutlets(ctx, conf, log); err != nil {
 		return s, err
 	}
-	if s.journal, err = gateway.OpenJournal(ctx, s.db, chain, append(s.outlets.watchers(), s.watchUse)...); err != nil {
+	if s.journal, err = gateway.OpenJournal(ctx, s.db, chain, append(s.outlets.watchers(), s.watchUse, s.meters.Count)...); err != nil {
 		return s, err
 	}
 	s.outlets.waiting.Store(s.journal)
@@ -151,6 +155,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if err != nil {
 		return s, err
 	}
+	s.openConsole(time.Now())
 	s.front = s.routes()
 	return s, nil
 }
@@ -179,6 +184,9 @@ func (s *service) close() {
 	}
 	if s.wallet != nil {
 		s.wallet.Close()
+	}
+	if s.meters != nil {
+		s.meters.Close()
 	}
 	if s.journal != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -316,7 +324,7 @@ func (s *service) address(r *http.Request) netip.Addr {
 
 // routes sends MCP to the gateway and everything else to the authorization server.
 func (s *service) routes() http.Handler {
-	pages, decisions := s.gate.Protect(s.as), s.gate.Protect(s.decide.pages)
+	pages, decisions, console := s.gate.Protect(s.as), s.gate.Protect(s.decide.pages), s.gate.Protect(s.console)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/healthz":
@@ -331,6 +339,8 @@ func (s *service) routes() http.Handler {
 			s.clientDocument(w, r)
 		case s.decide.pages.Serves(r.URL.Path):
 			decisions.ServeHTTP(w, r)
+		case s.console.Serves(r.URL.Path):
+			console.ServeHTTP(w, r)
 		default:
 			pages.ServeHTTP(w, r)
 		}
@@ -495,6 +505,9 @@ func (s *service) greet(e *env) error {
 		if link != "" {
 			fmt.Fprintf(w, "\nFirst make your account (this link works once, for a day):\n  %s\n", link)
 		}
+	}
+	if !s.conf.Open {
+		fmt.Fprintf(w, "\nThe console, for you and your users:\n  %s\n", s.conf.PublicURL+"/console")
 	}
 	endpoint := s.conf.PublicURL + "/mcp"
 	if !on(s.conf.Aggregate) {

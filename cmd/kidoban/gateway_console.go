@@ -1,0 +1,93 @@
+package main
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/console"
+	"github.com/kidoban/kidoban/limit"
+)
+
+// openConsole makes the pages for people.
+func (s *service) openConsole(started time.Time) {
+	s.console = console.New(s.conf.PublicURL, s.conf.Name, console.Deps{
+		Store: s.db, Auth: s.as, Gateway: s.gate, Journal: s.journal, Meters: s.meters, Scanner: s.decide.scanner,
+		Pages:    []console.Link{{Path: "/decisions", Title: map[string]string{"en": "Decisions", "ja": "判断待ち", "zh": "待您决定"}}},
+		Limits:   func() limit.Limits { l, _ := s.config().limits(); return l }, // checked when the config came into force
+		Settings: func() console.Settings { return s.settings(started) },
+		Address:  s.address, Log: s.log,
+	})
+}
+
+// settings is what the console shows of the config in force.
+func (s *service) settings(started time.Time) console.Settings {
+	conf := s.config()
+	engine := "SQLite"
+	if s.db.Postgres() {
+		engine = "PostgreSQL"
+	}
+	text, err := yaml.Marshal(conf.withoutSecrets())
+	if err != nil {
+		text = []byte("the configuration cannot be shown")
+	}
+	return console.Settings{Version: kidoban.Version, Started: started, Database: engine, CIMDMode: conf.Registration.CIMDMode, Config: string(text)}
+}
+
+// hiddenValue stands where a secret might.
+const hiddenValue = "(hidden)"
+
+// secretWord finds names of options that hold secrets on command lines.
+var secretWord = regexp.MustCompile(`(?i)(secret|token|passw|api-?key|credential)`)
+
+// withoutSecrets is the config with everything hidden that could be one: the
+// password of the database, values of headers and of environments, and what
+// follows an option with such a name.
+func (c gatewayConfig) withoutSecrets() gatewayConfig {
+	if u, err := url.Parse(c.Database); err == nil && u.Scheme != "" && u.Host != "" {
+		if _, has := u.User.Password(); has {
+			u.User = url.UserPassword(u.User.Username(), "hidden")
+		}
+		if q := u.Query(); q.Has("password") {
+			q.Set("password", "hidden")
+			u.RawQuery = q.Encode()
+		}
+		c.Database = u.String()
+	}
+	servers := map[string]serverConfig{}
+	for name, sc := range c.Servers {
+		sc.Headers, sc.Env = hideValues(sc.Headers), hideValues(sc.Env)
+		command := make([]string, len(sc.Command))
+		after := false
+		for i, a := range sc.Command {
+			switch opt, _, assigned := strings.Cut(a, "="); {
+			case after || secretLooking(a):
+				command[i], after = hiddenValue, false
+			case assigned && secretWord.MatchString(opt):
+				command[i] = opt + "=" + hiddenValue
+			default:
+				command[i], after = a, strings.HasPrefix(a, "-") && secretWord.MatchString(a)
+			}
+		}
+		sc.Command = command
+		if u, err := url.Parse(sc.URL); err == nil && u.RawQuery != "" {
+			u.RawQuery = "hidden"
+			sc.URL = u.String()
+		}
+		servers[name] = sc
+	}
+	c.Servers = servers
+	return c
+}
+
+func hideValues(m map[string]string) map[string]string {
+	out := make(map[string]string, len(m))
+	for k := range m {
+		out[k] = hiddenValue
+	}
+	return out
+}

@@ -1,0 +1,218 @@
+package console_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"github.com/kidoban/kidoban/console"
+	"github.com/kidoban/kidoban/store/storetest"
+)
+
+// shots is where screenshots go when somebody wants to look at them.
+var shots = os.Getenv("KIDOBAN_SCREENSHOTS")
+
+type step = chromedp.Action[chromedp.Void]
+
+// chrome starts a real browser with a profile of its own.
+func chrome(t *testing.T, lang string) context.Context {
+	t.Helper()
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(t.TempDir()), chromedp.Flag("accept-lang", lang), chromedp.WindowSize(1280, 900))
+	if os.Geteuid() == 0 { // Chromium's sandbox refuses to run for root
+		opts = append(opts, chromedp.NoSandbox)
+	}
+	alloc, stop := chromedp.NewExecAllocator(t.Context(), opts...)
+	t.Cleanup(stop)
+	ctx, cancel := chromedp.NewContext(alloc)
+	t.Cleanup(cancel)
+	if err := chromedp.Do(ctx, script(true)); err != nil { // the browser lives as long as the first action's context
+		t.Fatal(err)
+	}
+	return ctx
+}
+
+func script(on bool) step {
+	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
+		return chromedp.Void{}, err
+	}
+}
+
+func run(t *testing.T, ctx context.Context, steps ...step) {
+	t.Helper()
+	limited, cancel := context.WithTimeout(ctx, 40*time.Second)
+	defer cancel()
+	if err := chromedp.Do(limited, steps...); err != nil {
+		look, stop := context.WithTimeout(ctx, 5*time.Second)
+		defer stop()
+		where, _ := chromedp.Run(look, chromedp.Location())
+		text, _ := chromedp.Run(look, chromedp.OuterHTML("html"))
+		t.Fatalf("%v at %s\n%.3000s", err, where, text)
+	}
+}
+
+func read(t *testing.T, ctx context.Context, a chromedp.Action[string]) string {
+	t.Helper()
+	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	s, err := chromedp.Run(limited, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func shoot(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	if shots == "" {
+		return
+	}
+	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(shots, name+".png"), png, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func logIn(w *world, name string) step {
+	return chromedp.Steps(chromedp.Navigate(w.url+"/console"), chromedp.WaitVisible(`input[name=password]`),
+		chromedp.SendKeys(`input[name=name]`, name), chromedp.SendKeys(`input[name=password]`, password),
+		chromedp.Click(`form button.approve`), chromedp.WaitVisible(`nav.main`))
+}
+
+// scheme switches between light and dark.
+func scheme(name string) step {
+	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}})
+		return chromedp.Void{}, err
+	}
+}
+
+// size is a window's; a phone's is 390 wide.
+func size(width int) step { return chromedp.EmulateViewport(int64(width), 900) }
+
+// axe judges the page before it and returns what is wrong, one line a violation.
+func axe(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	cache := os.Getenv("KIDOBAN_CACHE")
+	if cache == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(base, "kidoban")
+	}
+	source, err := os.ReadFile(filepath.Join(cache, "axe/node_modules/axe-core/axe.min.js"))
+	if err != nil {
+		t.Fatalf("%v: run scripts/setup.sh axe", err)
+	}
+	out := evaluate(t, ctx, string(source)+`; axe.run(document, {resultTypes: ["violations"]}).then(r => JSON.stringify(r.violations.map(v => ({id: v.id, help: v.help, nodes: v.nodes.slice(0, 3).map(n => n.html.slice(0, 200) + " " + n.failureSummary)}))))`)
+	var list []struct {
+		ID, Help string
+		Nodes    []string
+	}
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		t.Fatalf("axe: %v %s", err, out)
+	}
+	var b strings.Builder
+	for _, v := range list {
+		b.WriteString(v.ID + ": " + v.Help + "\n  " + strings.Join(v.Nodes, "\n  ") + "\n")
+	}
+	return b.String()
+}
+
+// everyPage lists all pages of the console, with what must be on them.
+var everyPage = []struct{ name, path, text string }{
+	{"overview", "/console", "Within 15 minutes"},
+	{"servers", "/console/servers", "Issue tracker"},
+	{"clients", "/console/clients", "Desk assistant"},
+	{"client", "/console/client?id=c_desk", "alice"},
+	{"hosts", "/console/hosts", "calendar-invites.example"},
+	{"host", "/console/host?name=calendar-invites.example", "Team calendar"},
+	{"domains", "/console/domains", "new.example"},
+	{"deny", "/console/deny", "bad.example"},
+	{"mine", "/console/mine", "Desk assistant"},
+}
+
+// TestConsole_EveryPage: in a real browser, light and dark, wide and on a phone,
+// in three languages, with a script and without, axe finds nothing.
+func TestConsole_EveryPage(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	w.person("alice", true)
+	w.seed("")
+	ctx := chrome(t, "en")
+	run(t, ctx, size(1280), logIn(w, "alice"))
+	for _, look := range []struct {
+		name, scheme, lang string
+		width              int
+	}{{"light", "light", "en", 1280}, {"dark", "dark", "en", 1280}, {"phone", "light", "ja", 390}, {"phone-dark", "dark", "zh", 390}} {
+		run(t, ctx, scheme(look.scheme), size(look.width))
+		for _, p := range everyPage {
+			t.Run(p.name+" "+look.name, func(t *testing.T) {
+				sep := "?"
+				if strings.Contains(p.path, "?") {
+					sep = "&"
+				}
+				run(t, ctx, chromedp.Navigate(w.url+p.path+sep+"lang="+look.lang), chromedp.WaitReady(`footer`))
+				shoot(t, ctx, p.name+"-"+look.name)
+				if bad := axe(t, ctx); bad != "" {
+					t.Error(bad)
+				}
+				if text := read(t, ctx, chromedp.Text("main")); !strings.Contains(text, p.text) {
+					t.Errorf("%q is not there: %s", p.text, text)
+				}
+				if over := evaluate(t, ctx, `String(document.documentElement.scrollWidth - document.documentElement.clientWidth)`); over != "0" {
+					t.Errorf("the page is %s pixels too wide", over)
+				}
+			})
+		}
+	}
+}
+
+// evaluate runs a script of the test in the page and waits for its promise.
+func evaluate(t *testing.T, ctx context.Context, source string) string {
+	t.Helper()
+	limited, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	out, err := chromedp.Run(limited, chromedp.Evaluate[string](source, func(p *runtime.EvaluateParams) { p.AwaitPromise = new(true) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestConsole_Deny: one click blocks a callback host; what stood on it ends at once
+// (G-RG3, G-RG4), and the audit log says who did it.
+func TestConsole_Deny(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	b := w.person("alice", true)
+	w.seed("")
+	if a := b.act("/console/hosts", "deny_host:calendar-invites.example"); a.StatusCode != 303 || !strings.Contains(a.Header.Get("Location"), "done=denied") {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	if d := w.as.DeniedHost("www.calendar-invites.example"); d == nil || d.By != w.user("alice").ID {
+		t.Fatalf("%+v", d)
+	}
+	g, err := w.db.Grant(t.Context(), "g_c_c1")
+	must(t, err)
+	if g.Revoked.IsZero() {
+		t.Error("the grant lives")
+	}
+	w.settle()
+	p, err := w.db.PageJournal(t.Context(), console.JournalQuery{Query: console.Query{Text: "console:hosts", Limit: 5, Look: 1000}})
+	must(t, err)
+	if len(p.Rows) != 1 || p.Rows[0].Record.User != w.user("alice").ID || !strings.Contains(p.Rows[0].Record.Detail, "deny_host calendar-invites.example") {
+		t.Errorf("%+v", p.Rows)
+	}
+}

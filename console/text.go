@@ -1,0 +1,246 @@
+package console
+
+import "fmt"
+
+// line is one text in every language. Formats take the same arguments in the same
+// order.
+type line struct{ en, ja, zh string }
+
+// say returns a text; an unknown id stands for itself, which a test forbids.
+func say(lang, id string, args ...any) string {
+	l, ok := texts[id]
+	if !ok {
+		return id
+	}
+	s := l.en
+	switch lang {
+	case "ja":
+		s = l.ja
+	case "zh":
+		s = l.zh
+	}
+	if len(args) > 0 {
+		return fmt.Sprintf(s, args...)
+	}
+	return s
+}
+
+// texts are the texts of the pages by id.
+var texts = map[string]line{
+	// The frame.
+	"console":      {"Console", "コンソール", "控制台"},
+	"language":     {"Language", "言語", "语言"},
+	"request_id":   {"Request id", "リクエストID", "请求编号"},
+	"skip":         {"Skip to the content", "本文へ移動", "跳到正文"},
+	"navigation":   {"Navigation", "ナビゲーション", "导航"},
+	"logged_in_as": {"Logged in as %s", "%s としてログイン中", "当前用户:%s"},
+	"logout":       {"Log out", "ログアウト", "退出登录"},
+	"times_utc":    {"Times are UTC.", "時刻はUTCです。", "时间为UTC。"},
+	"account":      {"Password and passkeys", "パスワードとパスキー", "密码与通行密钥"},
+	"nav_watch":    {"Watch", "監視", "监控"},
+	"nav_servers":  {"Servers", "サーバー", "服务器"},
+	"nav_access":   {"Access", "アクセス", "访问"},
+	"nav_system":   {"System", "システム", "系统"},
+	"nav_mine":     {"My own", "自分用", "我的"},
+
+	"title_overview":    {"Overview", "概要", "概览"},
+	"title_alerts":      {"Alerts", "警告", "警报"},
+	"title_log":         {"Audit log", "監査ログ", "审计日志"},
+	"title_servers":     {"Servers", "サーバー", "服务器"},
+	"title_definitions": {"Tool definitions", "ツール定義", "工具定义"},
+	"title_definition":  {"Definition", "定義", "定义"},
+	"title_clients":     {"Clients", "クライアント", "客户端"},
+	"title_client":      {"Client", "クライアント", "客户端"},
+	"title_hosts":       {"Callback hosts", "コールバック先ホスト", "回调主机"},
+	"title_host":        {"Callback host", "コールバック先ホスト", "回调主机"},
+	"title_domains":     {"Client documents", "クライアント文書", "客户端文档"},
+	"title_deny":        {"Deny-list", "拒否リスト", "拒绝名单"},
+	"title_grants":      {"Grants", "許可", "授权"},
+	"title_users":       {"Users", "ユーザー", "用户"},
+	"title_user":        {"User", "ユーザー", "用户"},
+	"title_limits":      {"Limits", "上限", "限额"},
+	"title_settings":    {"Version and configuration", "バージョンと設定", "版本与配置"},
+	"title_mine":        {"My access", "自分のアクセス", "我的访问"},
+	"title_refused":     {"This does not work", "実行できません", "无法执行"},
+
+	// Refusals.
+	"admins_only":   {"This page is for administrators.", "このページは管理者専用です。", "此页面仅供管理员使用。"},
+	"nothing_here":  {"There is nothing here. It may have been removed in the meantime.", "ここには何もありません。すでに削除された可能性があります。", "此处没有内容,可能已被删除。"},
+	"stale_form":    {"The form is too old or was changed on the way. Open the page again and repeat.", "フォームの有効期限が切れたか、途中で変更されました。ページを開き直してやり直してください。", "表单已过期或在途中被更改。请重新打开页面再试。"},
+	"foreign_form":  {"This form came from another website and was not obeyed.", "このフォームは別のウェブサイトから送られたため、実行しませんでした。", "此表单来自其他网站,未予执行。"},
+	"went_wrong":    {"Something went wrong on the server. The request id helps to find out what.", "サーバーで問題が発生しました。リクエストIDが原因の特定に役立ちます。", "服务器出错。请求编号有助于查找原因。"},
+	"not_now":       {"The database does not answer just now. Try again in a moment.", "データベースが応答していません。しばらくしてからやり直してください。", "数据库暂时没有响应,请稍后再试。"},
+	"already_gone":  {"That is gone already.", "すでに存在しません。", "已不存在。"},
+	"already_there": {"That exists already.", "すでに存在します。", "已存在。"},
+	"to_mine":       {"To my own access", "自分のアクセスへ", "前往我的访问"},
+
+	// What was done.
+	"done_denied":       {"Blocked. Grants of the clients concerned have ended.", "ブロックしました。該当クライアントの許可は終了しました。", "已拒绝。相关客户端的授权已终止。"},
+	"done_undenied":     {"The entry is gone. Grants that ended stay ended.", "項目を削除しました。終了した許可は元に戻りません。", "条目已删除。已终止的授权不会恢复。"},
+	"done_revoked":      {"Access has ended.", "アクセスを終了しました。", "访问已终止。"},
+	"done_disconnected": {"The account is disconnected.", "アカウントの接続を解除しました。", "账户已断开。"},
+	"done_admitted":     {"The domain is let in.", "ドメインを承認しました。", "域名已准入。"},
+	"done_dismissed":    {"New documents of the domain wait again.", "このドメインの新しい文書は再び承認待ちになります。", "该域名的新文档将重新等待审核。"},
+	"done_refetch":      {"The cached copy is forgotten; the next request fetches it anew.", "キャッシュを破棄しました。次の要求で取得し直します。", "缓存副本已清除,下次请求将重新获取。"},
+	"done_approved":     {"Approved.", "承認しました。", "已批准。"},
+	"done_rejected":     {"Rejected.", "却下しました。", "已驳回。"},
+	"done_changed":      {"Changed.", "変更しました。", "已更改。"},
+
+	// Lists.
+	"search":         {"Search", "検索", "搜索"},
+	"filter":         {"Filter", "絞り込み", "筛选"},
+	"all":            {"all", "すべて", "全部"},
+	"none":           {"There are none.", "ありません。", "没有内容。"},
+	"next_page":      {"Next page", "次のページ", "下一页"},
+	"first_page":     {"First page", "最初のページ", "第一页"},
+	"look_on":        {"Look further back", "さらに前を検索", "继续往前搜索"},
+	"looked_back_to": {"Looked back to %s.", "%s までさかのぼって検索しました。", "已搜索至 %s。"},
+	"more":           {"More", "続き", "更多"},
+	"pages":          {"Pages", "ページ", "分页"},
+	"kind":           {"Kind", "種類", "类型"},
+	"name":           {"Name", "名前", "名称"},
+	"state":          {"State", "状態", "状态"},
+	"created":        {"Created", "作成", "创建"},
+	"last_used":      {"Last used", "最終使用", "最后使用"},
+	"expires":        {"Expires", "期限", "到期"},
+	"never":          {"never", "なし", "从不"},
+	"action":         {"Action", "操作", "操作"},
+	"reason":         {"Reason", "理由", "原因"},
+	"by":             {"By", "実行者", "操作者"},
+	"when":           {"When", "日時", "时间"},
+	"details":        {"Details", "詳細", "详情"},
+
+	// Overview.
+	"span":          {"Span of time", "期間", "时间范围"},
+	"span_1h":       {"1 hour", "1時間", "1小时"},
+	"span_24h":      {"24 hours", "24時間", "24小时"},
+	"span_7d":       {"7 days", "7日", "7天"},
+	"span_30d":      {"30 days", "30日", "30天"},
+	"calls":         {"Calls", "呼び出し", "调用"},
+	"refused":       {"Refused", "拒否", "已拒绝"},
+	"failed":        {"Failed", "失敗", "失败"},
+	"median":        {"Median", "中央値", "中位数"},
+	"p95":           {"95 % within", "95 % 以内", "95 % 以内"},
+	"registrations": {"Registrations", "登録", "注册"},
+	"consents":      {"Consents", "同意", "同意"},
+	"logins":        {"Logins", "ログイン", "登录"},
+	"alerts":        {"Alerts", "警告", "警报"},
+	"chart_calls":   {"Calls", "呼び出し", "调用"},
+	"chart_latency": {"How long calls take", "呼び出しの所要時間", "调用耗时"},
+	"chart_access":  {"Registrations, consents and logins", "登録・同意・ログイン", "注册、同意与登录"},
+	"chart_alerts":  {"Alerts", "警告", "警报"},
+	"line_says":     {"at most %s at %s, last %s.", "最大 %s(%s)、最新 %s。", "最高 %s(%s),最新 %s。"},
+	"waiting":       {"Waiting for you", "対応待ち", "等待处理"},
+	"wait_held":     {"tool definitions held", "件のツール定義が保留中", "个工具定义被搁置"},
+	"wait_review":   {"client documents to review", "件のクライアント文書が承認待ち", "个客户端文档待审核"},
+	"there_are":     {"At present", "現在", "目前"},
+	"live_grants":   {"live grants", "件の有効な許可", "个有效授权"},
+	"n_users":       {"users", "人のユーザー", "个用户"},
+	"n_clients":     {"clients", "件のクライアント", "个客户端"},
+	"n_hosts":       {"callback hosts", "件のコールバック先", "个回调主机"},
+	"newest_alerts": {"Newest alerts", "最新の警告", "最新警报"},
+	"no_alerts":     {"No alerts.", "警告はありません。", "没有警报。"},
+	"live_on":       {"Renews itself every 10 seconds.", "10秒ごとに自動更新します。", "每10秒自动更新。"},
+	"live_off":      {"Reload the page for newer numbers.", "新しい数値を見るには再読み込みしてください。", "重新加载页面以查看最新数据。"},
+
+	// Servers.
+	"server":        {"Server", "サーバー", "服务器"},
+	"server_up":     {"answers", "応答あり", "正常"},
+	"server_down":   {"fails", "応答なし", "故障"},
+	"server_idle":   {"not asked yet", "未使用", "尚未调用"},
+	"transport":     {"Transport", "トランスポート", "传输"},
+	"eras":          {"Speaks", "対応版", "协议"},
+	"last_answer":   {"Last answer", "最終応答", "最后应答"},
+	"last_failure":  {"Last failure", "最終失敗", "最后失败"},
+	"in_24_hours":   {"In 24 hours", "24時間", "24小时内"},
+	"fails_in_row":  {"%d failures in a row", "%d回連続で失敗", "连续失败%d次"},
+	"asked_again":   {"asked again after %s", "%s 以降に再試行", "%s 之后重试"},
+	"held":          {"held", "保留", "搁置"},
+	"approved":      {"approved", "承認済み", "已批准"},
+	"rejected":      {"rejected", "却下", "已驳回"},
+	"servers_hint":  {"Known from the calls that were made; nobody is asked for this page.", "実際の呼び出しからわかる状態です。このページのための問い合わせはしません。", "根据实际调用得知;此页面不会向服务器发出请求。"},
+	"no_servers":    {"No server is configured yet. Add one under servers in the configuration.", "サーバーがまだ設定されていません。設定の servers に追加してください。", "尚未配置服务器。请在配置的 servers 下添加。"},
+	"everybody_all": {"all servers", "全サーバー", "所有服务器"},
+
+	// Clients and hosts.
+	"mark_pre":       {"set up by the operator", "管理者が登録", "由管理员登记"},
+	"mark_cimd":      {"domain proven", "ドメイン確認済み", "域名已验证"},
+	"mark_dcr":       {"unverified", "未確認", "未经验证"},
+	"mark_denied":    {"blocked", "ブロック中", "已拒绝"},
+	"mark_waiting":   {"waits for review", "承認待ち", "等待审核"},
+	"mark_loopback":  {"own computer", "利用者のPC", "用户本机"},
+	"kind_pre":       {"set up by the operator", "管理者が登録", "管理员登记"},
+	"kind_cimd":      {"client document", "クライアント文書", "客户端文档"},
+	"kind_dcr":       {"registered itself", "自己登録", "自行注册"},
+	"client":         {"Client", "クライアント", "客户端"},
+	"client_id":      {"Client id", "クライアントID", "客户端编号"},
+	"clients_search": {"Id or a part of the registration", "ID、または登録内容の一部", "编号或注册内容的一部分"},
+	"callbacks":      {"Callbacks", "コールバック", "回调"},
+	"callback":       {"Callback", "コールバック", "回调"},
+	"first_consent":  {"First consent", "最初の同意", "首次同意"},
+	"no_consent":     {"nobody yet", "まだなし", "尚无"},
+	"scopes":         {"Scopes", "スコープ", "权限范围"},
+	"auth_method":    {"Proves itself by", "認証方式", "认证方式"},
+	"registration":   {"Registration", "登録内容", "注册内容"},
+	"deny_client":    {"Block this client", "このクライアントをブロック", "拒绝此客户端"},
+	"deny_host":      {"Block this host", "このホストをブロック", "拒绝此主机"},
+	"deny_domain":    {"Block this domain", "このドメインをブロック", "拒绝此域名"},
+	"deny_short":     {"Block", "ブロック", "拒绝"},
+	"undeny":         {"Unblock", "ブロックを解除", "解除拒绝"},
+	"refetch":        {"Forget the cached copy", "キャッシュを破棄", "清除缓存副本"},
+	"host":           {"Host", "ホスト", "主机"},
+	"hosts_search":   {"A part of the host's name", "ホスト名の一部", "主机名的一部分"},
+	"first_seen":     {"First seen", "初回", "首次出现"},
+	"last_seen":      {"Last seen", "最終", "最后出现"},
+	"who":            {"Who", "誰が", "谁"},
+	"how_many":       {"How many", "件数", "数量"},
+	"count_clients":  {"%s clients", "クライアント %s", "%s 个客户端"},
+	"count_users":    {"%s users", "ユーザー %s", "%s 个用户"},
+	"count_grants":   {"%s grants", "許可 %s", "%s 个授权"},
+	"hosts_hint":     {"Where authorization codes go. A host that nobody here knows is the sign of phishing.", "認可コードの送り先です。心当たりのないホストはフィッシングの兆候です。", "授权码的去向。无人认识的主机是钓鱼的迹象。"},
+
+	// Deny-list and documents.
+	"deny_add":              {"Block something", "ブロックを追加", "添加拒绝项"},
+	"deny_hint":             {"Takes effect at once: registration and authorization are refused, live grants of matching clients end.", "直ちに有効になり、登録と認可を拒否し、該当クライアントの有効な許可を終了します。", "立即生效:拒绝注册与授权,并终止匹配客户端的有效授权。"},
+	"pattern":               {"What", "対象", "对象"},
+	"deny_k_host":           {"callback host and all below it", "コールバック先ホストとその配下", "回调主机及其下级"},
+	"deny_k_url":            {"callback URL and all below it", "コールバックURLとその配下", "回调URL及其下级"},
+	"deny_k_cimd":           {"domain of client documents", "クライアント文書のドメイン", "客户端文档的域名"},
+	"deny_k_client":         {"client id", "クライアントID", "客户端编号"},
+	"from_config":           {"configuration", "設定ファイル", "配置文件"},
+	"deny_search":           {"A part of the entry", "項目の一部", "条目的一部分"},
+	"queue":                 {"Waiting for review", "承認待ち", "等待审核"},
+	"queue_none":            {"Nothing waits.", "承認待ちはありません。", "没有等待审核的内容。"},
+	"admit":                 {"Let the domain in", "ドメインを承認", "准入该域名"},
+	"admitted":              {"Domains let in", "承認済みドメイン", "已准入的域名"},
+	"dismiss":               {"Let new ones wait again", "再び承認待ちにする", "恢复审核"},
+	"cimd_mode":             {"Mode: %s", "モード:%s", "模式:%s"},
+	"mode_open":             {"open: every domain may", "open:すべてのドメインを許可", "open:允许所有域名"},
+	"mode_allowlist":        {"allowlist: only domains of the configuration", "allowlist:設定にあるドメインのみ", "allowlist:仅限配置中的域名"},
+	"mode_open-with-review": {"open-with-review: new domains wait for you", "open-with-review:新しいドメインは承認待ち", "open-with-review:新域名等待审核"},
+	"documents":             {"Documents in the cache", "キャッシュ中の文書", "缓存中的文档"},
+	"fresh_until":           {"Fresh until", "有効期限", "有效至"},
+	"domain":                {"Domain", "ドメイン", "域名"},
+
+	// Grants and mine.
+	"grant":       {"Grant", "許可", "授权"},
+	"user":        {"User", "ユーザー", "用户"},
+	"goes_to":     {"Goes to", "送り先", "去向"},
+	"resource":    {"For", "対象", "对象"},
+	"live":        {"live", "有効", "有效"},
+	"ended":       {"ended", "終了", "已终止"},
+	"expired":     {"expired", "期限切れ", "已到期"},
+	"revoke":      {"Revoke", "取り消す", "收回"},
+	"revoke_all":  {"Revoke everything", "すべて取り消す", "全部收回"},
+	"mine_hint":   {"Programs that may act in your name. Revoke what you do not know.", "あなたの名前で操作できるプログラムです。心当たりのないものは取り消してください。", "可以以您名义操作的程序。请收回您不认识的授权。"},
+	"my_clients":  {"Programs with access", "アクセスできるプログラム", "拥有访问权限的程序"},
+	"my_accounts": {"Connected accounts", "接続済みアカウント", "已连接的账户"},
+	"my_calls":    {"Lately in your name", "最近の操作", "近期操作"},
+	"no_grants":   {"Nothing has access.", "アクセスできるものはありません。", "没有任何程序拥有访问权限。"},
+	"no_accounts": {"There is no account to connect.", "接続できるアカウントはありません。", "没有可连接的账户。"},
+	"connected":   {"connected", "接続済み", "已连接"},
+	"connect":     {"Connect", "接続する", "连接"},
+	"disconnect":  {"Disconnect", "接続を解除", "断开"},
+	"what":        {"What", "内容", "内容"},
+	"decision":    {"Decision", "判定", "决定"},
+}
