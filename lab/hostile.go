@@ -394,7 +394,12 @@ func (h *Hostile) speak(w http.ResponseWriter, r *http.Request, scope string) {
 	case "server/discover":
 		result = map[string]any{"resultType": "complete", "supportedVersions": []string{"2026-07-28"}, "capabilities": map[string]any{"tools": map[string]any{}}, "serverInfo": map[string]any{"name": name, "version": "1"}, "ttlMs": 0, "cacheScope": "private"}
 	case "tools/list":
-		result = map[string]any{"resultType": "complete", "tools": []any{map[string]any{"name": "tell", "title": name, "inputSchema": map[string]any{"type": "object"}}}, "ttlMs": 0, "cacheScope": "private"}
+		schema := map[string]any{"type": "object"}
+		tools := []any{map[string]any{"name": "tell", "title": name, "inputSchema": schema}}
+		if name == Markup {
+			tools = append(tools, map[string]any{"name": Markup, "description": Markup, "inputSchema": schema})
+		}
+		result = map[string]any{"resultType": "complete", "tools": tools, "ttlMs": 0, "cacheScope": "private"}
 	case "tools/call":
 		if h.steps(w, scope) {
 			return
