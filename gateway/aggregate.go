@@ -7,7 +7,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/kidoban/kidoban/wire"
@@ -109,143 +108,36 @@ var lists = map[string]struct{ items, name string }{
 var capabilityOf = map[string]string{wire.MethodToolsList: "tools", wire.MethodPromptsList: "prompts", wire.MethodResourcesList: "resources", wire.MethodTemplatesList: "resources"}
 
 const (
-	pageSize  = 250    // items per page of the aggregate
-	maxPages  = 100    // followed at one server
-	maxItems  = 10_000 // taken from one server
-	listFresh = 10 * time.Second
-	fanOut    = 8 // servers asked at once
+	pageSize = 250    // items per page of the aggregate
+	maxPages = 100    // followed at one server
+	maxItems = 10_000 // taken from one server
+	// maxListBytes bounds what one server's list may take.
+	maxListBytes = 8 << 20
+	listFresh    = 10 * time.Second
+	fanOut       = 8 // servers asked at once
 )
 
 // aggregate answers what is about all servers.
 func (g *Gateway) aggregate(st *state, c *call) *Refusal {
-	l, ok := lists[c.Message.Method]
-	if !ok {
+	if _, ok := lists[c.Message.Method]; !ok {
 		c.writeError(wire.CodeMethodNotFound, "The endpoint for all servers does not offer this; use the server's own.")
 		return nil
 	}
 	from := 0
 	if c.Params.Cursor != "" {
 		n, err := strconv.Atoi(c.Params.Cursor)
-		if err != nil || n < 0 || n > maxItems*1000 {
+		if err != nil || n < 0 || n > maxItems*1000 || n%pageSize != 0 {
 			c.writeError(wire.CodeInvalidParams, "The cursor is not one of this list.")
 			return nil
 		}
 		from = n
 	}
-	all := g.collect(c)
-	result := wire.Raw(`{"` + l.items + `":[`)
-	to := min(from+pageSize, len(all.items))
-	for i := min(from, to); i < to; i++ {
-		if result[len(result)-1] != '[' {
-			result = append(result, ',')
-		}
-		result = append(result, all.items[i]...)
+	all, err := g.collect(c)
+	if err != nil {
+		return refuse(http.StatusGatewayTimeout, wire.CodeInternal, "upstream:timeout", "The servers did not answer in time.").because(err)
 	}
-	result = append(result, `]}`...)
-	if to < len(all.items) {
-		result = wire.SetMember(result, "nextCursor", wire.Quote(strconv.Itoa(to)))
-	}
-	if len(all.missing) > 0 { // the rest goes on without them, and says so
-		names := wire.Raw{'['}
-		for i, n := range all.missing {
-			if i > 0 {
-				names = append(names, ',')
-			}
-			names = wire.AppendQuote(names, n)
-		}
-		result = wire.SetMember(result, "_meta", wire.SetMember(wire.Raw("{}"), "kidoban/missing", append(names, ']')))
-	}
-	m := wire.Message{Kind: wire.Result, ID: c.Message.ID, Result: result}
-	if c.Era == wire.Modern {
-		m.Result = toModern(c.Message.Method, m.Result)
-	}
-	c.writeMessage(m)
+	c.writePage(all.page(from))
 	return nil
-}
-
-// gathered is a list over all servers.
-type gathered struct {
-	items   []wire.Raw
-	missing []string
-	at      time.Time
-}
-
-// listCache keeps gathered lists for some seconds, each for one user and client
-// (E31).
-type listCache struct {
-	mu  sync.Mutex
-	all map[listKey]gathered
-}
-
-type listKey struct{ user, client, method string }
-
-func (l *listCache) init() { l.all = map[listKey]gathered{} }
-
-func (l *listCache) get(k listKey, now time.Time) (gathered, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	v, ok := l.all[k]
-	return v, ok && now.Sub(v.at) < listFresh
-}
-
-func (l *listCache) put(k listKey, v gathered) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.all) >= 1024 {
-		for old := range l.all {
-			delete(l.all, old)
-			break
-		}
-	}
-	l.all[k] = v
-}
-
-// drop forgets the lists of a caller, because a server says they changed.
-func (l *listCache) drop(user, client string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for k := range l.all {
-		if k.user == user && k.client == client {
-			delete(l.all, k)
-		}
-	}
-}
-
-// collect asks all servers at once, a few at a time. One that fails or is slow is
-// named, the others are listed.
-func (g *Gateway) collect(c *call) gathered {
-	key := listKey{c.Caller.User, c.Caller.Client, c.Message.Method}
-	if v, ok := g.bridges.list.get(key, g.deps.Now()); ok {
-		return v
-	}
-	servers := g.reach(c)
-	parts := make([][]wire.Raw, len(servers))
-	failed := make([]bool, len(servers))
-	ctx, cancel := context.WithTimeout(c.r.Context(), min(c.st.config.HeaderWait, 15*time.Second))
-	defer cancel()
-	slots := make(chan struct{}, fanOut)
-	var wg sync.WaitGroup
-	for i, s := range servers {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			var ok bool
-			parts[i], ok = g.listOne(ctx, c, s)
-			failed[i] = !ok
-		})
-	}
-	wg.Wait()
-	v := gathered{at: g.deps.Now()}
-	for i, s := range servers {
-		v.items = append(v.items, parts[i]...)
-		if failed[i] {
-			v.missing = append(v.missing, s.Name)
-		}
-	}
-	if len(v.missing) == 0 { // a server that comes back is listed at once
-		g.bridges.list.put(key, v)
-	}
-	return v
 }
 
 // listOne reads all pages of one server and renames what they hold. A cursor
@@ -263,10 +155,11 @@ func (g *Gateway) listOne(ctx context.Context, c *call, s *server) ([]wire.Raw, 
 		return nil, true
 	}
 	var items []wire.Raw
+	size := 0
 	seen := map[string]bool{}
 	params := wire.Raw("{}")
 	for range maxPages {
-		m, err := p.request(ctx, outgoing{method: c.Message.Method, params: params}, handler{})
+		m, err := g.request(ctx, c.r.Context(), s, p, outgoing{method: c.Message.Method, params: params}, handler{})
 		if err != nil || m.Kind != wire.Result {
 			return items, false
 		}
@@ -278,10 +171,11 @@ func (g *Gateway) listOne(ctx context.Context, c *call, s *server) ([]wire.Raw, 
 		page, _ := wire.Lookup(result, l.items)
 		wire.Elements(page, func(item wire.Raw) bool {
 			items = append(items, rename(slices.Clone(item), l.name, s.Name))
-			return len(items) < maxItems
+			size += len(item)
+			return len(items) < maxItems && size < maxListBytes
 		})
 		cursor := wire.LookupString(result, "nextCursor")
-		if cursor == "" || seen[cursor] || len(items) >= maxItems {
+		if cursor == "" || seen[cursor] || len(items) >= maxItems || size >= maxListBytes {
 			return items, cursor == "" || !seen[cursor]
 		}
 		seen[cursor] = true

@@ -71,6 +71,7 @@ func (b *bridges) sweep() {
 		case <-tick.C:
 		}
 		now := b.g.deps.Now()
+		b.list.purge(now)
 		var over []peer
 		b.mu.Lock()
 		for k, h := range b.peers {
@@ -369,9 +370,25 @@ type question struct {
 type reply struct{ result, refusal wire.Raw }
 
 // converse sends the request. release is called when the conversation is over.
-func (g *Gateway) converse(p peer, release func(), o outgoing) *conversation {
+func (g *Gateway) converse(s *server, p peer, release func(), o outgoing) *conversation {
 	return g.talk(release, func(method string, params wire.Raw) bool { return capable(o.caps, method, params) },
-		func(ctx context.Context, h handler) (wire.Message, error) { return p.request(ctx, o, h) })
+		func(ctx context.Context, h handler) (wire.Message, error) { return g.request(ctx, ctx, s, p, o, h) })
+}
+
+// breakerError says that a server is left alone for now.
+type breakerError struct{ retry time.Duration }
+
+func (breakerError) Error() string { return "the server failed too often and is left alone" }
+
+// request sends a request unless the server is left alone, and notes how it went.
+// whole is the caller's context: when that has ended, the server is not to blame.
+func (g *Gateway) request(ctx, whole context.Context, s *server, p peer, o outgoing, h handler) (wire.Message, error) {
+	if ok, retry := s.breaker.enter(g.deps.Now()); !ok {
+		return wire.Message{}, breakerError{retry}
+	}
+	m, err := p.request(ctx, o, h)
+	s.breaker.done(g.deps.Now(), err != nil && !errors.As(err, new(*accountError)), whole.Err() != nil || errors.Is(err, errLost) || errors.Is(err, errMoved))
+	return m, err
 }
 
 // talk runs a conversation. may tells what the client can be asked.
@@ -433,6 +450,10 @@ func (g *Gateway) failed(c *call, err error) *Refusal {
 	}
 	if errors.Is(err, errNoHold) {
 		return stateUsed()
+	}
+	var open breakerError
+	if errors.As(err, &open) {
+		return leftAlone(c.Server, open.retry)
 	}
 	status, rule := http.StatusBadGateway, "upstream:malformed"
 	if kidoban.KindOf(err) == kidoban.KindUnreachable {

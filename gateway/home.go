@@ -354,7 +354,7 @@ func (m *mail) led(ctx context.Context, l letter, s *served) letter {
 		h := p.hello()
 		return letter{Kind: "opened", Method: string(h.era), Text: h.version, Caps: h.capabilities, Result: h.info, Params: h.instructions}
 	case "request":
-		return m.pump(ctx, l, s, g.converse(p, release, outgoing{method: l.Method, params: l.Params, caps: l.Caps}))
+		return m.pump(ctx, l, s, g.converse(srv, p, release, outgoing{method: l.Method, params: l.Params, caps: l.Caps}))
 	}
 	defer release()
 	return m.notes(ctx, l, p)

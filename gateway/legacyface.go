@@ -63,7 +63,7 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 	} else {
 		g.wished(st, c, s, p)
 	}
-	return g.serveLegacy(st, c, s, g.converse(p, release, o))
+	return g.serveLegacy(st, c, s, g.converse(c.server, p, release, o))
 }
 
 // legacyOnlyMethod answers methods that a modern server no longer has.

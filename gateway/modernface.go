@@ -57,7 +57,7 @@ func (g *Gateway) bridgeModern(st *state, c *call) *Refusal {
 	if !inputAllowed(c.Message.Method) {
 		o.caps = nil // such a request may not ask (TR-18)
 	}
-	return g.serveModern(st, c, &hold{user: c.Caller.User, conv: g.converse(p, release, o)})
+	return g.serveModern(st, c, &hold{user: c.Caller.User, conv: g.converse(c.server, p, release, o)})
 }
 
 // discover says what the server offers, in the modern way.

@@ -148,10 +148,15 @@ func mirrored(h http.Header) kidoban.Fields {
 // writeBody writes a whole answer. A client gets WriteWait to begin taking it,
 // and more for a long one; whoever does not read holds nothing for ever.
 func (c *call) writeBody(body []byte) {
+	c.deadline(len(body))
+	_, _ = c.w.Write(body) // the client may have gone
+}
+
+// deadline gives a client the time to take an answer of n bytes.
+func (c *call) deadline(n int) {
 	c.dated = true
-	wait := c.st.config.WriteWait + time.Duration(len(body)>>16)*time.Second
+	wait := c.st.config.WriteWait + time.Duration(n>>16)*time.Second
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(wait)) // the kernel's clock
-	_, _ = c.w.Write(body)                                                     // the client may have gone
 }
 
 var errTooLong = errors.New("the answer is longer than the bound")

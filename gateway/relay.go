@@ -189,8 +189,7 @@ func (u *upcall) Read(p []byte) (int, error) {
 func (g *Gateway) send(st *state, c *call, method string, body []byte) (*http.Response, *upcall, *Refusal) {
 	s := c.server
 	if ok, retry := s.breaker.enter(g.deps.Now()); !ok {
-		return nil, nil, &Refusal{Status: http.StatusServiceUnavailable, RPC: wire.CodeInternal, Rule: "breaker",
-			Retry: int(retry/time.Second) + 1, Say: "The server " + s.Name + " does not answer at present. Try again later."}
+		return nil, nil, leftAlone(s.Name, retry)
 	}
 	ctx, cancel := context.WithCancelCause(c.r.Context())
 	up := &upcall{server: s, cancel: cancel, idle: st.config.IdleWait, now: g.deps.Now}
@@ -215,6 +214,12 @@ func (g *Gateway) send(st *state, c *call, method string, body []byte) (*http.Re
 		up.touch()
 		return resp, up, nil
 	}
+}
+
+// leftAlone is the answer for a server whose breaker is open.
+func leftAlone(name string, retry time.Duration) *Refusal {
+	return &Refusal{Status: http.StatusServiceUnavailable, RPC: wire.CodeInternal, Rule: "breaker", Retry: int(retry/time.Second) + 1,
+		Say: "The server " + name + " does not answer at present. Try again later."}
 }
 
 func (g *Gateway) attempt(ctx context.Context, c *call, method string, body []byte, renew bool) (*http.Response, *Refusal) {

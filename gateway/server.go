@@ -100,6 +100,13 @@ func (b *breaker) enter(now time.Time) (ok bool, retry time.Duration) {
 	return true, 0
 }
 
+// failing tells whether the last call failed.
+func (b *breaker) failing() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fails > 0
+}
+
 // done notes how a call went. A caller that left early says nothing of the server.
 func (b *breaker) done(now time.Time, failed, unknown bool) {
 	b.mu.Lock()
