@@ -16,6 +16,7 @@ type labCmd struct {
 	Serve      labServeCmd   `cmd:"" help:"Serve a lab on loopback until Ctrl-C."`
 	Population populationCmd `cmd:"" help:"Serve thousands of synthetic MCP servers on loopback, with their ground truth."`
 	Study      studyCmd      `cmd:"" help:"Hold the audit against the study's figures: its 119 servers, from recorded traffic and by probing."`
+	Incident   incidentCmd   `cmd:"" help:"Replay published incidents with a model that obeys what it reads, direct and through the gateway."`
 	Verify     verifyCmd     `cmd:"" help:"Prove the audit: every switch on and off, every profile and era, compared with what the lab declares."`
 }
 
