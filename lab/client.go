@@ -42,6 +42,11 @@ func plainURI(raw string) error {
 // checkRedirect decides whether a redirect URI may be registered: loopback http,
 // or https at a trusted host.
 func (l *Lab) checkRedirect(raw string) error {
+	for _, host := range l.opt.Banned {
+		if strings.HasPrefix(raw, "https://"+host+"/") {
+			return errors.New("is on a host that is banned here")
+		}
+	}
 	if l.weakRegistration(raw) {
 		return nil
 	}

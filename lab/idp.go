@@ -73,12 +73,19 @@ func (l *Lab) idpMetadata(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// idpAuthorize knows one client and one redirect URI. A person who is logged in and
+// UpstreamClient is the one client that the upstream knows.
+func (l *Lab) UpstreamClient() (id, secret string) { return upstreamClient, upstreamSecret }
+
+func (l *Lab) ownCallback(uri string) bool {
+	return uri == l.Issuer+"/callback" || uri != "" && uri == l.opt.UpstreamCallback
+}
+
+// idpAuthorize knows one client and its redirect URI. A person who is logged in and
 // has agreed before is sent straight back: the convenience that a confused deputy
 // lives on.
 func (l *Lab) idpAuthorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	if r.Method != http.MethodGet || q.Get("client_id") != upstreamClient || q.Get("redirect_uri") != l.Issuer+"/callback" || q.Get("response_type") != "code" {
+	if r.Method != http.MethodGet || q.Get("client_id") != upstreamClient || !l.ownCallback(q.Get("redirect_uri")) || q.Get("response_type") != "code" {
 		l.idpPage(w, http.StatusBadRequest, "error", map[string]string{"Code": "invalid_request", "Text": "The upstream does not know this client or this redirect_uri."})
 		return
 	}

@@ -43,6 +43,13 @@ type Options struct {
 	// (clientId, codeChallenge) as well as under those of the RFCs.
 	AnySpelling bool
 
+	// UpstreamCallback is a second redirect URI that the upstream takes for its one
+	// client, so that it can be the third party of another server too.
+	UpstreamCallback string
+	// Banned are hosts that registration refuses, by comparing the beginning of the
+	// raw redirect URI: the deny-list of somebody in a hurry.
+	Banned []string
+
 	Now  func() time.Time // nil is time.Now
 	Rand io.Reader        // nil is crypto/rand
 }

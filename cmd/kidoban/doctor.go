@@ -195,38 +195,51 @@ func admit(ctx context.Context, dir, database string, roots *x509.CertPool) (*pa
 	conf := gatewayConfig{Listen: addr, Data: dir, Database: database,
 		Limits:  limits,
 		Servers: map[string]serverConfig{"demo": {URL: behind, Address: "loopback"}, "other": {URL: behind, Address: "loopback"}}}
-	if conf, err = conf.withDefaults(); err != nil {
-		stop()
-		return nil, err
-	}
-	s, err := openService(ctx, conf, slog.New(slog.NewTextHandler(io.Discard, nil)), roots)
+	p, _, err := admitWith(ctx, conf, roots)
 	if err != nil {
 		stop()
 		return nil, err
 	}
-	l, err := net.Listen("tcp", addr)
+	release := p.release
+	p.url, p.second = "http://"+addr+"/s/demo/mcp", "http://"+addr+"/s/other/mcp"
+	p.release = func() { release(); stop() }
+	return p, nil
+}
+
+// admitWith starts a gateway with a config and makes the two accounts.
+func admitWith(ctx context.Context, conf gatewayConfig, roots *x509.CertPool) (*patient, *service, error) {
+	conf, err := conf.withDefaults()
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := openService(ctx, conf, quietLog(), roots)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := net.Listen("tcp", conf.Listen)
 	if err != nil {
 		s.close()
-		stop()
-		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the fresh gateway cannot listen on %s", addr)
+		return nil, nil, kidoban.Wrap(kidoban.KindInternal, err, "the fresh gateway cannot listen on %s", conf.Listen)
 	}
 	srv := &http.Server{Handler: s.front, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
 	s.ready.Store(true)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(l) }()
-	p := &patient{url: conf.PublicURL + "/s/demo/mcp", second: conf.PublicURL + "/s/other/mcp", users: []string{"alice", "bob"}, secret: patientSecret}
+	p := &patient{users: []string{"alice", "bob"}, secret: patientSecret}
 	p.release = func() {
 		_ = srv.Close()
 		<-served
 		s.close()
-		stop()
 	}
 	if err := p.accounts(ctx, s); err != nil {
 		p.release()
-		return nil, err
+		return nil, nil, err
 	}
-	return p, nil
+	return p, s, nil
 }
+
+// quietLog is a log that says nothing.
+func quietLog() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 // accounts makes alice the first administrator and bob an ordinary user.
 func (p *patient) accounts(ctx context.Context, s *service) error {

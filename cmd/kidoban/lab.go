@@ -14,6 +14,7 @@ import (
 type labCmd struct {
 	List       labListCmd    `cmd:"" help:"List the switches, profiles and eras."`
 	Serve      labServeCmd   `cmd:"" help:"Serve a lab on loopback until Ctrl-C."`
+	Attack     labAttackCmd  `cmd:"" help:"Replay an attack in real browsers: against a weak lab, and against a fresh gateway."`
 	Population populationCmd `cmd:"" help:"Serve thousands of synthetic MCP servers on loopback, with their ground truth."`
 	Study      studyCmd      `cmd:"" help:"Hold the audit against the study's figures: its 119 servers, from recorded traffic and by probing."`
 	Incident   incidentCmd   `cmd:"" help:"Replay published incidents with a model that obeys what it reads, direct and through the gateway."`
