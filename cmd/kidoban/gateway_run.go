@@ -396,6 +396,8 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	stamp := s.modified(file.Config)
+	keys := time.NewTicker(vaultReload)
+	defer keys.Stop()
 	for {
 		select {
 		case err := <-failed:
@@ -403,6 +405,10 @@ func (s *service) serve(e *env, file gatewayFile) error {
 		case <-hup:
 			stamp = s.modified(file.Config)
 			s.reload(e, file)
+		case <-keys.C:
+			if err := s.vault.Reload(e.ctx); err != nil {
+				s.log.Warn("the vault's keys cannot be read again; those in memory stay in use", "error", err)
+			}
 		case <-tick.C:
 			if now := s.modified(file.Config); now != stamp {
 				stamp = now
@@ -413,6 +419,10 @@ func (s *service) serve(e *env, file gatewayFile) error {
 		}
 	}
 }
+
+// vaultReload is how soon a running gateway seals with a key that was made by
+// kidoban vault rotate.
+const vaultReload = 30 * time.Second
 
 // modified tells the times of the config and of the policy files it names.
 func (s *service) modified(path string) string {

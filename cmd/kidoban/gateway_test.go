@@ -539,6 +539,9 @@ func TestVaultCommands(t *testing.T) {
 	if out, code := vaultCmd("", "rotate"); code != exitClean || !strings.Contains(out, "1 accounts") {
 		t.Errorf("%d %s", code, out)
 	}
+	if out, code := vaultCmd("", "retire"); code != exitClean || !strings.Contains(out, "1 earlier keys") {
+		t.Errorf("%d %s", code, out)
+	}
 	out, code := vaultCmd("", "status", "--json")
 	if code != exitClean || !strings.Contains(out, `"server":"github"`) || strings.Contains(out, "topsecret") {
 		t.Errorf("%d %s", code, out)

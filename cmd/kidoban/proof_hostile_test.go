@@ -373,3 +373,26 @@ func (p *program) listeners() (n int) {
 	}
 	return n
 }
+
+// TestGVA4_RotationReachesEverything: after rotate and retire the only key left
+// opens accounts, the gateway's registration, signing keys and the servers' own
+// secrets: a gateway started anew serves the client that it knew.
+func TestGVA4_RotationReachesEverything(t *testing.T) {
+	t.Parallel()
+	p, h, b := hostileProgram(t)
+	_, _, access, _ := b.clientOf(p.url + "/s/evil/mcp")
+	p.kill()
+	for _, cmd := range []string{"rotate", "retire"} {
+		if out, stderr, code := kidobanCmd(t, nil, "vault", cmd, "--config", p.config, "--data", p.data); code != exitClean || cmd == "rotate" && !strings.Contains(out, "2 accounts and ") || strings.Contains(out, " 0 keys") {
+			t.Fatalf("%s: %d %s %s", cmd, code, out, stderr)
+		}
+	}
+	p.start()
+	if a := p.say("/s/evil/mcp", access, hostileCall); !strings.HasPrefix(a, "200 ") || !strings.Contains(a, "heard ") {
+		t.Errorf("%s\n%s", a, p.log)
+	}
+	registered := func() int { return strings.Count(strings.Join(h.Heard(), "\n"), "POST /register") }
+	if _, _, _, again := b.clientOf(p.url + "/mcp"); again == "" || registered() != 1 {
+		t.Errorf("%d registrations", registered())
+	}
+}

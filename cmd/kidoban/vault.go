@@ -21,6 +21,7 @@ type vaultCmd struct {
 	Set    vaultSetCmd    `cmd:"" help:"Store the secret that the gateway sends to a server."`
 	Remove vaultRemoveCmd `cmd:"" help:"Forget the secret of a server."`
 	Rotate vaultRotateCmd `cmd:"" help:"Make a new key and re-wrap every secret with it, without downtime."`
+	Retire vaultRetireCmd `cmd:"" help:"Forget every key but the newest, after re-wrapping what is left. Run it a few minutes after rotate."`
 	Status vaultStatusCmd `cmd:"" help:"Where the key is and which accounts there are. No secrets."`
 }
 
@@ -107,8 +108,8 @@ func (c vaultRemoveCmd) Run(e *env) error {
 
 type vaultRotateCmd struct{ gatewayFile }
 
-// Run rotates and re-wraps accounts. Earlier keys stay for the authorization
-// server's own few secrets, which they still open.
+// Run rotates and re-wraps. Earlier keys stay, for what a running gateway sealed
+// before it heard of the new one.
 func (c vaultRotateCmd) Run(e *env) error {
 	w, v, db, _, err := c.openWallet(e)
 	if err != nil {
@@ -119,11 +120,42 @@ func (c vaultRotateCmd) Run(e *env) error {
 	if err := v.Rotate(e.ctx); err != nil {
 		return err
 	}
-	n, err := w.Rewrap(e.ctx)
+	n, own, err := rewrapAll(e, w, v, db)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "A new key is in use; %d accounts were re-wrapped. Earlier keys stay in the key file for what else they sealed.\n", n)
+	fmt.Fprintf(e.stdout, "A new key is in use; %d accounts and %d keys of the gateway's own were re-wrapped. Running gateways follow within a minute; kidoban vault retire then forgets earlier keys.\n", n, own)
+	return nil
+}
+
+// rewrapAll brings everything that the vault sealed to its newest key.
+func rewrapAll(e *env, w *account.Wallet, v *vault.Vault, db *store.DB) (accounts, own int, err error) {
+	if accounts, err = w.Rewrap(e.ctx); err != nil {
+		return accounts, 0, err
+	}
+	own, err = db.RewrapSecrets(e.ctx, v.Rewrap)
+	return accounts, own, err
+}
+
+type vaultRetireCmd struct{ gatewayFile }
+
+// Run re-wraps what is left and forgets earlier keys. Nothing is lost that a row
+// still needs: a row that does not re-wrap ends it before.
+func (c vaultRetireCmd) Run(e *env) error {
+	w, v, db, _, err := c.openWallet(e)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	defer w.Close()
+	if _, _, err := rewrapAll(e, w, v, db); err != nil {
+		return err
+	}
+	before := len(v.Status().Keys)
+	if err := v.Retire(e.ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "%d earlier keys are forgotten. Backups made before the rotation need the key file of that time.\n", max(before-1, 0))
 	return nil
 }
 
