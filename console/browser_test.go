@@ -143,6 +143,15 @@ var everyPage = []struct{ name, path, text string }{
 	{"domains", "/console/domains", "new.example"},
 	{"deny", "/console/deny", "bad.example"},
 	{"mine", "/console/mine", "Desk assistant"},
+	{"alerts", "/console/alerts", "Ask them whether"},
+	{"log", "/console/log", "upstream:unreachable"},
+	{"definitions", "/console/definitions", "send_mail"},
+	{"definition", "/console/definition?server=files&kind=tool&name=read_file", "id_rsa"},
+	{"grants", "/console/grants", "Team calendar"},
+	{"users", "/console/users", "alice"},
+	{"user", "/console/user?id=ALICE", "Issue tracker"},
+	{"limits", "/console/limits", "registration_per_ip"},
+	{"settings", "/console/settings", "X-Team: (hidden)"},
 }
 
 // TestConsole_EveryPage: in a real browser, light and dark, wide and on a phone,
@@ -164,7 +173,8 @@ func TestConsole_EveryPage(t *testing.T) {
 				if strings.Contains(p.path, "?") {
 					sep = "&"
 				}
-				run(t, ctx, chromedp.Navigate(w.url+p.path+sep+"lang="+look.lang), chromedp.WaitReady(`footer`))
+				path := strings.Replace(p.path, "ALICE", w.user("alice").ID, 1)
+				run(t, ctx, chromedp.Navigate(w.url+path+sep+"lang="+look.lang), chromedp.WaitReady(`footer`))
 				shoot(t, ctx, p.name+"-"+look.name)
 				if bad := axe(t, ctx); bad != "" {
 					t.Error(bad)

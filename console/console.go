@@ -132,6 +132,17 @@ func (s *Server) buildRoutes() map[string]*route {
 		"/deny":    {page: "deny", admin: true, get: s.deny, acts: s.denyActs()},
 		"/domains": {page: "domains", admin: true, get: s.domains, acts: s.domainActs()},
 		"/mine":    {page: "mine", get: s.mine, acts: s.mineActs()},
+
+		"/alerts":      {page: "alerts", admin: true, get: s.alerts},
+		"/log":         {page: "log", admin: true, get: s.log},
+		"/log.jsonl":   {page: "log", admin: true, raw: s.export},
+		"/definitions": {page: "definitions", admin: true, get: s.definitions},
+		"/definition":  {page: "definition", nav: "definitions", admin: true, get: s.definition, acts: s.definitionActs()},
+		"/grants":      {page: "grants", admin: true, get: s.grants, acts: s.grantActs()},
+		"/users":       {page: "users", admin: true, get: s.users, acts: s.userActs()},
+		"/user":        {page: "user", nav: "users", admin: true, get: s.user, acts: s.userActs()},
+		"/limits":      {page: "limits", admin: true, get: s.limits},
+		"/settings":    {page: "settings", admin: true, get: s.settings},
 	} {
 		if x.nav == "" {
 			x.nav = x.page
@@ -155,6 +166,7 @@ type visit struct {
 	guest *authserver.Guest
 	form  url.Values // of a POST
 	query url.Values
+	link  string // a one-time link that an act made; shown once, on no address
 	done  string // id of the text that tells what was done
 	said  string // a sentence about what went wrong
 	bad   string // or the id of a text

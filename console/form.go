@@ -57,6 +57,11 @@ func (v *visit) servePost() {
 	detail := clip(strings.TrimSpace(name+" "+arg+" "+form.Get("kind")+" "+form.Get("pattern")+" "+form.Get("name")), maxShown)
 	if err == nil {
 		v.record("ok", "", detail)
+		if v.link != "" { // a secret belongs on no address
+			v.done = "done_" + done
+			v.show(http.StatusOK)
+			return
+		}
 		http.Redirect(v.w, v.r, v.back(done), http.StatusSeeOther)
 		return
 	}

@@ -62,6 +62,7 @@ type frame struct {
 	Form  string
 	Here  string // address of the page, for its forms
 	Done  string
+	Link  string
 	Said  string
 	Bad   string
 	Admin bool
@@ -138,7 +139,7 @@ func policy(nonce string, live bool) string {
 }
 
 func (v *visit) frame(page string, data any) *frame {
-	f := &frame{Lang: v.langs[0], Name: v.s.name, Page: page, Self: v.self, ID: v.id, Nonce: v.nonce, Live: v.s.live(), Done: v.done, Said: v.said, Bad: v.bad,
+	f := &frame{Lang: v.langs[0], Name: v.s.name, Page: page, Self: v.self, ID: v.id, Nonce: v.nonce, Live: v.s.live(), Done: v.done, Link: v.link, Said: v.said, Bad: v.bad,
 		P: data, base: v.s.Path(), root: v.s.base, now: v.now}
 	q := v.r.URL.Query()
 	q.Del("done")
@@ -261,3 +262,6 @@ func (f *frame) With(v any) part { return part{f, v} }
 
 // Past tells whether a time has come.
 func (f *frame) Past(t time.Time) bool { return !t.After(f.now) }
+
+// Entry is Plain for whole entries of the audit log.
+func (f *frame) Entry(b []byte) string { return toolscan.Visible(string(b), 8<<10) }

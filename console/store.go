@@ -39,8 +39,13 @@ type Store interface {
 	// PageJournal lists entries of the audit log, of all chains.
 	PageJournal(ctx context.Context, q JournalQuery) (Page[JournalEntry], error)
 
-	// Users lists people in order of name, after the given name, at most limit.
-	Users(ctx context.Context, after string, limit int) ([]authserver.User, error)
+	// PageUsers lists people whose name begins so, in order of name, after the given
+	// name, at most limit.
+	PageUsers(ctx context.Context, prefix, after string, limit int) ([]authserver.User, error)
+	// Passkeys lists a user's credentials; none is an empty list.
+	Passkeys(ctx context.Context, userID string) ([]authserver.Passkey, error)
+	// EndSessions deletes all logins of a user.
+	EndSessions(ctx context.Context, userID string) error
 	// User finds by id. Not found: KindNotFound.
 	User(ctx context.Context, id string) (authserver.User, error)
 	// UserByName finds by login name. Not found: KindNotFound.

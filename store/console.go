@@ -77,7 +77,7 @@ func (l *listing) sql() string {
 		return out + " LIMIT " + l.arg(l.q.Limit+1) + ") x" + l.order()
 	}
 	out += " LIMIT " + l.arg(l.q.Look) + ") x WHERE ("
-	pattern := l.arg("%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(l.q.Text)) + "%")
+	pattern := l.arg("%" + likeText.Replace(strings.ToLower(l.q.Text)) + "%")
 	for i, e := range l.looks {
 		if i > 0 {
 			out += " OR "
@@ -258,6 +258,20 @@ func (d *DB) PageJournal(ctx context.Context, q console.JournalQuery) (console.P
 
 func entryPlace(at time.Time, chain string, seq int64) console.Place {
 	return console.Place{At: at, Key: strconv.FormatInt(seq, 10) + " " + chain}
+}
+
+// likeText is a text in the form of a LIKE pattern with the escape \.
+var likeText = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+
+// PageUsers implements console.Store.
+func (d *DB) PageUsers(ctx context.Context, prefix, after string, limit int) (out []authserver.User, err error) {
+	err = d.read(ctx, `SELECT `+userColumns+` FROM users WHERE name_key > $1 AND name_key LIKE $2 ESCAPE '\' ORDER BY name_key LIMIT $3`, func(r row) error {
+		var u authserver.User
+		err := scanUser(&u)(r)
+		out = append(out, u)
+		return err
+	}, nameKey(after), likeText.Replace(nameKey(prefix))+"%", limit)
+	return out, err
 }
 
 // in writes the parameters of an IN list.

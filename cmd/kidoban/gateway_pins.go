@@ -103,7 +103,7 @@ func (c pinsDiffCmd) Run(e *env) error {
 		}
 		n++
 		fmt.Fprintf(e.stdout, "%s %s %s  %.12s  (%s)\n", p.Server, p.Kind, toolscan.Visible(p.Name, 120), p.SHA256, p.Reason)
-		was, ok := approvedBefore(all, p)
+		was, ok := gateway.Against(all, p)
 		if !ok {
 			fmt.Fprintf(e.stdout, "  new: %s\n", toolscan.Visible(string(p.Raw), 2000))
 			continue
@@ -123,16 +123,6 @@ func (c pinsDiffCmd) Run(e *env) error {
 		fmt.Fprintln(e.stdout, "Nothing is held.")
 	}
 	return nil
-}
-
-// approvedBefore is the version of the same name that was approved last.
-func approvedBefore(all []gateway.Pin, p gateway.Pin) (was gateway.Pin, ok bool) {
-	for _, o := range all {
-		if o.State == gateway.PinApproved && o.Server == p.Server && o.Kind == p.Kind && o.Name == p.Name && (!ok || !o.Decided.Before(was.Decided)) {
-			was, ok = o, true
-		}
-	}
-	return was, ok
 }
 
 type pinsApproveCmd struct {
