@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/kidoban/kidoban"
@@ -45,6 +46,11 @@ func (s Score) Precision() float64 { return ratio(s.Both, s.Said) }
 // Recall is the share of what is true that was said; 1 when nothing is.
 func (s Score) Recall() float64 { return ratio(s.Both, s.True) }
 
+// MarshalJSON gives the counts with precision and recall.
+func (s Score) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]any{"true": s.True, "said": s.Said, "both": s.Both, "precision": s.Precision(), "recall": s.Recall()})
+}
+
 func ratio(a, b int) float64 {
 	if b == 0 {
 		return 1
@@ -54,10 +60,22 @@ func ratio(a, b int) float64 {
 
 // Comparison is how a census did against the truth.
 type Comparison struct {
-	Targets    int
-	Mismatches int
-	First      []Mismatch        // at most 20
-	Scores     map[string]*Score // by class and by check
+	Targets    int               `json:"targets"`
+	Mismatches int               `json:"mismatches"`
+	First      []Mismatch        `json:"first_mismatches"` // at most 20
+	Scores     map[string]*Score `json:"scores"`           // by class and by check
+}
+
+// WriteText prints the comparison for a person.
+func (c *Comparison) WriteText(w io.Writer) {
+	fmt.Fprintf(w, "Against the ground truth: %d targets, %d differ\n", c.Targets, c.Mismatches)
+	for _, k := range slices.Sorted(maps.Keys(c.Scores)) {
+		s := c.Scores[k]
+		fmt.Fprintf(w, "  %-24s true of %6d, said of %6d, precision %.4f, recall %.4f\n", k, s.True, s.Said, s.Precision(), s.Recall())
+	}
+	for _, m := range c.First {
+		fmt.Fprintf(w, "  %s (%s): %s is %q, found %q\n", m.URL, m.Kind, m.Of, m.Want, m.Got)
+	}
 }
 
 // CompareTruth compares every result of a run with the truth, one JSON line a

@@ -18,6 +18,7 @@ const OfficialRegistry = "https://registry.modelcontextprotocol.io"
 const (
 	registryPages = 5000
 	registryBody  = 16 << 20
+	registryTries = 4 // of a page, while the registry is busy
 )
 
 // ImportRegistry adds the remote servers that a registry lists, page by page.
@@ -57,15 +58,21 @@ type registryAnswer struct {
 }
 
 func registryDocument(ctx context.Context, out *outbound.Client, base, cursor string, since time.Time) (doc registryAnswer, err error) {
-	q := url.Values{"limit": {"100"}}
+	q := url.Values{"limit": {"100"}, "version": {"latest"}} // older versions name addresses that their owners have left
 	if cursor != "" {
 		q.Set("cursor", cursor)
 	}
 	if !since.IsZero() {
 		q.Set("updated_since", since.UTC().Format(time.RFC3339))
 	}
-	x, err := out.Do(ctx, outbound.Req{URL: strings.TrimSuffix(base, "/") + "/v0.1/servers?" + q.Encode(), MaxBody: registryBody, Timeout: time.Minute,
-		Header: kidoban.Fields{{Name: "Accept", Value: "application/json"}}})
+	req := outbound.Req{URL: strings.TrimSuffix(base, "/") + "/v0.1/servers?" + q.Encode(), MaxBody: registryBody, Timeout: time.Minute,
+		Header: kidoban.Fields{{Name: "Accept", Value: "application/json"}}}
+	x, err := out.Do(ctx, req)
+	for try := 1; try < registryTries && err == nil && (x.Status() == 429 || x.Status() >= 500); try++ {
+		if err = sleep(ctx, retryAfter(x.Response.Header.Get("Retry-After"))); err == nil {
+			x, err = out.Do(ctx, req)
+		}
+	}
 	if err != nil {
 		return doc, err
 	}

@@ -148,8 +148,17 @@ func TestLongBrokenFileIsAccountedFor(t *testing.T) {
 func TestRegistryPages(t *testing.T) {
 	pages := map[string]string{"": "page1", "com.example/local:1.0.0 +/=&": "page2", "last": "page3"}
 	var asked []string
+	busy := 0
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
+		if busy++; busy == 2 {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+			return
+		}
+		if q.Get("version") != "latest" || q.Get("limit") != "100" {
+			t.Errorf("asked %s", r.URL)
+		}
 		asked = append(asked, r.URL.Path+"?"+q.Get("cursor")+" "+q.Get("updated_since"))
 		body, err := os.ReadFile("testdata/registry/" + pages[q.Get("cursor")] + ".json")
 		if err != nil {
@@ -167,7 +176,7 @@ func TestRegistryPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"https://alpha.example.com/mcp", "https://default.example.com/sse", "https://eu.regions.example.com/mcp", "https://us.regions.example.com/mcp", "https://xn--bcher-kva.example/mcp"}
+	want := []string{"https://alpha.example.com/mcp", "https://default.example.com/sse", "https://deprecated.example.com/mcp", "https://eu.regions.example.com/mcp", "https://us.regions.example.com/mcp", "https://xn--bcher-kva.example/mcp"}
 	if got := pending(t, db); !slices.Equal(got, want) {
 		t.Errorf("targets %v", got)
 	}

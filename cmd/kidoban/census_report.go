@@ -10,6 +10,8 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/census"
+	"github.com/kidoban/kidoban/lab"
+	"github.com/kidoban/kidoban/store"
 )
 
 type censusReportCmd struct {
@@ -18,6 +20,7 @@ type censusReportCmd struct {
 	Markdown     string `help:"Write Markdown." placeholder:"FILE"`
 	CSV          string `name:"csv" help:"Write every table as CSV." placeholder:"FILE"`
 	Export       string `help:"Write the results for publication, JSON lines." placeholder:"FILE"`
+	Truth        string `help:"Compare with the ground truth of a population (lab population --truth): precision and recall of each class and passive flaw. Exit status 1 if anything differs." placeholder:"FILE"`
 	PublishNames bool   `help:"Leave host names in what is written. Without it they are hashed."`
 	JSON         bool   `name:"json" help:"Print the tables as one JSON document."`
 }
@@ -32,6 +35,9 @@ func (c censusReportCmd) Run(e *env) error {
 	sources, err := storedSources(c.censusPlace)
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindNotFound, err, "there is no census in %s", c.Dir)
+	}
+	if c.Truth != "" {
+		return c.compare(e, db)
 	}
 	s, err := census.Summarize(e.ctx, db, c.Name, sources)
 	if err != nil {
@@ -64,6 +70,28 @@ func (c censusReportCmd) Run(e *env) error {
 		return s.WriteText(e.stdout)
 	}
 	return nil
+}
+
+// compare sets the results beside a population's truth.
+func (c censusReportCmd) compare(e *env, db *store.DB) error {
+	f, err := os.Open(c.Truth)
+	if err != nil {
+		return kidoban.Wrap(kidoban.KindUsage, err, "the ground truth cannot be read")
+	}
+	defer f.Close()
+	cmp, err := census.CompareTruth(e.ctx, db, c.Name, f, lab.PopulationChecks())
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = json.NewEncoder(e.stdout).Encode(cmp)
+	} else {
+		cmp.WriteText(e.stdout)
+	}
+	if err == nil && cmp.Mismatches > 0 {
+		return exitError(exitFindings)
+	}
+	return err
 }
 
 type censusDiffCmd struct {

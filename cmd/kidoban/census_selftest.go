@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -29,20 +30,24 @@ type censusSelftestCmd struct {
 
 // selftestLine is the JSON of a self-test.
 type selftestLine struct {
-	N                 int                   `json:"n"`
-	Seed              uint64                `json:"seed"`
-	Targets           int                   `json:"targets"`
-	Mismatches        int                   `json:"mismatches"`
-	First             []census.Mismatch     `json:"first_mismatches"`
-	Precision         float64               `json:"precision"` // the worst of all classes and flaws
-	Recall            float64               `json:"recall"`
-	Seconds           float64               `json:"seconds"`
-	ServersPerSecond  float64               `json:"servers_per_second"`
-	RequestsPerServer float64               `json:"requests_per_server"`
-	RSSMB             float64               `json:"rss_mb"` // highest, simulator included
-	CPUs              int                   `json:"cpus"`
-	Classes           map[string]int        `json:"classes"`
-	Study             map[string][2]float64 `json:"study"` // share here and in the study, percent
+	N                 int                      `json:"n"`
+	Seed              uint64                   `json:"seed"`
+	Targets           int                      `json:"targets"`
+	Mismatches        int                      `json:"mismatches"`
+	First             []census.Mismatch        `json:"first_mismatches"`
+	Scores            map[string]*census.Score `json:"scores"`    // by class and by passive flaw
+	Precision         float64                  `json:"precision"` // the worst of all classes and flaws
+	Recall            float64                  `json:"recall"`
+	Seconds           float64                  `json:"seconds"`
+	ServersPerSecond  float64                  `json:"servers_per_second"`
+	RequestsPerServer float64                  `json:"requests_per_server"`
+	SecondsTo99       float64                  `json:"seconds_to_99_percent"` // the rest are those that never end their answers
+	CPUMillis         float64                  `json:"cpu_ms_per_server"`     // user and system, simulator included
+	RSSMB             float64                  `json:"rss_mb"`                // highest, simulator included
+	RSSOverTime       []float64                `json:"rss_mb_at_each_tenth"`  // resident memory when a tenth, two tenths … were done
+	CPUs              int                      `json:"cpus"`
+	Classes           map[string]int           `json:"classes"`
+	Study             map[string][2]float64    `json:"study"` // share here and in the study, percent
 }
 
 // Run measures a population and compares.
@@ -91,17 +96,32 @@ func (c censusSelftestCmd) Run(e *env) error {
 		return kidoban.Wrap(kidoban.KindInternal, err, "the population's authority cannot be trusted")
 	}
 	var last census.Progress
-	began := time.Now()
-	err = census.Run(e.ctx, db, census.Options{Lab: true, Workers: c.Workers, Timeout: c.Timeout, OptOut: out, RootCAs: roots, Progress: func(q census.Progress) { last = q }})
+	line := selftestLine{N: c.N, Seed: c.Seed, CPUs: runtime.GOMAXPROCS(0), Precision: 1, Recall: 1}
+	began, cpu := time.Now(), processorTime()
+	err = census.Run(e.ctx, db, census.Options{Lab: true, Workers: c.Workers, Timeout: c.Timeout, OptOut: out, RootCAs: roots, Progress: func(q census.Progress) {
+		last = q
+		line.watch(q, time.Since(began).Seconds())
+	}})
 	if err != nil {
 		return err
 	}
-	line := selftestLine{N: c.N, Seed: c.Seed, Seconds: time.Since(began).Seconds(), Classes: last.Classes, CPUs: runtime.GOMAXPROCS(0), RSSMB: peakRSS(), Precision: 1, Recall: 1}
+	line.Seconds, line.Classes, line.RSSMB = time.Since(began).Seconds(), last.Classes, peakRSS()
+	line.CPUMillis = float64((processorTime() - cpu).Microseconds()) / 1000 / float64(max(1, last.Done))
 	line.ServersPerSecond, line.RequestsPerServer = float64(last.Done)/line.Seconds, float64(last.Requests)/float64(max(1, last.Done))
 	if err := c.compare(e, &line, db, p, dir); err != nil {
 		return err
 	}
 	return c.print(e, line)
+}
+
+// watch notes the memory at each tenth, and when nearly all were done.
+func (l *selftestLine) watch(p census.Progress, seconds float64) {
+	for 10*p.Done >= (len(l.RSSOverTime)+1)*p.All && len(l.RSSOverTime) < 10 {
+		l.RSSOverTime = append(l.RSSOverTime, math.Round(statusMB("VmRSS:")))
+	}
+	if l.SecondsTo99 == 0 && 100*p.Done >= 99*p.All {
+		l.SecondsTo99 = seconds
+	}
 }
 
 func (c censusSelftestCmd) compare(e *env, line *selftestLine, db *store.DB, p *lab.Population, dir string) error {
@@ -119,6 +139,7 @@ func (c censusSelftestCmd) compare(e *env, line *selftestLine, db *store.DB, p *
 		return err
 	}
 	line.Targets, line.Mismatches, line.First = cmp.Targets, cmp.Mismatches, cmp.First
+	line.Scores = cmp.Scores
 	for _, s := range cmp.Scores {
 		line.Precision, line.Recall = min(line.Precision, s.Precision()), min(line.Recall, s.Recall())
 	}
@@ -132,8 +153,8 @@ func (c censusSelftestCmd) print(e *env, line selftestLine) (err error) {
 	if c.JSON {
 		err = json.NewEncoder(e.stdout).Encode(line)
 	} else {
-		_, err = fmt.Fprintf(e.stdout, "%d servers in %.1f s: %.0f a second, %.1f requests each, %.0f MB; %d differ from the truth\n",
-			line.Targets, line.Seconds, line.ServersPerSecond, line.RequestsPerServer, line.RSSMB, line.Mismatches)
+		_, err = fmt.Fprintf(e.stdout, "%d servers in %.1f s (99 %% of them in %.1f s): %.0f a second, %.1f requests and %.2f ms of processor time each, at most %.0f MB (at each tenth %.0f); %d differ from the truth\n",
+			line.Targets, line.Seconds, line.SecondsTo99, line.ServersPerSecond, line.RequestsPerServer, line.CPUMillis, line.RSSMB, line.RSSOverTime, line.Mismatches)
 		for _, m := range line.First {
 			fmt.Fprintf(e.stdout, "  %s (%s): %s is %q, found %q\n", m.URL, m.Kind, m.Of, m.Want, m.Got)
 		}
@@ -146,16 +167,37 @@ func (c censusSelftestCmd) print(e *env, line selftestLine) (err error) {
 
 // peakRSS is the highest resident memory of this process in MB, 0 where the
 // system does not tell.
-func peakRSS() float64 {
+func peakRSS() float64 { return statusMB("VmHWM:") }
+
+func statusMB(field string) float64 {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if rest, ok := strings.CutPrefix(line, field); ok {
 			kb, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
 			return kb / 1024
 		}
 	}
 	return 0
+}
+
+// processorTime is what this process has used so far, user and system; 0 where
+// the system does not tell. Linux counts in hundredths of a second (proc(5)).
+func processorTime() time.Duration {
+	b, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:])) // the name before may hold blanks
+	if len(f) < 13 {
+		return 0
+	}
+	user, err1 := strconv.ParseInt(f[11], 10, 64)
+	system, err2 := strconv.ParseInt(f[12], 10, 64)
+	if err1 != nil || err2 != nil {
+		return 0
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
