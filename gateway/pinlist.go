@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"slices"
+	"time"
 
 	"github.com/kidoban/kidoban/wire"
 )
@@ -18,7 +19,7 @@ func (g *Gateway) listed(c *call) {
 	default:
 		return
 	}
-	if g.deps.Guards.Pins == nil || !c.server.catalog.unasked(c.accountKey(), method) {
+	if g.deps.Guards.Pins == nil || !c.server.catalog.unasked(c.accountKey(), method, g.deps.Now()) {
 		return
 	}
 	lc := *c
@@ -29,11 +30,23 @@ func (g *Gateway) listed(c *call) {
 	}
 }
 
-// unasked tells once for each view and method that nobody has listed it.
-func (k *catalog) unasked(view, method string) bool {
+// listFor is how long what a server listed is believed: a server that changes in
+// silence, and whose clients do not ask, is asked before the next call (G-TG1).
+const listFor = 5 * time.Minute
+
+// unasked tells once for each view and method that nobody has listed it lately.
+func (k *catalog) unasked(view, method string, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if method == wire.MethodToolsList && k.tools[view] != nil || slices.Contains(k.asked[view], method) {
+	if method == wire.MethodToolsList && k.tools[view] != nil {
+		if k.seen[view].IsZero() || now.Sub(k.seen[view]) >= listFor {
+			stale := !k.seen[view].IsZero()
+			k.see(view, now)
+			return stale
+		}
+		return false
+	}
+	if slices.Contains(k.asked[view], method) {
 		return false
 	}
 	if k.asked == nil || len(k.asked) >= maxViews {
@@ -41,6 +54,14 @@ func (k *catalog) unasked(view, method string) bool {
 	}
 	k.asked[view] = append(k.asked[view], method)
 	return true
+}
+
+// see notes when a view was listed. The caller holds mu.
+func (k *catalog) see(view string, now time.Time) {
+	if k.seen == nil || len(k.seen) >= 2*maxViews {
+		k.seen = map[string]time.Time{}
+	}
+	k.seen[view] = now
 }
 
 func (k *catalog) unask(view, method string) {

@@ -131,6 +131,7 @@ type catalog struct {
 	mu    sync.RWMutex
 	tools map[string]map[string]wire.Raw // account key → tool → definition; guarded by mu
 	asked map[string][]string            // account key → lists the gateway asked for itself; guarded by mu
+	seen  map[string]time.Time           // account key → when it was listed, roughly; guarded by mu
 }
 
 const (
