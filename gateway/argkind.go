@@ -15,8 +15,8 @@ var kindWords = map[string]ArgKind{
 	"dir": ArgPath, "directory": ArgPath, "directories": ArgPath, "folder": ArgPath, "cwd": ArgPath, "dirname": ArgPath,
 	"url": ArgURL, "urls": ArgURL, "uri": ArgURL, "href": ArgURL, "webhook": ArgURL, "endpoint": ArgURL,
 	"command": ArgCommand, "cmd": ArgCommand, "shell": ArgCommand, "commandline": ArgCommand,
-	"sql": ArgSQL,
-	"id":  ArgToken, "ids": ArgToken, "key": ArgToken, "ref": ArgToken, "branch": ArgToken, "commit": ArgToken, "host": ArgToken, "hostname": ArgToken,
+	"sql": ArgSQL, "template": ArgTemplate, "templates": ArgTemplate, "tmpl": ArgTemplate,
+	"id": ArgToken, "ids": ArgToken, "key": ArgToken, "ref": ArgToken, "branch": ArgToken, "commit": ArgToken, "host": ArgToken, "hostname": ArgToken,
 	"domain": ArgToken, "ip": ArgToken, "port": ArgToken, "repo": ArgToken, "repository": ArgToken, "package": ArgToken, "username": ArgToken,
 }
 

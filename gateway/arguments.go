@@ -24,8 +24,10 @@ const (
 	ArgURL     ArgKind = "url"
 	ArgCommand ArgKind = "command"
 	ArgSQL     ArgKind = "sql"
-	ArgToken   ArgKind = "token"
-	ArgText    ArgKind = "text"
+	// ArgTemplate is a text that a server renders: names in braces, no code.
+	ArgTemplate ArgKind = "template"
+	ArgToken    ArgKind = "token"
+	ArgText     ArgKind = "text"
 )
 
 // Mode says what a guard does.
@@ -94,11 +96,12 @@ const (
 )
 
 var sayKind = map[ArgKind]string{
-	ArgPath:    "An argument names a place outside the directories that this server may use.",
-	ArgURL:     "An argument holds an address that the gateway does not let servers go to.",
-	ArgCommand: "An argument holds characters with a meaning to a command shell.",
-	ArgToken:   "An argument holds characters with a meaning to a command shell.",
-	ArgSQL:     "An argument holds SQL that is more than one plain statement of the kind the tool is for.",
+	ArgPath:     "An argument names a place outside the directories that this server may use.",
+	ArgURL:      "An argument holds an address that the gateway does not let servers go to.",
+	ArgCommand:  "An argument holds characters with a meaning to a command shell.",
+	ArgToken:    "An argument holds characters with a meaning to a command shell.",
+	ArgTemplate: "An argument holds code in a template.",
+	ArgSQL:      "An argument holds SQL that is more than one plain statement of the kind the tool is for.",
 }
 
 func noArguments(rule, say string) *Refusal {
@@ -107,7 +110,14 @@ func noArguments(rule, say string) *Refusal {
 
 // Guard implements Arguments.
 func (g *ArgumentGuard) Guard(ctx context.Context, c *Call) (wire.Raw, *Refusal) {
-	if c.Message.Method != wire.MethodToolsCall || c.Upstream == nil {
+	switch {
+	case c.Upstream == nil:
+		return nil, nil
+	case c.Message.Method == wire.MethodResourcesRead, c.Message.Method == wire.MethodSubscribe:
+		return nil, g.guardURI(ctx, c)
+	case c.Message.Method == wire.MethodPromptsGet:
+		return nil, g.guardPrompt(ctx, c)
+	case c.Message.Method != wire.MethodToolsCall:
 		return nil, nil
 	}
 	rules, args, changed := c.Upstream.Arguments, c.Params.Arguments, false
@@ -190,6 +200,10 @@ func (w *argWalk) walk(name string, schema, value any) {
 
 // judge asks the guard of the kind.
 func (w *argWalk) judge(kind ArgKind, value string) {
+	if len(w.rules.OnlyHosts) > 0 && !allowedHost(w.rules.OnlyHosts, value, kind) {
+		w.refusal = noArguments("source:host", saySource)
+		return
+	}
 	mode := w.rules.mode(kind, w.call.Upstream)
 	if mode == ModeOff {
 		return
@@ -206,8 +220,18 @@ func (w *argWalk) judge(kind ArgKind, value string) {
 		why = badToken(value)
 	case ArgSQL:
 		why = badSQL(value, readOnly(w.call.Tool))
+	case ArgTemplate:
+		why = badTemplate(value)
 	}
-	if why == "" {
+	if why != "" {
+		w.object(kind, why)
+	}
+}
+
+// object flags or refuses, as the mode says.
+func (w *argWalk) object(kind ArgKind, why string) {
+	mode := w.rules.mode(kind, w.call.Upstream)
+	if mode == ModeOff {
 		return
 	}
 	rule := "argument:" + string(kind) + ":" + why

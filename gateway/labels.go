@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -152,19 +151,4 @@ func matchPattern(p, name string) bool {
 		name = name[i+len(piece):]
 	}
 	return strings.HasSuffix(name, pieces[len(pieces)-1])
-}
-
-// cleanURI resolves dots in a URI's path before it is matched, so that
-// "file:///a/../b" does not pass as something below /a.
-func cleanURI(uri string) string {
-	scheme, rest, ok := strings.Cut(uri, "://")
-	if !ok || !strings.Contains(rest, "/") {
-		return uri
-	}
-	host, p, _ := strings.Cut(rest, "/")
-	clean := path.Clean("/" + p)
-	if strings.HasSuffix(p, "/") && clean != "/" {
-		clean += "/"
-	}
-	return scheme + "://" + host + clean
 }

@@ -28,10 +28,11 @@ type argumentsConfig struct {
 	URL        string            `yaml:"url" enum:"off,flag,block" doc:"URLs to other than public addresses. Default as path."`
 	Command    string            `yaml:"command" enum:"off,flag,block" doc:"Characters with a meaning to a shell, in commands and keys. Default as path."`
 	SQL        string            `yaml:"sql" enum:"off,flag,block" doc:"SQL that is more than one plain statement. Default as path."`
+	Template   string            `yaml:"template" enum:"off,flag,block" doc:"Code in templates, and in arguments of prompts. Default as path."`
 	Undeclared string            `yaml:"undeclared" enum:"refuse,drop,pass" doc:"Parameters that a tool does not declare. Default refuse."`
 	Roots      []string          `yaml:"roots" doc:"Directories that paths lead into. Default: what read, write and dir open, and directories on the command line."`
 	Hosts      []string          `yaml:"hosts" doc:"Hosts, or host:port, that URLs may name although their addresses are closed."`
-	Kinds      map[string]string `yaml:"kinds" doc:"What parameters hold, by tool.parameter or parameter: path, url, command, sql, token or text. Default: what schema and name say."`
+	Kinds      map[string]string `yaml:"kinds" doc:"What parameters hold, by tool.parameter or parameter: path, url, command, sql, template, token or text. Default: what schema and name say."`
 	Fixed      map[string]string `yaml:"fixed" doc:"Values by tool.parameter that the gateway sets, whatever the model says, as JSON."`
 }
 
@@ -42,7 +43,7 @@ func (a argumentsConfig) rules(bad func(string, ...any) error) (gateway.Argument
 	if !slices.Contains([]string{"", gateway.UndeclaredRefuse, gateway.UndeclaredDrop, gateway.UndeclaredPass}, a.Undeclared) {
 		errs = append(errs, bad("arguments: undeclared must be refuse, drop or pass, not %.40q", a.Undeclared))
 	}
-	for kind, mode := range map[gateway.ArgKind]string{gateway.ArgPath: a.Path, gateway.ArgURL: a.URL, gateway.ArgCommand: a.Command, gateway.ArgSQL: a.SQL} {
+	for kind, mode := range map[gateway.ArgKind]string{gateway.ArgPath: a.Path, gateway.ArgURL: a.URL, gateway.ArgCommand: a.Command, gateway.ArgSQL: a.SQL, gateway.ArgTemplate: a.Template} {
 		switch gateway.Mode(mode) {
 		case "":
 		case gateway.ModeOff, gateway.ModeFlag, gateway.ModeBlock:
@@ -56,13 +57,13 @@ func (a argumentsConfig) rules(bad func(string, ...any) error) (gateway.Argument
 	}
 	for name, kind := range a.Kinds {
 		switch k := gateway.ArgKind(kind); k {
-		case gateway.ArgPath, gateway.ArgURL, gateway.ArgCommand, gateway.ArgSQL, gateway.ArgToken, gateway.ArgText:
+		case gateway.ArgPath, gateway.ArgURL, gateway.ArgCommand, gateway.ArgSQL, gateway.ArgTemplate, gateway.ArgToken, gateway.ArgText:
 			if r.Kinds == nil {
 				r.Kinds = map[string]gateway.ArgKind{}
 			}
 			r.Kinds[name] = k
 		default:
-			errs = append(errs, bad("arguments: the kind of %.80q must be path, url, command, sql, token or text", name))
+			errs = append(errs, bad("arguments: the kind of %.80q must be path, url, command, sql, template, token or text", name))
 		}
 	}
 	for name, value := range a.Fixed {
