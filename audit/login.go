@@ -59,7 +59,7 @@ type person struct {
 func (s *session) person(ctx context.Context, who *Tester, name string, real bool) (*person, error) {
 	p := &person{s: s, who: who, name: name, jar: outbound.NewJar()}
 	p.jar.Name = name
-	if real && who.Browser != nil {
+	if (real || who.Script.NeedsBrowser()) && who.Browser != nil {
 		tab, err := who.Browser.Open(ctx, browser.Policy{Pictures: true, Seen: p.seen,
 			Capture: func(to string) bool { return p.capture != nil && p.capture(to) }})
 		if err != nil {

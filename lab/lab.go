@@ -25,6 +25,7 @@ type Options struct {
 	IssuerPath bool     // the issuer has a path, so that metadata lives at the inserted forms
 	JWT        bool     // at+jwt access tokens with a key set, instead of opaque ones
 	Upstream   bool     // log people in at the upstream identity provider
+	Passkeys   bool     // one more account, which has a passkey; the server is then reached as localhost
 	TLS        bool     // serve https under a certificate authority of the lab's own (Lab.CACert)
 	Addr       string   // loopback address of the main server; "" is 127.0.0.1:0
 
@@ -58,7 +59,8 @@ type Options struct {
 type Account struct {
 	User     string `json:"user"`
 	Password string `json:"password"`
-	TOTP     string `json:"totp,omitempty"` // base32 secret; empty when the account has no second factor
+	TOTP     string `json:"totp,omitempty"`    // base32 secret; empty when the account has no second factor
+	Passkey  string `json:"passkey,omitempty"` // credential for a virtual authenticator, as JSON; the account then has no password
 }
 
 // Access is one request that a listener of the lab saw.
@@ -89,7 +91,8 @@ type Lab struct {
 	noise   string // origin of the analytics stub
 	plain   string // origin that E29-b leads through
 	key     *ecdsa.PrivateKey
-	seal    []byte // key of requestState and deep-chain counters
+	pass    *passkey // nil without passkeys
+	seal    []byte   // key of requestState and deep-chain counters
 	pages   *pages
 	servers []*http.Server
 	wg      sync.WaitGroup
@@ -125,6 +128,11 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	l.seal = []byte(l.random(32))
 	if l.pages, err = newPages(); err != nil {
 		return nil, err
+	}
+	if l.opt.Passkeys {
+		if err := l.addPasskey(); err != nil {
+			return nil, err
+		}
 	}
 	l.st = newState()
 	l.idp = newIDPState()

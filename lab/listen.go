@@ -44,6 +44,9 @@ func (l *Lab) open(ctx context.Context) error {
 		return err
 	}
 	l.base = l.origin(main, "")
+	if l.opt.Passkeys {
+		l.base, sideHost = l.origin(main, passkeyHost), "127.0.0.1"
+	}
 	if l.opt.IssuerPath {
 		l.asPath = "/tenant"
 	}

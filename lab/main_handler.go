@@ -13,25 +13,26 @@ import (
 func (l *Lab) mainHandler() http.Handler {
 	p := l.asPath
 	routes := map[string]http.HandlerFunc{
-		p + "/authorize":  l.authorize,
-		p + "/step":       l.step,
-		p + "/login":      l.login,
-		p + "/consent":    l.consent,
-		p + "/continue":   l.cont,
-		p + "/callback":   l.upstreamCallback,
-		p + "/token":      l.token,
-		p + "/revoke":     l.revoke,
-		p + "/introspect": l.introspect,
-		p + "/register":   l.register,
-		p + "/jwks":       l.jwks,
-		p + "/logout":     l.logout,
-		p + "/app.js":     l.script,
-		"/connect":        l.connectPage,
-		"/":               l.front,
+		p + "/authorize":     l.authorize,
+		p + "/step":          l.step,
+		p + "/login":         l.login,
+		p + "/login/passkey": l.passkeyLogin,
+		p + "/consent":       l.consent,
+		p + "/continue":      l.cont,
+		p + "/callback":      l.upstreamCallback,
+		p + "/token":         l.token,
+		p + "/revoke":        l.revoke,
+		p + "/introspect":    l.introspect,
+		p + "/register":      l.register,
+		p + "/jwks":          l.jwks,
+		p + "/logout":        l.logout,
+		p + "/app.js":        l.script,
+		"/connect":           l.connectPage,
+		"/":                  l.front,
 	}
 	l.metadataRoutes(routes)
 	flow := map[string]bool{}
-	for _, name := range []string{"/authorize", "/step", "/login", "/consent", "/continue", "/callback"} {
+	for _, name := range []string{"/authorize", "/step", "/login", "/login/passkey", "/consent", "/continue", "/callback"} {
 		flow[p+name] = true
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -34,7 +34,7 @@ label{display:block;margin:.8rem 0}input{font:inherit;padding:.4rem;width:100%;b
 <label>User <input name="username" autocomplete="username" required></label>
 <label>Password <input name="password" type="password" autocomplete="current-password" required></label>
 <label>Code of your authenticator, if you have one <input name="totp" autocomplete="one-time-code" inputmode="numeric"></label>
-<button type="submit">Log in</button></form></main>
+<button type="submit">Log in</button></form>{{with .Passkey}}<p><a href="{{.}}">Log in with a passkey</a></p>{{end}}</main>
 {{with .Noise}}<img alt="" width="1" height="1" src="{{.}}/g/collect?client_id=GA1&amp;state=1&amp;redirect_uri=https%3A%2F%2Fads.example%2Fcb"><iframe hidden title="analytics" src="{{.}}/o/oauth2/auth?response_type=token&amp;client_id=ads&amp;scope=openid&amp;redirect_uri=https%3A%2F%2Fads.example%2Fcb"></iframe>{{end}}</body></html>{{end}}
 
 {{define "consent"}}{{template "head" "Allow access?"}}<main><h1>Allow access?</h1>
@@ -50,6 +50,10 @@ label{display:block;margin:.8rem 0}input{font:inherit;padding:.4rem;width:100%;b
 <form method="post" action="{{.Action}}"><input type="hidden" name="tx" value="{{.Tx}}">{{with .CSRF}}<input type="hidden" name="csrf" value="{{.}}">{{end}}
 {{range $k, $v := .Hidden}}<input type="hidden" name="{{$k}}" value="{{$v}}">{{end}}
 <button type="submit" name="decision" value="deny" autofocus>Deny</button><button type="submit" name="decision" value="approve">Allow</button></form></main></body></html>{{end}}
+
+{{define "passkey"}}{{template "head" "Log in"}}<main><h1>Log in to the lab</h1>
+<form method="post" action="{{.Action}}" data-challenge="{{.Challenge}}"><input type="hidden" name="tx" value="{{.Tx}}"><input type="hidden" name="csrf" value="{{.CSRF}}"><input type="hidden" name="assertion">
+<button type="button" id="use">Use the passkey</button></form></main><script src="{{.Script}}"></script></body></html>{{end}}
 
 {{define "error"}}{{template "head" "Not possible"}}<main><h1>Not possible</h1><p>{{.Text}}</p><p><code>{{.Code}}</code></p>{{with .Debug}}<pre>{{.}}</pre>{{end}}</main></body></html>{{end}}
 
@@ -94,7 +98,7 @@ func (l *Lab) pageHeaders(w http.ResponseWriter) {
 // loginPage shows the login form, with a sentence about what went wrong.
 func (l *Lab) loginPage(w http.ResponseWriter, status int, t *txn, fault string) {
 	l.pageHeaders(w)
-	l.pages.render(w, status, "login", map[string]string{"Action": l.asPath + "/login", "Tx": t.id, "CSRF": t.csrf, "Fault": fault, "Noise": l.noise})
+	l.pages.render(w, status, "login", map[string]string{"Action": l.asPath + "/login", "Tx": t.id, "CSRF": t.csrf, "Fault": fault, "Noise": l.noise, "Passkey": l.passkeyLink(t)})
 }
 
 // pagePolicy is the content security policy of a page. In the noise profile it lets

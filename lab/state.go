@@ -103,6 +103,7 @@ type txn struct {
 	upCookie  string
 	verifier  string // PKCE towards the upstream
 	nonce     string
+	dare      string // what a passkey has to sign; "" before one is asked for
 }
 
 // stage is where a transaction stands.

@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,18 +24,31 @@ import (
 //	  - click: Sign in
 //	  - totp: {field: Code, secret: "${env:TOTP}"}
 //	  - click: Verify
+//
+// A passkey is put into a virtual authenticator of a real browser before the page
+// asks for it:
+//
+//	steps:
+//	  - passkey: {credential: "keychain:example-passkey"}
+//	  - click: Log in with a passkey
 type Script struct {
 	Name  string
 	Steps []Step
 }
 
+// NeedsBrowser tells whether a step works in a real browser only.
+func (s *Script) NeedsBrowser() bool {
+	return s != nil && slices.ContainsFunc(s.Steps, func(st Step) bool { return st.Passkey != nil })
+}
+
 // Step is one action. Exactly one member is set.
 type Step struct {
-	Goto  string    `yaml:"goto,omitempty"`
-	Fill  *FillStep `yaml:"fill,omitempty"`
-	Click string    `yaml:"click,omitempty"` // words of a button or link, or a selector: #id, name=NAME
-	TOTP  *TOTPStep `yaml:"totp,omitempty"`
-	Wait  string    `yaml:"wait,omitempty"` // words that the page must show, or a duration up to 30s
+	Goto    string       `yaml:"goto,omitempty"`
+	Fill    *FillStep    `yaml:"fill,omitempty"`
+	Click   string       `yaml:"click,omitempty"` // words of a button or link, or a selector: #id, name=NAME
+	TOTP    *TOTPStep    `yaml:"totp,omitempty"`
+	Passkey *PasskeyStep `yaml:"passkey,omitempty"`
+	Wait    string       `yaml:"wait,omitempty"` // words that the page must show, or a duration up to 30s
 }
 
 // FillStep writes a value into a field, which its label, name or id names.
@@ -47,6 +61,12 @@ type FillStep struct {
 type TOTPStep struct {
 	Field  string `yaml:"field"`
 	Secret string `yaml:"secret"`
+}
+
+// PasskeyStep puts a credential into the browser's virtual authenticator.
+type PasskeyStep struct {
+	Credential string `yaml:"credential"` // names where the credential lives: JSON, see Passkey
+	passkey    *Passkey
 }
 
 // maxScript bounds a script's steps.
@@ -70,13 +90,13 @@ func ParseScript(name string, raw []byte, getenv func(string) string) (*Script, 
 	for i := range f.Steps {
 		st := &f.Steps[i]
 		set := 0
-		for _, on := range []bool{st.Goto != "", st.Fill != nil, st.Click != "", st.TOTP != nil, st.Wait != ""} {
+		for _, on := range []bool{st.Goto != "", st.Fill != nil, st.Click != "", st.TOTP != nil, st.Passkey != nil, st.Wait != ""} {
 			if on {
 				set++
 			}
 		}
 		if set != 1 {
-			return nil, kidoban.Errorf(kidoban.KindUsage, "%s, step %d: a step is one of goto, fill, click, totp, wait", name, i+1)
+			return nil, kidoban.Errorf(kidoban.KindUsage, "%s, step %d: a step is one of goto, fill, click, totp, passkey, wait", name, i+1)
 		}
 		var err error
 		switch {
@@ -91,6 +111,15 @@ func ParseScript(name string, raw []byte, getenv func(string) string) (*Script, 
 			}
 			if st.TOTP.Secret, err = secretOf(st.TOTP.Secret, getenv); err == nil && TOTP(st.TOTP.Secret, time.Unix(0, 0)) == "" {
 				err = kidoban.Errorf(kidoban.KindUsage, "the secret is not base32")
+			}
+		}
+		if p := st.Passkey; p != nil {
+			if !reference(p.Credential) {
+				return nil, kidoban.Errorf(kidoban.KindUsage, "%s, step %d: the passkey does not belong into the file; write ${env:VAR} or keychain:NAME", name, i+1)
+			}
+			var text string
+			if text, err = secretOf(p.Credential, getenv); err == nil {
+				p.passkey, err = ParsePasskey(text)
 			}
 		}
 		if err != nil {
@@ -195,6 +224,12 @@ func (s *Script) step(ctx context.Context, tab Tab, e Errand, st Step) error {
 			return err
 		}
 		return tab.Fill(ctx, x.Index, TOTP(st.TOTP.Secret, e.now()))
+	case st.Passkey != nil:
+		a, ok := tab.(authenticator)
+		if !ok {
+			return kidoban.Errorf(kidoban.KindUsage, "a passkey needs a real browser")
+		}
+		return a.AddPasskey(ctx, st.Passkey.passkey)
 	case st.Click != "":
 		x, err := await(ctx, tab, e, "the button", st.Click, press)
 		if err != nil {

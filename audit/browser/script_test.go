@@ -46,6 +46,33 @@ func TestT3LoginScript(t *testing.T) {
 	}
 }
 
+// TestT3PasskeyScript logs in with a passkey, which a virtual authenticator holds.
+// Browsers without scripts say that they cannot.
+func TestT3PasskeyScript(t *testing.T) {
+	l, start := begin(t, lab.Options{Passkeys: true})
+	secret := env(map[string]string{"KEY": l.Accounts[len(l.Accounts)-1].Passkey})
+	s, err := browser.ParseScript("f.yaml", []byte("steps:\n  - passkey: {credential: \"${env:KEY}\"}\n  - click: Log in with a passkey\n  - click: Use the passkey\n"), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.NeedsBrowser() {
+		t.Error("a passkey without a real browser")
+	}
+	tab, err := chromium(t).Open(t.Context(), browser.Policy{Capture: capture})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tab.Close()
+	j, err := browser.Walk(t.Context(), tab, start, browser.Errand{Script: s, Name: "Walk"})
+	if err != nil || !strings.Contains(j.Captured, "code=") || len(j.Consents()) != 1 {
+		t.Errorf("%v, %s, captured %q", err, j.Why, j.Captured)
+	}
+	_, start = begin(t, lab.Options{Passkeys: true})
+	if _, err := browser.Walk(t.Context(), formsTab(t), start, browser.Errand{Script: s, Quick: true}); err == nil || !strings.Contains(err.Error(), "needs a real browser") {
+		t.Errorf("without scripts: %v", err)
+	}
+}
+
 // TestT3LoginScriptMissingButton: the error says which step, what was looked for,
 // and what is on the page; no secret is in it.
 func TestT3LoginScriptMissingButton(t *testing.T) {
@@ -76,12 +103,14 @@ func TestT3ScriptRefusals(t *testing.T) {
 		"steps:\n  - totp: {field: Code, secret: JBSWY3DPEHPK3PXP}\n": "does not belong into the file",
 		"steps:\n  - fill: {field: Password, value: \"${env:NO}\"}\n": "NO is empty",
 		"steps:\n  - press: x\n":                                      "no login script",
-		"steps: []\n":                                                 "0 steps",
-		"steps:\n  - click: a\n    wait: b\n":                         "step 1",
-		"steps:\n  - {}\n":                                            "step 1",
-		"steps:\n" + strings.Repeat("  - click: x\n", 101):            "101 steps",
+		"steps:\n  - passkey: {credential: \"{}\"}\n":                 "does not belong into the file",
+		"steps:\n  - passkey: {credential: \"${env:PW}\"}\n":          "not JSON",
+		"steps: []\n":                                      "0 steps",
+		"steps:\n  - click: a\n    wait: b\n":              "step 1",
+		"steps:\n  - {}\n":                                 "step 1",
+		"steps:\n" + strings.Repeat("  - click: x\n", 101): "101 steps",
 	} {
-		_, err := browser.ParseScript("f.yaml", []byte(in), env(nil))
+		_, err := browser.ParseScript("f.yaml", []byte(in), env(map[string]string{"PW": "pw"}))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: %v, want %q", in, err, want)
 		}

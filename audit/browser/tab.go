@@ -12,6 +12,7 @@ import (
 	"github.com/chromedp/cdproto/fetch"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 
 	"github.com/kidoban/kidoban"
@@ -28,6 +29,7 @@ type tab struct {
 	main   cdp.FrameID
 	events chan *fetch.EventRequestPaused
 	wg     sync.WaitGroup
+	keys   webauthn.AuthenticatorID // its virtual authenticator, "" before one is needed
 
 	mu       sync.Mutex
 	captured string

@@ -74,6 +74,7 @@ type labServeCmd struct {
 	IssuerPath bool     `help:"Give the issuer a path."`
 	JWT        bool     `name:"jwt" help:"Issue at+jwt access tokens."`
 	Upstream   bool     `help:"Log people in at an upstream identity provider."`
+	Passkeys   bool     `help:"Add an account with a passkey; the server is then reached as localhost."`
 	TLS        bool     `name:"tls" help:"Serve https under the lab's own authority."`
 	Documents  bool     `help:"Let the authorization server fetch client documents from 127.0.0.1, for a canary there."`
 	Addr       string   `help:"Loopback address to listen on." default:"127.0.0.1:0"`
@@ -100,7 +101,7 @@ func (c labServeCmd) Run(e *env) error {
 	defer cancel()
 	l, err := lab.Start(ctx, lab.Options{
 		Flaws: c.Flaws, Profile: c.Profile, Era: c.Era, IssuerPath: c.IssuerPath, JWT: c.JWT, Upstream: c.Upstream,
-		TLS: c.TLS, LoopbackDocuments: c.Documents, Addr: c.Addr, Depth: c.Depth, Noise: c.Noise,
+		Passkeys: c.Passkeys, TLS: c.TLS, LoopbackDocuments: c.Documents, Addr: c.Addr, Depth: c.Depth, Noise: c.Noise,
 	})
 	if err != nil {
 		return err
@@ -132,6 +133,10 @@ func (c labServeCmd) greet(e *env, l *lab.Lab) error {
 	}
 	var people []string
 	for _, a := range l.Accounts {
+		if a.Passkey != "" {
+			people = append(people, a.User+" / a passkey, printed by --json")
+			continue
+		}
 		people = append(people, a.User+" / "+a.Password)
 	}
 	up := ""
