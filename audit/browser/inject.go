@@ -43,3 +43,23 @@ const actScript = `(fn, raw) => {
   }
   setTimeout(() => e.click(), 0); return "";
 }`
+
+// watchScript tells what a person does: trusted events only. The value of a password
+// field never leaves the page.
+const watchScript = `(() => {
+  if (window !== window.top) return;
+  const told = new Map(), tell = o => { try { window.kidobanTold(JSON.stringify(o)) } catch (_) {} };
+  const label = e => { let t = ""; if (e.labels) for (const l of e.labels) t += " " + l.innerText; const by = e.getAttribute("aria-labelledby"); if (by) for (const id of by.split(/\s+/)) { const n = document.getElementById(id); if (n) t += " " + n.innerText } return t + " " + (e.getAttribute("aria-label") || "") + " " + (e.getAttribute("placeholder") || "") };
+  const of = (e, words) => ({kind: e.tagName.toLowerCase() === "a" ? "link" : e.matches("input,textarea,select") ? e.tagName.toLowerCase() : "button", type: (e.getAttribute("type") || (e.tagName === "INPUT" ? "text" : "")).toLowerCase(), name: e.getAttribute("name") || "", id: e.id || "", auto: (e.getAttribute("autocomplete") || "").toLowerCase(), label: words.replace(/\s+/g, " ").trim().slice(0, 300)});
+  const fields = "input,textarea,select", pressed = "button,a[href],[role=button],input[type=submit],input[type=button],input[type=image]";
+  const fill = e => { const t = (e.type || "").toLowerCase(); if (["submit","button","image","reset","file","hidden","checkbox","radio"].includes(t)) return; if (!e.value || told.get(e) === e.value) return; told.set(e, e.value); tell({What: "fill", Value: t === "password" ? "" : e.value.slice(0, 500), Element: of(e, label(e))}) };
+  addEventListener("change", ev => { if (ev.isTrusted && ev.target.matches && ev.target.matches(fields)) fill(ev.target) }, true);
+  addEventListener("click", ev => {
+    if (!ev.isTrusted || !ev.target.closest) return;
+    const e = ev.target.closest(pressed); if (!e) return;
+    for (const f of (e.form || document).querySelectorAll(fields)) fill(f);
+    tell({What: "click", Element: of(e, (e.getAttribute("aria-label") || "") + " " + (e.tagName === "INPUT" ? e.value : e.innerText))});
+  }, true);
+  const c = navigator.credentials;
+  if (c && c.get) { const get = c.get.bind(c); c.get = o => { if (o && o.publicKey) tell({What: "passkey", Element: {}}); return get(o) } }
+})()`

@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"net/url"
 	"strings"
 	"time"
 
@@ -300,6 +301,15 @@ func (e Errand) now() time.Time {
 		return e.Now()
 	}
 	return time.Now()
+}
+
+// queryValue is one parameter of an address, "" without it.
+func queryValue(raw, name string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Query().Get(name)
 }
 
 // place is an address without what may be secret in it.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
-	"github.com/zalando/go-keyring"
 
 	"github.com/kidoban/kidoban"
 )
@@ -140,11 +139,7 @@ func reference(v string) bool {
 // secretOf resolves a reference; other text is itself.
 func secretOf(v string, getenv func(string) string) (string, error) {
 	if name, ok := strings.CutPrefix(v, "keychain:"); ok {
-		s, err := keyring.Get("kidoban", name)
-		if err != nil {
-			return "", kidoban.Errorf(kidoban.KindUsage, "the keychain has no entry %q of kidoban", name)
-		}
-		return s, nil
+		return fromKeychain(name)
 	}
 	if !reference(v) {
 		return v, nil

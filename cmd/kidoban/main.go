@@ -48,6 +48,7 @@ type cli struct {
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Sandbox    sandboxCmd    `cmd:"" name:"__sandbox" hidden:""`
 	Audit      auditCmd      `cmd:"" help:"Test the authentication of an MCP server."`
+	Login      loginCmd      `cmd:"" help:"Logins that the audit plays by itself: record one, keep its secrets."`
 	Record     recordCmd     `cmd:"" help:"Record a real client's traffic with a server on loopback, and judge it."`
 	Lab        labCmd        `cmd:"" help:"The deliberately weak servers, on loopback."`
 	Explain    explainCmd    `cmd:"" help:"What a flaw or check is, how it is tested and how to fix it."`

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/lab"
+)
+
+// withSecrets runs kidoban with variables beside a state directory of its own.
+func withSecrets(t *testing.T, secrets map[string]string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	state := t.TempDir()
+	e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &err, getenv: func(name string) string {
+		if name == "XDG_STATE_HOME" || name == "HOME" {
+			return state
+		}
+		return secrets[name]
+	}}
+	code = run(e, args)
+	return code, out.String(), err.String()
+}
+
+// TestT3LoginScripts: a login with password, second factor and consent, and one with
+// a passkey, are played headless; tokens come, everything is revoked, and no secret
+// is in what is written.
+func TestT3LoginScripts(t *testing.T) {
+	for name, tc := range map[string]struct {
+		o      lab.Options
+		script string
+		secret func(l *lab.Lab) map[string]string
+	}{
+		"password and second factor": {script: "steps:\n  - fill: {field: User, value: carol}\n  - fill: {field: Password, value: \"${env:PW}\"}\n  - totp: {field: name=totp, secret: \"${env:TOTP}\"}\n  - click: Log in\n",
+			secret: func(l *lab.Lab) map[string]string {
+				return map[string]string{"PW": l.Accounts[2].Password, "TOTP": l.Accounts[2].TOTP}
+			}},
+		"passkey": {o: lab.Options{Passkeys: true}, script: "steps:\n  - passkey: {credential: \"${env:KEY}\"}\n  - click: Log in with a passkey\n  - click: Use the passkey\n",
+			secret: func(l *lab.Lab) map[string]string {
+				return map[string]string{"KEY": l.Accounts[len(l.Accounts)-1].Passkey}
+			}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := lab.Start(t.Context(), tc.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			dir := t.TempDir()
+			script, out, page := filepath.Join(dir, "login.yaml"), filepath.Join(dir, "run.json"), filepath.Join(dir, "run.html")
+			if err := os.WriteFile(script, []byte(tc.script), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			secrets := tc.secret(l)
+			code, stdout, stderr := withSecrets(t, secrets, "audit", l.MCPURL, "--lab", "--login-script", script, "--only", "F6-A,F6-H,F9-2,E22-1", "--json", out, "--html", page)
+			if code != exitClean {
+				t.Fatalf("exit %d\n%s\n%s", code, stdout, stderr)
+			}
+			raw, err := os.ReadFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var run kidoban.Run
+			if err := json.Unmarshal(raw, &run); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range run.Results {
+				if k := r.Key(); (k == "F6-A" || k == "F6-H" || k == "F9-2" || k == "E22-1") && r.Outcome != kidoban.Pass {
+					t.Errorf("%s is %s(%s): %s", k, r.Outcome, r.Reason, r.Summary)
+				}
+			}
+			if len(run.Residue.LeftBehind) > 0 || len(l.Clients()) > 0 {
+				t.Errorf("left behind %+v, clients %v", run.Residue.LeftBehind, l.Clients())
+			}
+			html, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range secrets {
+				if strings.Contains(string(raw)+string(html)+stdout+stderr, s) {
+					t.Error("a secret was written")
+				}
+			}
+		})
+	}
+}
+
+// TestT3LoginCommands: what cannot be done is said with what to do instead.
+func TestT3LoginCommands(t *testing.T) {
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent") // no keychain here
+	dir := t.TempDir()
+	there, script := filepath.Join(dir, "there.yaml"), filepath.Join(dir, "s.yaml")
+	for _, f := range []struct{ name, text string }{{there, "steps: []\n"}, {script, "steps:\n  - fill: {field: Password, value: \"keychain:x-password\"}\n"}} {
+		if err := os.WriteFile(f.name, []byte(f.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		want string
+		args []string
+	}{
+		{"exists already", []string{"login", "record", "https://as.example/login", "--out", there}},
+		{"needs --lab", []string{"login", "record", "http://127.0.0.1:1/", "--out", filepath.Join(dir, "new.yaml")}},
+		{"nothing was kept", []string{"login", "keep", "x"}},
+		{"the keychain of this system does not answer", []string{"audit", "https://mcp.example/mcp", "--login-script", script}},
+		{"0 steps", []string{"audit", "https://mcp.example/mcp", "--login-script", there}},
+	} {
+		if code, _, stderr := withSecrets(t, nil, tc.args...); code != exitUsage || !strings.Contains(stderr, tc.want) {
+			t.Errorf("%v: exit %d, %q lacks %q", tc.args, code, stderr, tc.want)
+		}
+	}
+}
