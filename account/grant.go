@@ -87,8 +87,10 @@ func (w *Wallet) subject(ctx context.Context, a *App, user string) (proof, kind 
 	switch {
 	case a.Provider == nil:
 		return "", "", kidoban.Errorf(kidoban.KindUsage, "the grant %s needs an identity provider: set oauth.provider", a.Grant)
-	case w.Subjects == nil || user == "":
+	case user == "":
 		return "", "", kidoban.Errorf(kidoban.KindRefused, "nothing proves to %s who the user is", a.Provider.Issuer)
+	case w.Subjects == nil:
+		return w.Subject(ctx, user, a.Provider.Issuer)
 	}
 	return w.Subjects.Subject(ctx, user, a.Provider.Issuer)
 }

@@ -18,7 +18,7 @@ import (
 type Options struct {
 	Store    Store
 	Vault    *vault.Vault
-	Subjects Subjects         // nil: nothing proves who a user is
+	Subjects Subjects         // nil: the logins that KeepProof kept
 	RootCAs  *x509.CertPool   // nil: the system's
 	Now      func() time.Time // nil: time.Now
 	Rand     io.Reader        // nil: crypto/rand

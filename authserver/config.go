@@ -199,6 +199,9 @@ type Deps struct {
 	Upstream Upstream         // nil: no accounts at third parties
 	// Describe says what stands behind a resource, for the consent page; may be nil.
 	Describe func(ctx context.Context, user User, resource string) []Behind
+	// Proof keeps the ID token of a login at a provider, for exchanges in the user's
+	// name (RFC 8693); may be nil. It is called for verified tokens only.
+	Proof func(ctx context.Context, userID, issuer, idToken string, expires time.Time) error
 	// Address is the client's address; nil means the connection's. A gateway behind
 	// proxies gives the one its trusted proxies name.
 	Address func(*http.Request) netip.Addr

@@ -292,6 +292,11 @@ func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, 
 	if u.Disabled {
 		return refuse("this person's access has been switched off")
 	}
+	if s.deps.Proof != nil {
+		if err := s.deps.Proof(ctx, u.ID, x.Issuer, raw, id.Expiry); err != nil {
+			return User{}, err
+		}
+	}
 	if verified && first && slices.Contains(x.AdminEmails, email) {
 		u.Admin = true
 		return u, s.deps.Store.SetAdmin(ctx, u.ID, true)

@@ -1,6 +1,7 @@
 package authserver_test
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -122,6 +123,38 @@ func TestProviderLogin(t *testing.T) {
 	users, err := w.store.Users(t.Context(), "", 10)
 	if err != nil || len(users) != 1 {
 		t.Fatal(users, err)
+	}
+}
+
+// TestGVA2_LoginsProveTheirUser: the verified ID token of a login is handed on for
+// exchanges; one that was refused is not.
+func TestGVA2_LoginsProveTheirUser(t *testing.T) {
+	var kept []string
+	p := newIDP(t)
+	w := newWorld(t, func(w *world) {
+		w.cfg.Login.Providers = []authserver.Provider{{ID: "corp", Name: "Corp", Issuer: p.URL, ClientID: "rp", ClientSecret: "rp-secret", AllowDomains: []string{"corp.example"}}}
+		w.deps.Proof = func(_ context.Context, user, issuer, token string, expires time.Time) error {
+			if issuer != p.URL || strings.Count(token, ".") != 2 || !expires.After(w.clock.now()) {
+				t.Errorf("%s %s %v", issuer, token, expires)
+			}
+			kept = append(kept, user)
+			return nil
+		}
+	})
+	b := w.browser()
+	if a := b.get(b.toProvider(b.get("/login")).String()); a.StatusCode != 303 {
+		t.Fatal(a.body)
+	}
+	u, err := w.store.UserByName(t.Context(), "dana@corp.example")
+	if err != nil || len(kept) != 1 || kept[0] != u.ID {
+		t.Errorf("%v %v %v", kept, u, err)
+	}
+	p.mu.Lock()
+	p.claims = map[string]any{"email": "eve@elsewhere.example"}
+	p.mu.Unlock()
+	c := w.browser()
+	if a := c.get(c.toProvider(c.get("/login")).String()); a.StatusCode == 303 || len(kept) != 1 {
+		t.Errorf("%d, %v", a.StatusCode, kept)
 	}
 }
 
