@@ -43,12 +43,15 @@ type Progress struct {
 // TargetsPerHost is how many targets of one host fit into its budget.
 const TargetsPerHost = 3
 
+// defaultWorkers is how many targets are in flight unless Options say so.
+const defaultWorkers = 64
+
 func (o *Options) fill() error {
 	if o.Run == "" {
 		o.Run = "census"
 	}
 	if o.Workers <= 0 {
-		o.Workers = 64
+		o.Workers = defaultWorkers
 	}
 	if o.PerHost <= 0 {
 		o.PerHost = DefaultPerHost

@@ -148,6 +148,9 @@ func normalHost(host string, lab bool) (string, string) {
 	if last := host[strings.LastIndexByte(host, '.')+1:]; last == "" || strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") {
 		return "", RejectBadURL // a number in an unusual notation: no name ends so
 	}
+	if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "" {
+		return "", RejectBadURL
+	}
 	if err := outbound.CheckURL("https://" + host + "/"); err != nil {
 		return "", RejectLocal
 	}

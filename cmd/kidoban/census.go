@@ -42,7 +42,7 @@ type censusSources struct {
 
 // censusPlace is where a census lives.
 type censusPlace struct {
-	Dir  string `help:"Directory of the census." default:"census" placeholder:"DIR"`
+	Dir  string `help:"Directory of the census; ./census by default." default:"census" placeholder:"DIR"`
 	DB   string `name:"db" help:"PostgreSQL to share the census through; the directory's own SQLite by default." placeholder:"URL"`
 	Name string `help:"Name of the census in its database." default:"census"`
 }
@@ -112,8 +112,11 @@ func (c censusSources) once(e *env, db *store.DB, p censusPlace, name string) (a
 }
 
 func sourceName(name string) string {
-	if strings.HasPrefix(name, "registry ") {
+	switch {
+	case strings.HasPrefix(name, "registry "):
 		return "registry"
+	case name == "-":
+		return "standard input"
 	}
 	return filepath.Base(name)
 }

@@ -27,15 +27,15 @@ type censusReportCmd struct {
 
 // Run computes the tables and writes them.
 func (c censusReportCmd) Run(e *env) error {
+	sources, err := storedSources(c.censusPlace)
+	if err != nil {
+		return kidoban.Errorf(kidoban.KindNotFound, "there is no census in %s: make one with kidoban census run, or name its directory with --dir", c.Dir)
+	}
 	db, err := c.open(e.ctx)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	sources, err := storedSources(c.censusPlace)
-	if err != nil {
-		return kidoban.Wrap(kidoban.KindNotFound, err, "there is no census in %s", c.Dir)
-	}
 	if c.Truth != "" {
 		return c.compare(e, db)
 	}

@@ -135,6 +135,7 @@ func (c censusWorkCmd) Run(e *env) error {
 type board struct {
 	w     io.Writer
 	live  bool
+	fd    int
 	began time.Time
 
 	mu   sync.Mutex
@@ -144,7 +145,12 @@ type board struct {
 
 func newBoard(e *env) *board {
 	f, ok := e.stderr.(*os.File)
-	return &board{w: e.stderr, live: ok && term.IsTerminal(int(f.Fd())), began: time.Now(), told: time.Now()}
+	b := &board{w: e.stderr, began: time.Now(), told: time.Now()}
+	if ok {
+		b.fd = int(f.Fd())
+		b.live = term.IsTerminal(b.fd)
+	}
+	return b
 }
 
 func (b *board) set(p census.Progress) {
@@ -153,7 +159,11 @@ func (b *board) set(p census.Progress) {
 	b.p = p
 	switch {
 	case b.live:
-		fmt.Fprintf(b.w, "\r\x1b[K%s", b.line())
+		line := []rune(b.line())
+		if wide, _, err := term.GetSize(b.fd); err == nil && len(line) >= wide {
+			line = append(line[:max(0, wide-2)], '…') // a line that wraps could not be written over
+		}
+		fmt.Fprintf(b.w, "\r\x1b[K%s", string(line))
 	case time.Since(b.told) >= 10*time.Second:
 		b.told = time.Now()
 		fmt.Fprintln(b.w, b.line())

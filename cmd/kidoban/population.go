@@ -68,9 +68,11 @@ func wholeFile(path string, write func(io.Writer) error) error {
 	}
 	defer os.Remove(path + ".part") //nolint:errcheck // it is gone after the rename
 	b := bufio.NewWriterSize(f, 64<<10)
-	if err = write(b); err == nil {
-		err = b.Flush()
+	if err = write(b); err != nil {
+		f.Close()
+		return err // of what was to be written, not of the file
 	}
+	err = b.Flush()
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
