@@ -59,10 +59,29 @@ func TestContractJournal(t *testing.T) {
 		if diff := cmp.Diff([]string{"a", "b"}, chains); diff != "" {
 			t.Error(diff)
 		}
-		n, err := s.JournalBefore(ctx, epoch.Add(time.Second), 3)
-		if err != nil || n != 3 {
+		late := chain(5, second[1].Hash, `{"id":"5"}`)
+		late[0].At = epoch.Add(time.Hour)
+		must(t, s.AppendEntries(ctx, "a", late))
+		for _, c := range []struct {
+			before time.Time
+			seq    int64
+		}{{epoch, 0}, {epoch.Add(time.Minute), 4}, {epoch.Add(2 * time.Hour), 4}} { // the last entry stays
+			if seq, hash, err := s.JournalFront(ctx, "a", c.before); err != nil || seq != c.seq || seq > 0 && string(hash) != string(all[seq-1].Hash) {
+				t.Errorf("front before %s: %d %v", c.before, seq, err)
+			}
+		}
+		if n, err := s.JournalCut(ctx, "a", 4, 3); err != nil || n != 3 {
 			t.Errorf("deleted %d, %v", n, err)
 		}
+		if n, err := s.JournalCut(ctx, "a", 4, 3); err != nil || n != 1 {
+			t.Errorf("deleted %d, %v", n, err)
+		}
+		left, err := s.JournalEntries(ctx, "a", 0, 10)
+		must(t, err)
+		if len(left) != 1 || gateway.VerifyChain(second[1].Hash, left) != nil {
+			t.Errorf("%v", left)
+		}
+		must(t, s.AppendEntries(ctx, "a", chain(6, late[0].Hash, `{}`)))
 	})
 }
 

@@ -64,11 +64,21 @@ func (d *DB) JournalChains(ctx context.Context) (out []string, err error) {
 	return out, err
 }
 
-// JournalBefore deletes entries older than a time from the front of every chain,
-// at most batch of them; the chains stay verifiable from what is left.
-func (d *DB) JournalBefore(ctx context.Context, before time.Time, batch int) (n int64, err error) {
+var _ gateway.Archive = (*DB)(nil)
+
+// JournalFront implements gateway.Archive.
+func (d *DB) JournalFront(ctx context.Context, chain string, before time.Time) (seq int64, hash []byte, err error) {
+	// The front ends before the first entry that is young enough, or before the last.
+	err = d.read(ctx, `SELECT seq, hash FROM journal WHERE chain = $1
+		AND seq < COALESCE((SELECT MIN(seq) FROM journal WHERE chain = $2 AND at_ms >= $3), (SELECT MAX(seq) FROM journal WHERE chain = $4))
+		ORDER BY seq DESC LIMIT 1`, func(r row) error { return r.Scan(&seq, &hash) }, chain, chain, ms(before), chain)
+	return seq, hash, err
+}
+
+// JournalCut implements gateway.Archive.
+func (d *DB) JournalCut(ctx context.Context, chain string, seq int64, batch int) (n int64, err error) {
 	err = d.write(ctx, func(t tx) error {
-		n, err = t.exec(`DELETE FROM journal WHERE (chain, seq) IN (SELECT chain, seq FROM journal WHERE at_ms < $1 ORDER BY at_ms, seq LIMIT $2)`, ms(before), batch)
+		n, err = t.exec(`DELETE FROM journal WHERE chain = $1 AND seq IN (SELECT seq FROM journal WHERE chain = $2 AND seq <= $3 ORDER BY seq LIMIT $4)`, chain, chain, seq, batch)
 		return err
 	})
 	return n, err
