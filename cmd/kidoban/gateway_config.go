@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -51,6 +50,7 @@ type gatewayConfig struct {
 	Limits       map[string]limitConfig  `yaml:"limits" doc:"Rates by name; kidoban gateway check lists the names."`
 	Telemetry    telemetryConfig         `yaml:"telemetry" doc:"What monitoring systems are told."`
 	Alerts       alertsConfig            `yaml:"alerts" doc:"Who is told of alerts."`
+	AuditKeep    span                    `yaml:"audit_keep" doc:"How long the audit log keeps records, such as 8760h for a year. What goes leaves a checkpoint from which the rest is verified. Default: for ever."`
 	Drain        span                    `yaml:"drain" doc:"How long calls under way may take at the end. Default 20s."`
 }
 
@@ -194,7 +194,7 @@ func readGatewayConfig(path string) (gatewayConfig, error) {
 }
 
 func parseGatewayConfig(path string, raw []byte) (c gatewayConfig, err error) {
-	err = yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict(), yaml.DisallowUnknownField()).Decode(&c)
+	err = decodeYAML(raw, &c)
 	if err == nil || errors.Is(err, io.EOF) {
 		return c, nil
 	}

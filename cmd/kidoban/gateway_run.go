@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -80,6 +81,8 @@ type service struct {
 	front    http.Handler
 	proxies  atomic.Pointer[[]netip.Prefix]
 	ready    atomic.Bool
+	rest     context.CancelFunc // ends the housekeeping
+	resting  sync.WaitGroup
 }
 
 // openService puts the rooms together. On an error nothing stays open.
@@ -157,6 +160,9 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	}
 	s.openConsole(time.Now())
 	s.front = s.routes()
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.rest = stop
+	s.resting.Go(func() { s.trim(run) })
 	return s, nil
 }
 
@@ -170,6 +176,10 @@ func (s *service) watchUse(r gateway.Record) {
 
 // close ends everything in the reverse order of its making.
 func (s *service) close() {
+	if s.rest != nil {
+		s.rest()
+		s.resting.Wait()
+	}
 	if s.gate != nil {
 		s.gate.Close()
 	}

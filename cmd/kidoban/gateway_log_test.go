@@ -1,0 +1,57 @@
+package main
+
+import (
+	"bytes"
+	"database/sql"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kidoban/kidoban/gateway"
+)
+
+// TestGatewayLog: the audit log can be read and filtered, and a changed record is
+// found.
+func TestGatewayLog(t *testing.T) {
+	g := startGateway(t, "audit_keep: 24h\nservers: {notes: {url: 'http://127.0.0.1:9/mcp', address: loopback}}\n")
+	g.setUp()
+	g.token(g.url+"/mcp", "mcp:read")
+	g.page(g.url+"/authorize?client_id=nobody", nil)
+	g.stop()
+	call := func(args ...string) (int, string) {
+		var out, errs bytes.Buffer
+		e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &errs}
+		code := run(e, append([]string{"gateway", "log", "--config", g.config, "--data", g.data}, args...))
+		return code, out.String() + errs.String()
+	}
+	methods := map[string]int{}
+	code, text := call()
+	for line := range strings.Lines(text) {
+		var r gateway.Record
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		methods[r.Method]++
+	}
+	if code != exitClean || methods["auth:token"] != 1 || methods["auth:register"] != 1 || methods["auth:consent"] != 1 {
+		t.Errorf("%d %v", code, methods)
+	}
+	if code, text := call("--refused", "--since", "1h"); code != exitClean || strings.Count(text, "\n") != 1 || !strings.Contains(text, "auth:authorize") {
+		t.Errorf("%d %s", code, text)
+	}
+	if code, text := call("--verify"); code != exitClean || !strings.Contains(text, "every chain is whole") {
+		t.Errorf("%d %s", code, text)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(g.data, "kidoban.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`UPDATE journal SET body = REPLACE(body, 'auth:token', 'auth:other')`); err != nil {
+		t.Fatal(err)
+	}
+	if code, text := call("--verify"); code != exitFindings || !strings.Contains(text, "was changed at entry") {
+		t.Errorf("%d %s", code, text)
+	}
+}

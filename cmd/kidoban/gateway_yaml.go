@@ -1,0 +1,69 @@
+package main
+
+import (
+	"bytes"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// decodeYAML reads a config strictly. The library takes [mcp:read, mcp:write] for
+// a list of two maps, although YAML 1.2 (7.3.3) makes a colon without a space part
+// of the word; such words are put together before anything is decoded.
+func decodeYAML(raw []byte, into any) error {
+	strict := []yaml.DecodeOption{yaml.Strict(), yaml.DisallowUnknownField()}
+	file, err := parser.ParseBytes(raw, 0)
+	if err != nil || len(file.Docs) != 1 {
+		return yaml.NewDecoder(bytes.NewReader(raw), strict...).Decode(into)
+	}
+	var words flowWords
+	ast.Walk(&words, file.Docs[0])
+	if words == 0 { // the usual case: the decoder's own way
+		return yaml.NewDecoder(bytes.NewReader(raw), strict...).Decode(into)
+	}
+	return yaml.NodeToValue(file.Docs[0].Body, into, strict...)
+}
+
+// flowWords puts the words of flow lists together and counts them.
+type flowWords int
+
+// Visit implements ast.Visitor.
+func (n *flowWords) Visit(node ast.Node) ast.Visitor {
+	list, ok := node.(*ast.SequenceNode)
+	if !ok || !list.IsFlowStyle {
+		return n
+	}
+	for i, item := range list.Values {
+		if text, ok := flowWord(item); ok {
+			list.Values[i] = ast.String(token.New(text, text, item.GetToken().Position))
+			*n++
+		}
+	}
+	return n
+}
+
+// flowWord is the text of a node that is one word with a colon in it.
+func flowWord(node ast.Node) (string, bool) {
+	if m, ok := node.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) == 1 {
+		node = m.Values[0]
+	}
+	pair, ok := node.(*ast.MappingValueNode)
+	if !ok || pair.Start == nil || pair.Value == nil || pair.Value.GetToken() == nil || pair.Value.GetToken().Position.Offset != pair.Start.Position.Offset+1 {
+		return "", false
+	}
+	key, ok := pair.Key.(*ast.StringNode)
+	if !ok || key.Token.Type != token.StringType {
+		return "", false
+	}
+	rest, ok := flowWord(pair.Value)
+	if !ok {
+		value, plain := pair.Value.(ast.ScalarNode)
+		if !plain || value.GetToken().Type == token.SingleQuoteType || value.GetToken().Type == token.DoubleQuoteType {
+			return "", false
+		}
+		rest = value.GetToken().Value
+	}
+	return key.Value + ":" + rest, true
+}
