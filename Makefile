@@ -20,6 +20,7 @@ demo: build ## audit a weak server on loopback and show how an attacker gets in
 
 test: ## everything: set-up, lint, all tests, race detector on the concurrent parts
 	@scripts/setup.sh
+	@scripts/htmx.sh
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory race

@@ -11,10 +11,12 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
 	"github.com/kidoban/kidoban/console"
+	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/store/storetest"
 )
 
@@ -224,5 +226,93 @@ func TestConsole_Deny(t *testing.T) {
 	must(t, err)
 	if len(p.Rows) != 1 || p.Rows[0].Record.User != w.user("alice").ID || !strings.Contains(p.Rows[0].Record.Detail, "deny_host calendar-invites.example") {
 		t.Errorf("%+v", p.Rows)
+	}
+}
+
+// logIn2 logs in through the login page that is open.
+func logIn2(w *world, name string) step {
+	return chromedp.Steps(chromedp.Navigate(w.url+"/login"), chromedp.WaitReady(`input[name=password]`),
+		chromedp.SendKeys(`input[name=name]`, name), chromedp.SendKeys(`input[name=password]`, password),
+		chromedp.Click(`form button.approve`), chromedp.WaitReady(`button[value=sessions]`))
+}
+
+func setCookie(where, name, value string) step {
+	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, t, network.SetCookie, network.SetCookieParams{URL: where, Name: name, Value: value, Path: "/", Secure: new(true), HTTPOnly: new(true)})
+		return chromedp.Void{}, err
+	}
+}
+
+func cookieOf(t *testing.T, ctx context.Context, where, name string) string {
+	t.Helper()
+	got, err := chromedp.Run(ctx, func(ctx context.Context, t *chromedp.Target) (string, error) {
+		r, err := cdp.Call(ctx, t, network.GetCookies, network.GetCookiesParams{URLs: []string{where}})
+		if err != nil {
+			return "", err
+		}
+		for _, k := range r.Cookies {
+			if k.Name == name {
+				return k.Value, nil
+			}
+		}
+		return "", nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestConsole_WithoutScript: with JavaScript off a person logs in, searches, pages,
+// blocks, unblocks, changes the language, revokes and logs out.
+func TestConsole_WithoutScript(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	w.person("alice", true)
+	w.seed("")
+	ctx := chrome(t, "en")
+	run(t, ctx, size(1280), script(false), logIn(w, "alice"), chromedp.WaitReady(`svg.plot`))
+	run(t, ctx, chromedp.Click(`a[href="/console/log"]`), chromedp.WaitReady(`input[name=other]`),
+		chromedp.Click(`input[name=other]`), chromedp.Click(`form.filter button`), chromedp.WaitReady(`.mark.bad`))
+	if text := read(t, ctx, chromedp.Text("table.list tbody")); strings.Contains(text, "allowed") {
+		t.Error(text)
+	}
+	run(t, ctx, chromedp.Navigate(w.url+"/console/log"), chromedp.WaitReady(`a[rel=next]`), chromedp.Click(`a[rel=next]`), chromedp.WaitReady(`.pager a:not([rel])`))
+	run(t, ctx, chromedp.Navigate(w.url+"/console/hosts"), chromedp.SendKeys(`input[name=q]`, "INVITES"), chromedp.Click(`form.filter button`),
+		chromedp.WaitReady(`input[value=INVITES]`), chromedp.Click(`button[value^="deny_host:calendar"]`), chromedp.WaitReady(`.done`))
+	if w.as.DeniedHost("calendar-invites.example") == nil {
+		t.Error("not blocked")
+	}
+	run(t, ctx, chromedp.Navigate(w.url+"/console/deny"), chromedp.Click(`button[value^="undeny:"]`), chromedp.WaitReady(`.done`))
+	run(t, ctx, chromedp.Navigate(w.url+"/console/definition?server=files&kind=tool&name=send_mail"), chromedp.Click(`button[value^="approve:"]`), chromedp.WaitReady(`.done`))
+	run(t, ctx, chromedp.Navigate(w.url+"/console/mine"), chromedp.Click(`.langs a[lang=ja]`), chromedp.WaitReady(`html[lang=ja]`),
+		chromedp.Click(`button[value^="revoke:"]`), chromedp.WaitReady(`.done`), chromedp.Click(`button[value^="disconnect:"]`), chromedp.WaitReady(`main:not(:has(button[value^="disconnect:"])) .done`))
+	if !w.upstream.gone[w.user("alice").ID] {
+		t.Error("the account is still connected")
+	}
+	run(t, ctx, chromedp.Click(`form.who button`), chromedp.WaitReady(`input[name=password]`))
+}
+
+// TestConsole_Live: with htmx the overview renews itself under the content policy;
+// without it the page says so.
+func TestConsole_Live(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	b := w.person("alice", true)
+	w.seed("")
+	if !strings.Contains(b.get("/console").body, "htmx.min.js") {
+		t.Fatal("built without htmx: run scripts/htmx.sh")
+	}
+	ctx := chrome(t, "en")
+	run(t, ctx, logIn(w, "alice"), chromedp.WaitReady(`#live`))
+	before := read(t, ctx, chromedp.Text(`.tiles dd`))
+	for range 50 {
+		w.journal.Append(t.Context(), gateway.Record{At: time.Now(), Method: "tools/call", Decision: "allowed", Status: 200, Micros: 500})
+	}
+	evaluate(t, ctx, `document.getElementById("live").dataset.old = "yes"; ""`)
+	run(t, ctx, chromedp.WaitReady(`#live:not([data-old])`))
+	if after := read(t, ctx, chromedp.Text(`.tiles dd`)); after == before {
+		t.Errorf("still %s", after)
+	}
+	if state := evaluate(t, ctx, `String(document.querySelectorAll("svg.plot").length) + document.querySelectorAll("main h1").length + document.querySelectorAll("#live").length`); state != "411" {
+		t.Errorf("the page is not what it was: %s", state)
 	}
 }

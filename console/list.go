@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/oauth"
@@ -16,9 +17,15 @@ const (
 	maxText  = 200
 )
 
-// text is a field of the query, trimmed and bounded.
+// text is a field of the query, trimmed, bounded, and without characters that
+// only change how others look: it is shown again.
 func (v *visit) text(name string) string {
-	t := strings.TrimSpace(v.query.Get(name))
+	t := strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Cf, r) {
+			return -1
+		}
+		return r
+	}, strings.TrimSpace(v.query.Get(name)))
 	if strings.ContainsRune(t, 0) || len(t) > 2048 {
 		return ""
 	}
