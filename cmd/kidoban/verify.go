@@ -31,6 +31,7 @@ type verifyCmd struct {
 	Eras     []string `help:"Only these eras: modern, legacy." sep:","`
 	JSON     bool     `name:"json" help:"Print one JSON document instead of the table."`
 	Jobs     int      `help:"Cases at a time." default:"4"`
+	Sample   bool     `help:"Take every switch once, in profiles and eras that take turns, and every fourth of the other cases."`
 	Passive  bool     `help:"Judge the recorded traffic of an ordinary client instead: nothing is sent by the audit."`
 }
 
@@ -98,6 +99,9 @@ func (c *verifyCmd) Run(e *env) error {
 	if c.Passive {
 		cases, c.Tiers = c.passiveMatrix(), []string{"T0"}
 	}
+	if c.Sample {
+		cases = sample(cases)
+	}
 	results := make([]verifyResult, len(cases))
 	driver, closeBrowser, err := c.browser(e)
 	if err != nil {
@@ -144,6 +148,30 @@ func (c *verifyCmd) Run(e *env) error {
 		return exitError(exitFindings)
 	}
 	return nil
+}
+
+// sample takes one case of every switch, the next profile and era each time, and
+// every fourth of the others.
+func sample(cases []verifyCase) (out []verifyCase) {
+	bySwitch, order := map[string][]verifyCase{}, []string{}
+	others := 0
+	for _, vc := range cases {
+		if vc.group != "switch" {
+			if others++; others%4 == 1 {
+				out = append(out, vc)
+			}
+			continue
+		}
+		k := vc.lab.Flaws[0]
+		if bySwitch[k] == nil {
+			order = append(order, k)
+		}
+		bySwitch[k] = append(bySwitch[k], vc)
+	}
+	for i, k := range order {
+		out = append(out, bySwitch[k][i%len(bySwitch[k])])
+	}
+	return out
 }
 
 // browser starts the one browser that all cases share, where a case needs it.
