@@ -32,7 +32,7 @@ func (t *traffic) judge() (out []kidoban.Result) {
 	add(t.judgeTokens()...)
 	if len(t.all) > 0 {
 		seen := t.answers()
-		add(judgeURLs(f, seen), judgeLeavesTLS(f, t.besides(seen)), judgeCookies(f, seen), judgeHSTS(f, seen), judgeNoStore(f, seen), judgeInternals(f, seen), judgeSecrets(f, seen), t.judgePlainHTTP())
+		add(judgeURLs(f, t.unasked(seen)), judgeLeavesTLS(f, t.besides(seen)), judgeCookies(f, seen), judgeHSTS(f, seen), judgeNoStore(f, seen), judgeInternals(f, seen), judgeSecrets(f, seen), t.judgePlainHTTP())
 	}
 	return out
 }
@@ -60,6 +60,23 @@ func (t *traffic) besides(seen []*kidoban.Exchange) (out []*kidoban.Exchange) {
 	for _, x := range seen {
 		loc := resolve(x.Request.URL, x.Header("Location"))
 		if !slices.ContainsFunc(t.flows, func(fl *flow) bool { return startsURI(loc, fl.params.Get("redirect_uri")) }) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// unasked leaves out the authorization responses with tokens that their clients
+// asked for: that is E26.
+func (t *traffic) unasked(seen []*kidoban.Exchange) (out []*kidoban.Exchange) {
+	asked := map[int]bool{}
+	for _, fl := range t.flows {
+		if fl.callback != nil && strings.Contains(fl.params.Get("response_type"), "token") {
+			asked[fl.callback.ID] = true
+		}
+	}
+	for _, x := range seen {
+		if !asked[x.ID] {
 			out = append(out, x)
 		}
 	}
@@ -123,7 +140,13 @@ func (t *traffic) judgeCache() kidoban.Result {
 // judgeAllowed: a page of any origin that was answered with its own origin.
 func (t *traffic) judgeAllowed() kidoban.Result {
 	const key = "E09-c"
-	for _, x := range t.calls {
+	calls := slices.Clone(t.calls)
+	for _, x := range t.all {
+		if x.Request.Method == "OPTIONS" && bareURL(x.Request.URL) == bareURL(t.f.URL) && x.Response != nil {
+			calls = append(calls, x)
+		}
+	}
+	for _, x := range calls {
 		origin := x.Request.Header.Get("Origin")
 		allow := strings.TrimSpace(x.Header("Access-Control-Allow-Origin"))
 		creds := strings.EqualFold(strings.TrimSpace(x.Header("Access-Control-Allow-Credentials")), "true")
@@ -186,11 +209,12 @@ func (t *traffic) judgeQueryToken() kidoban.Result {
 }
 
 // judgePlainHTTP: E29-a from the traffic: the endpoint or the authorization
-// server answered over http off loopback.
+// server answered over http off loopback, or on loopback beside https.
 func (t *traffic) judgePlainHTTP() kidoban.Result {
 	const key = "E29-a"
 	for _, x := range t.all {
-		if strings.HasPrefix(x.Request.URL, "http://") && !isLoopbackURL(x.Request.URL) && t.ofServer(x) && servesPlain(x) && x.Response != nil {
+		beside := t.f.TLS && strings.EqualFold(hostOf(x.Request.URL), hostOf(t.f.URL))
+		if strings.HasPrefix(x.Request.URL, "http://") && (beside || !isLoopbackURL(x.Request.URL)) && t.ofServer(x) && servesPlain(x) && x.Response != nil {
 			return positive(key, kidoban.Confirmed, "the server answers over plain http (status "+itoa(x.Status())+")", x)
 		}
 	}

@@ -25,8 +25,10 @@ func (t *traffic) judgeFlows() (out []kidoban.Result) {
 	out = append(out, t.judgeResponses()...)
 	out = append(out, t.judgePages()...)
 	out = append(out, t.judgeConsentPages()...)
-	if t.answered() != nil && t.asDoc {
-		out = append(out, judgeE12(f, t.answered())...)
+	if a := t.answered(); a != nil && t.asDoc {
+		g := *f
+		g.Base = a // what stood before the answer does not matter once it came
+		out = append(out, judgeE12(&g, a)...)
 	}
 	if f.L2 == nil {
 		if t.answered() == nil {

@@ -287,7 +287,7 @@ func TestObservedLifecycle(t *testing.T) {
 		}, []string{"E26-c"}},
 		"E26-a": {func(s *story) {
 			s.login(authorizeURL(map[string]string{"response_type": "token"}), obsCB+"#access_token=bbbbbbbbbbbb&state=st-0123456789abcdefghij", "", 0)
-		}, []string{"E23-c", "E26-a"}},
+		}, []string{"E26-a"}},
 		"E22-1": {func(s *story) {
 			s.login(authorizeURL(nil), back1, token1, 200)
 			for _, next := range []string{"rt-2", "rt-3"} {

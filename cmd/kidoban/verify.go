@@ -196,7 +196,8 @@ type verifyCase struct {
 	chains    []string
 	undecided []string // keys that must end undecided, with one of these reasons
 	reasons   []kidoban.Reason
-	passive   bool // judged from recorded traffic; chains are not compared
+	passive   bool    // judged from recorded traffic; chains are not compared
+	habits    []habit // of the recorded client, beyond the ordinary
 }
 
 func (v verifyCase) name() string {
@@ -351,6 +352,9 @@ func (v verifyCase) run(ctx context.Context, driver browser.Driver) (verifyResul
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	var clock *labClock
+	if len(v.habits) > 0 {
+		v.lab.RegistrationsPerHour = 100
+	}
 	if slices.Contains(v.tiers, kidoban.T3) {
 		clock = &labClock{}
 		v.lab.Now = clock.Now
@@ -362,7 +366,7 @@ func (v verifyCase) run(ctx context.Context, driver browser.Driver) (verifyResul
 	defer l.Close()
 	var rep *audit.Report
 	if v.passive {
-		rep, err = observeLab(ctx, l, v.lab.Era)
+		rep, err = observeLab(ctx, l, v.lab.Era, v.habits)
 	} else {
 		rep, err = auditLab(ctx, l, v.tiers, driver, clock)
 	}

@@ -30,6 +30,7 @@ type driver struct {
 	prm      oauth.PRM
 	client   oauth.ClientMetadata
 	scope    string
+	endpoint string
 	redirect string
 	session  string
 	modern   bool
@@ -51,6 +52,7 @@ func (d *driver) run(ctx context.Context, l *lab.Lab, era string, logins int, se
 		o.RootCAs.AppendCertsFromPEM(l.CACert)
 	}
 	d.ctx, d.out, d.l, d.seen = ctx, outbound.New(o), l, seen
+	d.endpoint = l.MCPURL
 	d.redirect, d.modern = "http://127.0.0.1:4711/callback", era != "legacy" && era != "sse"
 	defer d.out.Close()
 	d.hello("")
@@ -114,7 +116,7 @@ func (d *driver) rpc(token, method string, params map[string]any) *kidoban.Excha
 	if err != nil {
 		panic("verify: a call cannot be encoded") // our own maps only
 	}
-	return d.do(outbound.Req{Method: http.MethodPost, URL: d.l.MCPURL, Header: h, Body: body})
+	return d.do(outbound.Req{Method: http.MethodPost, URL: d.endpoint, Header: h, Body: body})
 }
 
 // hello is what clients do at first: greet and list the tools, and with a token
@@ -333,7 +335,12 @@ func (d *driver) browse(at, client string) string {
 			}
 		}
 		if len(p.Forms) == 0 {
-			return ""
+			to := d.scripted(base, string(x.Response.Body), jar)
+			if to == "" {
+				return ""
+			}
+			r = outbound.Req{Method: http.MethodGet, URL: to, Jar: jar}
+			continue
 		}
 		f := p.Forms[0]
 		to, err := base.Parse(f.Action)
@@ -349,6 +356,28 @@ func (d *driver) browse(at, client string) string {
 		r = outbound.Req{Method: http.MethodGet, URL: to.String(), Jar: jar}
 	}
 	return ""
+}
+
+// scripted does what the script of the lab's application page does when its button
+// is pressed: a browser sends just these requests. "" for pages of another kind.
+func (d *driver) scripted(page *url.URL, html string, jar *outbound.Jar) string {
+	_, rest, ok := strings.Cut(html, `<script src="`)
+	src, _, ok2 := strings.Cut(rest, `"`)
+	at, err := page.Parse(src)
+	if !ok || !ok2 || err != nil {
+		return ""
+	}
+	x := d.do(outbound.Req{Method: http.MethodGet, URL: at.String(), Jar: jar})
+	if x.Response == nil {
+		return ""
+	}
+	_, rest, ok = strings.Cut(string(x.Response.Body), `location.replace("`)
+	next, _, ok2 := strings.Cut(rest, `"+location.search`)
+	to, err := page.Parse(next + page.RawQuery)
+	if !ok || !ok2 || err != nil {
+		return ""
+	}
+	return to.String()
 }
 
 func formType(from *url.URL) kidoban.Fields {

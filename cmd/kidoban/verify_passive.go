@@ -51,6 +51,41 @@ func (c *verifyCmd) passiveMatrix() []verifyCase {
 			cases = append(cases, vc)
 		}
 	}
+	return append(cases, c.oddMatrix(profiles, eras)...)
+}
+
+// oddMatrix is the switches that ordinary traffic does not show, judged from the
+// traffic of a client with every habit; and safe servers, where the same client
+// must be refused everywhere without an alarm.
+func (c *verifyCmd) oddMatrix(profiles, eras []string) (cases []verifyCase) {
+	for _, profile := range profiles {
+		for _, era := range eras {
+			if profile == "cdn-challenge" {
+				continue // nobody gets through, whatever the habits
+			}
+			if len(c.Only) == 0 {
+				for _, o := range offVariants(profile, era) {
+					cases = append(cases, verifyCase{group: "odd-off", lab: o, passive: true, habits: everyHabit()})
+				}
+			}
+			for i, sw := range lab.Switches() {
+				if !slices.Contains(oddClients(), sw.Key) || len(c.Only) > 0 && !slices.Contains(c.Only, sw.Key) {
+					continue
+				}
+				o, ok := sw.Options(lab.Options{Profile: profile, Era: era, IssuerPath: i%2 == 1, JWT: i/2%2 == 1})
+				if !ok {
+					continue
+				}
+				var expect []string
+				for _, k := range sw.Expect {
+					if check, ok := kidoban.CheckByKey(k); ok && check.Passive && !slices.Contains(otherWires(), k) {
+						expect = append(expect, k)
+					}
+				}
+				cases = append(cases, verifyCase{group: "odd", lab: o, passive: true, habits: everyHabit(), expect: expect})
+			}
+		}
+	}
 	return cases
 }
 
@@ -66,10 +101,10 @@ func shownInTraffic(keys []string, profile string) (out []string) {
 	return out
 }
 
-// oddClients are passive checks that need a client which does what ordinary ones
-// do not: foreign redirect URIs, no PKCE, a code twice, a token in the address.
+// oddClients are passive checks that need a client with other habits than ordinary
+// ones: foreign redirect URIs, no PKCE, a code twice, a token in the address.
 func oddClients() []string {
-	return []string{"F1-a", "F1-b", "F2-a", "F5-a", "F5-b", "F5-c", "F5-f", "F7-1", "F7-2", "F7-11", "F9-2", "E05-a", "E05-b", "E07-2", "E09-c",
+	return []string{"F1-a", "F1-b", "F2-a", "F5-a", "F5-b", "F5-c", "F5-f", "F7-1", "F7-2", "F7-11", "F9-2", "E07-2", "E09-c",
 		"E13-a", "E13-b", "E13-c", "E14-a", "E14-c", "E18-a", "E18-b", "E22-1", "E23-a", "E26-a", "E26-b", "E26-c", "E29-a"}
 }
 
@@ -77,13 +112,13 @@ func oddClients() []string {
 // not: between the server and its upstream.
 func otherWires() []string { return []string{"E06-b"} }
 
-// hiddenBehind tells findings that a profile keeps from a browser without scripts,
-// with which the recorded person goes.
+// hiddenBehind tells findings that a profile keeps from everybody: a content network
+// that lets no browser through leaves no login to record.
 func hiddenBehind(key, profile string) bool {
 	switch profile {
-	case "spa-consent", "cdn-challenge":
+	case "cdn-challenge":
 		return behindLogin(key)
-	case "login-first":
+	case "spa-consent", "login-first": // a page that is nothing without its script may have asked
 		return key == "F6-A"
 	}
 	return false
@@ -104,9 +139,9 @@ func behindLogin(key string) bool {
 const recordedLogins = 3
 
 // observeLab records an ordinary client's traffic with a lab and judges it.
-func observeLab(ctx context.Context, l *lab.Lab, era string) (*audit.Report, error) {
+func observeLab(ctx context.Context, l *lab.Lab, era string, habits []habit) (*audit.Report, error) {
 	o := audit.Observe()
-	if err := drive(ctx, l, era, recordedLogins, o.Add); err != nil {
+	if err := drive(ctx, l, era, recordedLogins, o.Add, habits...); err != nil {
 		return nil, err
 	}
 	return o.Report(audit.ObservedOptions{Target: l.MCPURL, Now: time.Now})
