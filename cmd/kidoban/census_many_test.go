@@ -24,6 +24,7 @@ import (
 type crowd struct {
 	t   *testing.T
 	dir string
+	n   int
 	p   *lab.Population
 	log *os.File
 }
@@ -35,6 +36,7 @@ func newCrowd(t *testing.T, n int) *crowd {
 	if v, err := strconv.Atoi(os.Getenv("KIDOBAN_CENSUS_N")); err == nil {
 		n = v
 	}
+	c.n = n
 	var err error
 	if c.log, err = os.Create(filepath.Join(c.dir, "access.log")); err != nil {
 		t.Fatal(err)
@@ -160,12 +162,10 @@ func (c *crowd) killed(t *testing.T, url string) {
 	for i := range procs {
 		procs[i] = start(i)
 	}
-	last := 0
 	for kill := range 10 {
-		for range 15 { // until something was measured since the last kill, or a while
+		for range 25 + c.n/20 { // spread over the census, but no kill waits for long
 			time.Sleep(100 * time.Millisecond)
-			if _, done, err := db.CensusCount(t.Context(), "census"); err == nil && done > last {
-				last = done
+			if _, done, err := db.CensusCount(t.Context(), "census"); err == nil && done >= c.n*(kill+1)/12 {
 				break
 			}
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kidoban/kidoban/census"
 	"github.com/kidoban/kidoban/lab"
 )
 
@@ -76,6 +79,28 @@ func TestCensusSurvivesKill9(t *testing.T) {
 	if code := run(e, []string{"census", "report", "--dir", filepath.Join(dir, "cut"), "--json"}); code != 0 || !json.Valid(out.Bytes()) {
 		t.Errorf("exit %d: %s", code, &out)
 	}
+}
+
+// TestCensusMetrics: what the progress says stands in /metrics, on loopback only.
+func TestCensusMetrics(t *testing.T) {
+	b := newBoard(&env{stderr: io.Discard})
+	b.set(census.Progress{All: 10, Done: 4, Requests: 31, Classes: map[string]int{"oauth": 3, "dead": 1}})
+	w := httptest.NewRecorder()
+	b.metrics(w, httptest.NewRequest("GET", "/metrics", nil))
+	for _, line := range []string{"kidoban_census_targets 10", "kidoban_census_done 4", "kidoban_census_requests_total 31", `kidoban_census_results_total{class="oauth"} 3`} {
+		if !strings.Contains(w.Body.String(), line+"\n") {
+			t.Errorf("%s is missing in %s", line, w.Body)
+		}
+	}
+	if stop, err := b.serve("0.0.0.0:0"); err == nil {
+		stop()
+		t.Error("metrics were served to everybody")
+	}
+	stop, err := b.serve("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
 }
 
 // TestCensusAsksForAContact: strangers' servers are not measured anonymously,
