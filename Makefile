@@ -7,9 +7,9 @@ TIMEOUT ?= 20m
 # Sizes of the census that make bench measures; 100000 takes another six minutes.
 CENSUS ?= 1000 10000
 
-.PHONY: help build demo test lint unit race bench docs clean
+.PHONY: help build demo test lint unit race deploy bench docs release release-check clean
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n",$$1,$$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n",$$1,$$2}' Makefile
 
 build: ## one static binary: bin/kidoban
 	@scripts/htmx.sh
@@ -24,6 +24,7 @@ test: ## everything: set-up, lint, all tests, race detector on the concurrent pa
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory race
+	@$(MAKE) --no-print-directory deploy
 
 lint: ## gofmt, vet, staticcheck
 	@bad=$$(git ls-files '*.go' 2>/dev/null | grep -v /testdata/ | xargs -r gofmt -l); \
@@ -41,12 +42,24 @@ race:
 	$(GO) test -race -short -timeout $(TIMEOUT) ./wire ./oauth ./outbound ./limit ./mcp ./vault ./authserver ./gateway ./census
 	$(GO) test -race -short -timeout $(TIMEOUT) -run 'Kill|Ledger|Hostile|SafeLab|Recorder' ./audit
 
+# The chart, the compose file, the container file and the systemd unit; a module
+# of its own, so that the program does not depend on Helm.
+deploy: ## render and check the chart, the compose file, the container file, the systemd unit
+	cd deploy/check && $(GO) test -timeout $(TIMEOUT) ./...
+
 bench: build ## the numbers in the docs: go benchmarks and whole-process ratios
 	$(GO) test -run '^$$' -bench . -benchtime 0.3s ./...
 	@scripts/bench-census.sh $(CENSUS)
 
 docs: build ## write the generated pages under docs/
 	@$(BIN) docs docs/flaws
+
+release: ## archives for Linux, macOS, Windows with checksums and SBOM in dist/
+	@scripts/release.sh
+
+# Two builds in two places must give the same bytes.
+release-check: ## build the release twice and compare the bytes
+	@scripts/release-check.sh
 
 clean: ## remove what make made
 	rm -rf bin demo-out dist

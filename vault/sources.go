@@ -24,7 +24,8 @@ type fileSource struct{ path string }
 
 // File keeps the keys in a file of mode 0600, made with the first key when it
 // does not exist. Changes are atomic: a crash leaves the old or the new file.
-// A file that others can read is refused.
+// A file that others can read is refused; one that belongs to root may be readable
+// by its group, which is how Kubernetes hands a secret to a process.
 func File(path string) Source { return fileSource{path} }
 
 func (s fileSource) String() string { return "file " + s.path }
@@ -63,7 +64,7 @@ func (s fileSource) read() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !i.Mode().IsRegular() || runtime.GOOS != "windows" && i.Mode().Perm()&0o077 != 0 {
+	if !i.Mode().IsRegular() || runtime.GOOS != "windows" && i.Mode().Perm()&othersBits(i) != 0 {
 		return nil, kidoban.Errorf(kidoban.KindRefused, "vault: the key file %s has mode %#o, others could read it: chmod 600 it", s.path, i.Mode().Perm())
 	}
 	return io.ReadAll(io.LimitReader(f, maxRing))

@@ -31,6 +31,7 @@ type gatewayConfig struct {
 	Listen       string                  `yaml:"listen" doc:"Address and port to listen on. Default 127.0.0.1:8787."`
 	Data         string                  `yaml:"data" doc:"Directory for the database and the key. Default: kidoban in the user's configuration directory."`
 	Database     string                  `yaml:"database" doc:"postgres:// URL or path of an SQLite file. Default: kidoban.db in the data directory."`
+	DatabaseFile string                  `yaml:"database_file" doc:"File that holds the database URL, since that holds a password."`
 	Instance     string                  `yaml:"instance" doc:"Name of this process in the audit log, when several share a database. Default: the host name."`
 	Name         string                  `yaml:"name" doc:"Shown on pages. Default Kidoban."`
 	VaultKey     string                  `yaml:"vault_key" doc:"Where the key that seals secrets lives: file:PATH or keychain:ACCOUNT. Default: vault.key in the data directory."`
@@ -229,6 +230,15 @@ func (c gatewayConfig) withDefaults() (gatewayConfig, error) {
 			return c, kidoban.Wrap(kidoban.KindUsage, err, "there is no place for the data: name a directory with data")
 		}
 		c.Data = filepath.Join(dir, "kidoban")
+	}
+	if c.DatabaseFile != "" {
+		if c.Database != "" {
+			return c, kidoban.Errorf(kidoban.KindUsage, "give database or database_file, not both")
+		}
+		var err error
+		if c.Database, err = readSecret(c.DatabaseFile); err != nil {
+			return c, err
+		}
 	}
 	if c.Database == "" {
 		c.Database = filepath.Join(c.Data, "kidoban.db")

@@ -23,6 +23,7 @@ type vaultCmd struct {
 	Rotate vaultRotateCmd `cmd:"" help:"Make a new key and re-wrap every secret with it, without downtime."`
 	Retire vaultRetireCmd `cmd:"" help:"Forget every key but the newest, after re-wrapping what is left. Run it a few minutes after rotate."`
 	Status vaultStatusCmd `cmd:"" help:"Where the key is and which accounts there are. No secrets."`
+	Key    vaultKeyCmd    `cmd:"" help:"Make a key file for a gateway that will run elsewhere."`
 }
 
 // openWallet opens database and vault.
@@ -207,5 +208,21 @@ func (c vaultStatusCmd) Run(e *env) error {
 		}
 		fmt.Fprintf(e.stdout, "%-20s %-40s %s %s\n", a.Server, who, a.Updated.Format(time.RFC3339), a.Issuer)
 	}
+	return nil
+}
+
+type vaultKeyCmd struct {
+	File string `arg:"" help:"The file to make; it must not exist yet."`
+}
+
+// Run makes a key file, mode 0600, that a secret store can hand to every replica.
+func (c vaultKeyCmd) Run(e *env) error {
+	if _, err := os.Lstat(c.File); err == nil {
+		return kidoban.Errorf(kidoban.KindUsage, "%s exists already: a key is never overwritten", c.File)
+	}
+	if _, err := vault.Open(e.ctx, vault.File(c.File)); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "Made %s. Whoever has it and the database has every stored secret; name it as vault_key: file:PATH.\n", c.File)
 	return nil
 }
