@@ -2,24 +2,47 @@ package account
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
+	"strings"
 
 	"github.com/kidoban/kidoban"
 )
 
-// fixedSecret is the plaintext of an account that is a fixed header.
+// fixedSecret is the plaintext of an account that is fixed: headers of a remote
+// server, environment variables of a stdio server.
 type fixedSecret struct {
-	Kind  string `json:"kind"` // "header"
-	Name  string `json:"name"`
-	Value string `json:"value"`
+	Kind  string          `json:"kind"` // "header"
+	Name  string          `json:"name"`
+	Value string          `json:"value"`
+	More  []kidoban.Field `json:"more,omitempty"` // further ones
 }
 
-// Set stores a fixed header as the account of user (empty: of everybody) at
-// server (G-VA5). KindUsage for a header that must not be set.
+// maxFixed bounds the fields of one account.
+const maxFixed = 16
+
+func (s fixedSecret) fields() []kidoban.Field {
+	return append([]kidoban.Field{{Name: s.Name, Value: s.Value}}, s.More...)
+}
+
+// Set stores a fixed header, or for a stdio server an environment variable, as
+// the account of user (empty: of everybody) at server (G-VA5), beside those of
+// other names that are there. KindUsage for a header that must not be set.
 func (w *Wallet) Set(ctx context.Context, user, server string, h kidoban.Field) error {
 	if !fieldSafe(h) {
 		return kidoban.Errorf(kidoban.KindUsage, "the header %.40q cannot be sent: use a plain name and a value of one line", h.Name)
 	}
-	acc, err := w.seal(ctx, user, server, "", fixedSecret{"header", h.Name, h.Value})
+	s := fixedSecret{Kind: "header", Name: h.Name, Value: h.Value}
+	if old, err := w.Store.Account(ctx, user, server); err == nil {
+		var have fixedSecret
+		if raw, err := w.unseal(ctx, old); err == nil && json.Unmarshal(raw, &have) == nil && have.Kind == "header" {
+			s.More = slices.DeleteFunc(have.fields(), func(f kidoban.Field) bool { return strings.EqualFold(f.Name, h.Name) })
+		}
+	}
+	if len(s.More) >= maxFixed {
+		return kidoban.Errorf(kidoban.KindLimit, "%s has %d secrets already: kidoban vault remove %s forgets them", server, maxFixed, server)
+	}
+	acc, err := w.seal(ctx, user, server, "", s)
 	if err != nil {
 		return err
 	}

@@ -205,7 +205,7 @@ func (w *Wallet) read(ctx context.Context, k walletKey, renew bool) ([]kidoban.F
 	var t token
 	switch err := json.Unmarshal(raw, &kind); {
 	case err == nil && kind.Kind == "header" && json.Unmarshal(raw, &s) == nil:
-		return []kidoban.Field{{Name: s.Name, Value: s.Value}}, until, nil
+		return s.fields(), until, nil
 	case err == nil && kind.Kind == "oauth" && json.Unmarshal(raw, &t) == nil:
 		if t, err = w.fresh(ctx, acc, t, renew); err != nil {
 			return nil, until, err

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/sandbox"
 	"github.com/kidoban/kidoban/wire"
 )
 
@@ -52,6 +54,23 @@ func (l login) fields(ctx context.Context, renew bool) ([]Header, error) {
 		return nil, kidoban.Errorf(kidoban.KindInternal, "the gateway has no accounts")
 	}
 	return l.g.deps.Accounts.Credential(ctx, l.user, l.s.Name, renew)
+}
+
+// environment puts the account of a stdio server into its environment: each
+// field is a variable. A token, which has no variable's name, is refused.
+func (l login) environment(ctx context.Context, spec sandbox.Spec) (sandbox.Spec, []Header, error) {
+	account, err := l.fields(ctx, false)
+	if err != nil {
+		return spec, nil, &accountError{err}
+	}
+	spec.Env = slices.Clone(spec.Env)
+	for _, f := range account {
+		if strings.EqualFold(f.Name, "Authorization") {
+			return spec, nil, &accountError{kidoban.Errorf(kidoban.KindUsage, "a stdio server takes its secret from the environment: store it with kidoban vault set %s --env NAME", l.s.Name)}
+		}
+		spec.Env = append(spec.Env, f.Name+"="+f.Value)
+	}
+	return spec, account, nil
 }
 
 // refusal tells whether a response is the server's no to the account, and what

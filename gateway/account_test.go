@@ -246,3 +246,44 @@ func TestGVA5_FixedSecretsLiveInTheVault(t *testing.T) {
 		t.Errorf("%v %v", h, err)
 	}
 }
+
+// TestGVA5_StdioServersGetTheirSecretsFromTheVault: as environment variables, of
+// everybody or of one user; what the server prints of them is taken out.
+func TestGVA5_StdioServersGetTheirSecretsFromTheVault(t *testing.T) {
+	w := newWallet(t, nil)
+	set := func(user, server, name, value string) {
+		t.Helper()
+		if err := w.Set(t.Context(), user, server, Header{Name: name, Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("", "one", "API_KEY", "of-everybody-1")
+	set("", "one", "SECOND_KEY", "of-everybody-2")
+	set("alice", "own", "API_KEY", "of-alice")
+	set("", "bearer", "Authorization", "Bearer something")
+	server := func(name, account string) Server {
+		s := stdioServer(t, name)
+		s.Account = account
+		return s
+	}
+	r := newRig(t, []Server{server("one", AccountShared), server("own", AccountUser), server("bearer", AccountShared)}, withSandbox(t), func(_ *Config, d *Deps) {
+		d.Accounts = w
+		d.Connect = func(_, server string) string { return connectMark + server }
+	})
+	start := func(server, user string) answer { return r.post(server, user, initialize) }
+	for _, c := range []struct{ server, user, name, want string }{
+		{"one", "bob", "API_KEY", "14 [removed]"}, {"one", "bob", "SECOND_KEY", "14 [removed]"}, {"one", "bob", "HOME_OF_NOBODY", "0 "}, {"own", "alice", "API_KEY", "8 [removed]"},
+	} {
+		a := start(c.server, c.user)
+		body := r.post(c.server, c.user, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"env","arguments":{"text":"`+c.name+`"}}}`, "Mcp-Session-Id", a.header.Get("Mcp-Session-Id")).body
+		if !strings.Contains(body, `"`+c.want+`"`) {
+			t.Errorf("%+v: %s, %s", c, a.body, body)
+		}
+	}
+	if a := start("own", "bob"); !strings.Contains(a.body, connectMark) {
+		t.Errorf("without an account: %d %s", a.status, a.body)
+	}
+	if a := start("bearer", "bob"); a.status == http.StatusOK {
+		t.Errorf("a header for a process: %d %s", a.status, a.body)
+	}
+}

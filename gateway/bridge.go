@@ -266,10 +266,15 @@ func (g *Gateway) open1(ctx context.Context, c *call, s *server) (p peer, err er
 	ctx, cancel := context.WithTimeout(ctx, st.config.HeaderWait)
 	defer cancel()
 	if s.Transport == TransportStdio {
-		pipe, err := openStdio(ctx, g.deps.Sandbox, *s.Stdio, st.config.MaxResponse)
+		spec, account, err := g.login(c, s).environment(ctx, *s.Stdio)
 		if err != nil {
 			return nil, err
 		}
+		pipe, err := openStdio(ctx, g.deps.Sandbox, spec, st.config.MaxResponse)
+		if err != nil {
+			return nil, err
+		}
+		pipe.account = account
 		return opened(openDuplex(ctx, pipe, st.answers, s.Shared, s.eras.fixed))
 	}
 	sc := *c

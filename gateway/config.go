@@ -200,6 +200,9 @@ func (s Server) validate() error {
 		if s.Stdio == nil || s.URL != "" {
 			return bad("a stdio server needs a command and no URL")
 		}
+		if s.Shared && s.Account == AccountUser {
+			return bad("its processes are shared, but each user has an account: choose one")
+		}
 		return s.Stdio.Check()
 	case TransportHTTP, TransportSSE:
 	default:

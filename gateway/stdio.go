@@ -16,6 +16,8 @@ type stdioPipe struct {
 	in  *bufio.Reader
 	max int
 
+	account []Header // what the process was given, to be kept out of what it prints
+
 	mu   sync.Mutex // one line at a time
 	stop sync.Once
 }
@@ -67,7 +69,7 @@ func (s *stdioPipe) recv() ([]byte, error) {
 			return nil, errLineTooLong
 		}
 		if err == nil {
-			return line, nil
+			return withoutSecrets(line, s.account), nil
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
 			if perr := s.p.Err(); perr != nil {

@@ -365,7 +365,7 @@ func (s serverConfig) server(name string, keep []string) (gateway.Server, error)
 	}
 	for k, v := range s.Env {
 		if secretLooking(v) {
-			errs = append(errs, bad("environment variable %s looks like a secret: run kidoban vault set %s and remove it here", k, name))
+			errs = append(errs, bad("environment variable %s looks like a secret: run kidoban vault set %s --env %s and remove it here", k, name, k))
 		}
 		spec.Env = append(spec.Env, k+"="+v)
 	}

@@ -51,6 +51,7 @@ type vaultSetCmd struct {
 	Server string `arg:"" help:"The server's name in the config."`
 	User   string `help:"Id of one user; without it the secret is for everybody (account: shared)."`
 	Header string `default:"Authorization" help:"Header that carries it. For Authorization, 'Bearer ' is put before a bare token."`
+	Env    string `help:"For a stdio server: the environment variable that carries it."`
 }
 
 // Run reads the secret from the terminal without showing it, or from standard input.
@@ -64,6 +65,9 @@ func (c vaultSetCmd) Run(e *env) error {
 	secret, err := c.read(e)
 	if err != nil {
 		return err
+	}
+	if c.Env != "" {
+		c.Header = c.Env
 	}
 	if strings.EqualFold(c.Header, "Authorization") && !strings.Contains(secret, " ") {
 		secret = "Bearer " + secret
