@@ -34,6 +34,7 @@ import (
 // benchCmd is kidoban bench: whole-process numbers.
 type benchCmd struct {
 	Gateway benchGatewayCmd `cmd:"" help:"The same call direct, through a bare reverse proxy and through the gateway."`
+	Auth    benchAuthCmd    `cmd:"" help:"Start, idle memory, refreshes and code flows of the authorization server."`
 }
 
 // benchGatewayCmd measures the relay. Server, proxy and gateway are processes of
