@@ -129,6 +129,7 @@ func chainRules() []chainRule {
 	victim := func(text string) kidoban.Hop { return follows("attacker", "victim", text) }
 	return []chainRule{
 		{id: "F7+F5", families: [][]string{foreignRedirect, pkceMissing}, title: "a code goes to the attacker's host and is redeemed there", severity: kidoban.Critical,
+			when: func(r []kidoban.Result) bool { return !errorsOnly(r[0]) },
 			hops: func(r []kidoban.Result) []kidoban.Hop {
 				return []kidoban.Hop{
 					hop("attacker", "as", "writes a link on the genuine server with his own redirect URI", r[0]),
@@ -145,6 +146,7 @@ func chainRules() []chainRule {
 			hops: strangerHops("starts the flow himself and hands the upstream link to the victim, whose browser completes it"),
 			fix:  "bind the upstream callback to the browser that consented, with a __Host- cookie for each transaction", effort: "medium", explain: "E02"},
 		{id: "F2+F7", families: [][]string{blindClient, foreignRedirect}, title: "no registration is needed to receive codes", severity: kidoban.Critical,
+			when: func(r []kidoban.Result) bool { return !errorsOnly(r[0]) && !errorsOnly(r[1]) },
 			hops: func(r []kidoban.Result) []kidoban.Hop {
 				return []kidoban.Hop{
 					hop("attacker", "as", "uses a client id that nobody registered", r[0]),
@@ -203,6 +205,12 @@ func chainRules() []chainRule {
 				}
 			}, fix: "limit registrations per address and let unused ones expire", effort: "low", explain: "E17"},
 	}
+}
+
+// errorsOnly tells whether a judge has lowered a finding because a foreign address
+// gets errors and no codes.
+func errorsOnly(r kidoban.Result) bool {
+	return check(r.Key()).Severity.Rank() > r.Severity.Rank()
 }
 
 // strangerHops are the steps of F1 in every form; second is what the other

@@ -71,7 +71,7 @@ func collectConsent(ctx context.Context, s *session) (c consentTrials) {
 		r, start := s.start(client)
 		return p.walk(ctx, errand{key: key, note: note, start: start, decision: d, marker: r.Marker, capture: s.toCallback(r), before: before})
 	}
-	c.approved = approve("F6", "the same client, approved", f.Client, browser.Approve, nil)
+	c.approved = approve("F6", "consent for the first client", f.Client, browser.Approve, nil)
 	if f.Other != nil {
 		r, start := s.start(f.Other)
 		c.second = p.walk(ctx, errand{key: "F6-G", note: "another client in the same browser", start: start, decision: browser.Look, marker: r.Marker, capture: s.toCallback(r)})
@@ -234,7 +234,12 @@ func (s *session) collectUpstreamLeg(ctx context.Context, real bool, c *consentT
 	if s.needsScripts {
 		return
 	}
-	c.toUp = here.walk(ctx, errand{key: "E02-b", note: "up to the upstream", start: start, marker: r.Marker, capture: s.toUpstream(r)})
+	giver, err := s.person(ctx, s.o.Login, "the one who consents", real)
+	if err != nil {
+		return
+	}
+	defer giver.close()
+	c.toUp = giver.walk(ctx, errand{key: "E02-b", note: "consent in one browser, up to the upstream", start: start, marker: r.Marker, capture: s.toUpstream(r)})
 	u, err := url.Parse(c.toUp.Captured)
 	if err != nil || c.toUp.Captured == "" || s.facts.owns(u.Host) && u.Query().Get("redirect_uri") == "" || c.toUp.code() != "" || u.Query().Get("client_id") == "" {
 		return
@@ -244,7 +249,7 @@ func (s *session) collectUpstreamLeg(ctx context.Context, real bool, c *consentT
 	if err != nil {
 		return
 	}
-	c.thence = there.walk(ctx, errand{key: "E02-b", note: "the upstream's link in another browser", start: c.upLink, decision: browser.Look, marker: r.Marker, capture: s.toCallback(r)})
+	c.thence = there.walk(ctx, errand{key: "E02-b", note: "the upstream's link in another browser, where nobody has consented", start: c.upLink, decision: browser.Look, marker: r.Marker, capture: s.toCallback(r)})
 	there.close()
 
 	back := u.Query().Get("redirect_uri")
@@ -369,7 +374,7 @@ func judgeRemembered(c *consentTrials, key string) kidoban.Result {
 		if key == "E01-b" {
 			what = "a second client gets its code over the upstream's remembered consent, without any page that asks about it"
 		}
-		return positive(key, kidoban.Confirmed, what, append([]*kidoban.Exchange{c.approved.last()}, c.second.last())...)
+		return positive(key, kidoban.Confirmed, what, c.approved.consentX(), c.approved.last(), c.second.last())
 	case len(c.second.Consents()) > 0:
 		return passed(key, "another client is asked about anew", c.second.ends()...)
 	}
@@ -449,7 +454,7 @@ func judgeOtherBrowser(c *consentTrials) kidoban.Result {
 	case c.upLink == "":
 		return absent(key, noUpstream, c.approved.last())
 	case c.thence.silent():
-		return positive(key, kidoban.Confirmed, "a decision made in one browser lets another one finish: the code comes without a decision there", c.toUp.last(), c.thence.last())
+		return positive(key, kidoban.Confirmed, "a decision made in one browser lets another one finish: the code comes without a decision there", c.toUp.consentX(), c.toUp.last(), c.thence.last())
 	case c.thence.err != nil:
 		return c.thence.noCode(key)
 	}

@@ -304,8 +304,8 @@ func (p *page) gaps(run kidoban.Run) []string {
 			out = append(out, p.t.line(part{fmt.Sprintf("  ?    %s undecided for other reasons", plural(n, "check", "checks")), dim}))
 			break
 		}
-		text := fmt.Sprintf("%s %s: %s", plural(len(g.Keys), "check", "checks"), outcomeText(g.Outcome), reasonText(g.Reason))
-		if opt := remedy(g.Reason); opt != "" {
+		text := fmt.Sprintf("%s %s: %s", plural(len(g.Keys), "check", "checks"), outcomeText(g.Outcome), g.reason())
+		if opt := g.remedy(); opt != "" {
 			text += " → " + opt
 		}
 		text += "   " + strings.Join(flawsOf(g.Keys), " ")

@@ -177,6 +177,9 @@ func Gaps(results []kidoban.Result) []Gap {
 	at := map[string]int{}
 	for _, r := range Undecided(results) {
 		k := string(r.Outcome) + "\x00" + string(r.Reason)
+		if waits(r) {
+			k += "\x00wait"
+		}
 		i, ok := at[k]
 		if !ok {
 			i = len(out)
@@ -192,12 +195,36 @@ func Gaps(results []kidoban.Result) []Gap {
 	return out
 }
 
+// waits tells whether a check was left out because something has to expire first.
+func waits(r kidoban.Result) bool {
+	return r.Reason == kidoban.ReasonBudget && strings.HasPrefix(r.Detail, "--patience ")
+}
+
+// reason and remedy say why a gap is there, and which option would decide it.
+func (g Gap) reason() string {
+	if g.waits() {
+		return "codes or tokens have to expire first"
+	}
+	return reasonText(g.Reason)
+}
+
+func (g Gap) remedy() string {
+	if g.waits() {
+		return Clean(g.Detail, maxWord)
+	}
+	return remedy(g.Reason)
+}
+
+func (g Gap) waits() bool {
+	return g.Reason == kidoban.ReasonBudget && strings.HasPrefix(g.Detail, "--patience ")
+}
+
 // command is the command line that would decide a gap, or "".
 func (g Gap) command(target string) string {
 	if strings.HasPrefix(g.Detail, "kidoban ") {
 		return Clean(g.Detail, maxURL)
 	}
-	opt := remedy(g.Reason)
+	opt := g.remedy()
 	if !strings.HasPrefix(opt, "--") {
 		return opt
 	}

@@ -115,3 +115,43 @@ func TestT3LoginCommands(t *testing.T) {
 		}
 	}
 }
+
+// TestT3ChainsWithPictures: the confused deputy, and the consent in one browser that
+// another one finishes (the shape of CVE-2026-27124), are each a chain in the HTML
+// report, with the pages that a person saw.
+func TestT3ChainsWithPictures(t *testing.T) {
+	for flaw, tc := range map[string]struct {
+		chain    string
+		captions []string
+	}{
+		"E01-b": {"F1+E01", []string{"consent for the first client: approve"}},
+		"E02-b": {"F1+E02", []string{"consent in one browser, up to the upstream: approve", "another browser, where nobody has consented: login"}},
+	} {
+		t.Run(flaw, func(t *testing.T) {
+			l, err := lab.Start(t.Context(), lab.Options{Flaws: []string{"F1-a", flaw}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			page := filepath.Join(t.TempDir(), "run.html")
+			code, stdout, stderr := withSecrets(t, map[string]string{"PW": l.Accounts[0].Password}, "audit", l.MCPURL, "--lab", "--login-as", l.Accounts[0].User, "--password-env", "PW",
+				"--only", "F1-a,F6-A,F6-G,"+flaw, "--html", page)
+			if code != exitFindings || !strings.Contains(stdout, tc.chain) {
+				t.Fatalf("exit %d\n%s\n%s", code, stdout, stderr)
+			}
+			raw, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			chains, _, _ := strings.Cut(string(raw), `id="grade"`)
+			if n := strings.Count(chains, "data:image/png;base64,"); n < len(tc.captions) || !strings.Contains(chains, tc.chain) {
+				t.Errorf("%d pictures", n)
+			}
+			for _, c := range tc.captions {
+				if !strings.Contains(chains, c) {
+					t.Errorf("no page %q", c)
+				}
+			}
+		})
+	}
+}
