@@ -84,6 +84,16 @@ func (c Cluster) String() string {
 func (s *Stats) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d targets on %d hosts, %d MCP servers, %d distinct deployments, %d requests\n", s.Targets, s.Hosts, s.Live, s.Distinct, s.Requests)
+	fmt.Fprintf(&b, "\nFrom candidates to servers\n")
+	for _, c := range s.Funnel {
+		fmt.Fprintf(&b, "  %-48s %9d\n", c.Word, c.N)
+	}
+	for _, a := range s.Sources {
+		fmt.Fprintf(&b, "\nCandidates from %s (%d entries; %d lines, of them empty or comments %d)\n  %-48s %9d\n", plain(a.Source), a.Entries, a.Lines, a.Blank, "new targets", a.Targets)
+		for _, k := range slices.Sorted(maps.Keys(a.Rejected)) {
+			fmt.Fprintf(&b, "  %-48s %9d\n", k, a.Rejected[k])
+		}
+	}
 	for _, t := range s.tables() {
 		if len(t.Rows) == 0 {
 			continue
@@ -125,6 +135,10 @@ func (r Row) title() string {
 func (s *Stats) WriteMarkdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Census of MCP servers\n\n%d targets on %d hosts, %d MCP servers, %d distinct deployments, %d requests.\n", s.Targets, s.Hosts, s.Live, s.Distinct, s.Requests)
+	fmt.Fprintf(&b, "\n## From candidates to servers\n\n| | |\n|---|---:|\n")
+	for _, c := range s.Funnel {
+		fmt.Fprintf(&b, "| %s | %d |\n", c.Word, c.N)
+	}
 	for _, t := range s.tables() {
 		fmt.Fprintf(&b, "\n## %s\n\n| | here, share of %s | 95 %% interval | the study |\n|---|---:|---:|---|\n", t.Title, t.Of)
 		for _, r := range t.Rows {
@@ -169,6 +183,14 @@ func (s *Stats) WriteCSV(w io.Writer) error {
 	c := csv.NewWriter(w)
 	c.Write([]string{"table", "key", "label", "count", "of", "share", "low", "high", "study"})
 	number := func(f float64) string { return fmt.Sprintf("%.6f", f) }
+	for _, f := range s.Funnel {
+		c.Write([]string{"From candidates to servers", f.Word, "", fmt.Sprint(f.N), "", "", "", "", ""})
+	}
+	for _, a := range s.Sources {
+		for _, k := range slices.Sorted(maps.Keys(a.Rejected)) {
+			c.Write([]string{"Candidates from " + plain(a.Source), k, "", fmt.Sprint(a.Rejected[k]), fmt.Sprint(a.Entries), "", "", "", ""})
+		}
+	}
 	for _, t := range s.tables() {
 		for _, r := range t.Rows {
 			c.Write([]string{t.Title, r.Key, r.Label, fmt.Sprint(r.Here.Count), fmt.Sprint(r.Here.Of), number(r.Here.Share), number(r.Here.Low), number(r.Here.High), r.Study})
