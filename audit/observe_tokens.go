@@ -58,7 +58,9 @@ func (t *traffic) judgeRegistrations() []kidoban.Result {
 			}
 		}
 	}
-	if len(t.f.registered) > 0 {
+	// RFC 7591 has no member for the end of a public client: that it is missing says
+	// nothing, and what a server says beyond it counts.
+	if slices.ContainsFunc(t.f.registered, func(c *Client) bool { return c.Secret != "" || expiry(&c.Meta) != "" }) {
 		say(judgeExpiry(t.f, attempt{}))
 	}
 	var out []kidoban.Result

@@ -33,7 +33,8 @@ import (
 
 type gatewayRunCmd struct {
 	gatewayFile
-	LogJSON bool `name:"log-json" help:"Write the log as JSON lines."`
+	LogJSON bool   `name:"log-json" help:"Write the log as JSON lines."`
+	Record  string `placeholder:"FILE" help:"Record what passes the gateway's door as HAR, secrets masked, for kidoban audit --har."`
 }
 
 // Run serves until the context ends.
@@ -57,7 +58,14 @@ func (c gatewayRunCmd) Run(e *env) error {
 		return err
 	}
 	defer s.close()
-	return s.serve(e, c.gatewayFile)
+	if c.Record == "" {
+		return s.serve(e, c.gatewayFile)
+	}
+	done, err := s.record(c.Record)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.serve(e, c.gatewayFile), done())
 }
 
 // service is a gateway with everything that belongs to it.

@@ -43,6 +43,7 @@ type program struct {
 	link   string // set-up
 	env    []string
 	wrap   []string // what the process is started through
+	args   []string // more of the command line
 	cmd    *exec.Cmd
 	log    *lockedBuffer
 	saw    *witness
@@ -75,6 +76,7 @@ func newProgram(t *testing.T, config string, env ...string) *program {
 func (p *program) start() {
 	p.t.Helper()
 	args := append(slices.Clone(p.wrap), os.Args[0], "gateway", "--config", p.config, "--data", p.data)
+	args = append(args, p.args...)
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stderr = p.log

@@ -98,13 +98,13 @@ func everyHabit() []habit {
 }
 
 // registersOddly is E13, E14, E18 and F1-b: addresses and texts that have no place in
-// a registration, each in one of its own.
+// a registration, each in one of its own; and a client with a secret, for E17-c.
 func registersOddly(d *driver) {
 	for _, redirect := range []string{"http://editor.kidoban-probe.invalid/cb", "javascript:void(0)//cb", "data:text/plain,cb", "editor:/cb"} {
 		d.newClient("Editor", redirect, nil)
 	}
 	for _, more := range []map[string]any{{"client_uri": "javascript:void(0)"}, {"client_name": "Edi\u202etor"}, {"scope": "*"},
-		{"grant_types": []string{"authorization_code", "client_credentials", "password"}}} {
+		{"grant_types": []string{"authorization_code", "client_credentials", "password"}}, {"token_endpoint_auth_method": "client_secret_basic"}} {
 		d.newClient("Editor", d.redirect, more)
 	}
 }

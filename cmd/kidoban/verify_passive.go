@@ -105,7 +105,7 @@ func shownInTraffic(keys []string, profile string) (out []string) {
 // ones: foreign redirect URIs, no PKCE, a code twice, a token in the address.
 func oddClients() []string {
 	return []string{"F1-a", "F1-b", "F2-a", "F5-a", "F5-b", "F5-c", "F5-f", "F7-1", "F7-2", "F7-11", "F9-2", "E07-2", "E09-c",
-		"E13-a", "E13-b", "E13-c", "E14-a", "E14-c", "E18-a", "E18-b", "E22-1", "E23-a", "E26-a", "E26-b", "E26-c", "E29-a"}
+		"E13-a", "E13-b", "E13-c", "E14-a", "E14-c", "E17-c", "E18-a", "E18-b", "E22-1", "E23-a", "E26-a", "E26-b", "E26-c", "E29-a"}
 }
 
 // otherWires are passive checks whose sign passes where the client's traffic does

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kidoban/kidoban"
+)
+
+// TestGatewayRecord: a gateway records what a real client does at its door; the
+// file is judged as any other traffic, finds nothing wrong with the gateway, and
+// holds no secret and nothing that a tool was asked or answered.
+func TestGatewayRecord(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "door.har")
+	p := newProgram(t, proofTokens+"registration: {anonymous_scopes: ['mcp:read', 'mcp:write', 'mcp:destroy', offline_access]}\nservers:\n  two:\n    url: "+twoTools(t)+"\n    address: loopback\n")
+	p.args = []string{"--record", file}
+	p.start()
+	newPerson(p).firstAccount()
+	r := startRemote(t, p, p.url+"/s/two/mcp", nil, proofPort(t), "--host", "127.0.0.1")
+	if tools, _ := json.Marshal(r.ask("tools/list", map[string]any{})); !strings.Contains(string(tools), `"look"`) {
+		t.Errorf("tools: %.500s\n%s", tools, p.log)
+	}
+	r.call("look", map[string]any{"text": "between-us"}, "said between-us")
+	p.kill()
+
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{proofPassword, "between-us", p.link} {
+		if secret != "" && strings.Contains(string(raw), secret) {
+			t.Errorf("%q is in the recording", secret)
+		}
+	}
+	stdout, stderr, code := kidobanCmd(t, map[string]string{"XDG_STATE_HOME": dir, "HOME": dir}, "audit", "--har", file, "--json", "-", p.url+"/s/two/mcp")
+	var run kidoban.Run
+	if err := json.Unmarshal([]byte(stdout), &run); err != nil {
+		t.Fatalf("exit %d: %v: %s", code, err, stderr)
+	}
+	outcomes := map[string]kidoban.Outcome{}
+	for _, r := range run.Results {
+		outcomes[r.Key()] = r.Outcome
+		if r.Outcome == kidoban.Fail || r.Outcome == kidoban.Weak {
+			t.Errorf("%s %s: %s", r.Key(), r.Outcome, r.Summary)
+		}
+	}
+	for _, k := range []string{"F6-A", "F6-B", "F8-d", "E12-a", "E22-7", "E24-b", "E28-a", "E10-c", "E11-a"} {
+		if outcomes[k] != kidoban.Pass {
+			t.Errorf("%s is %s from the gateway's own traffic", k, outcomes[k])
+		}
+	}
+	if code != exitClean || stderr != "" {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
