@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -174,4 +175,24 @@ func (s *service) decisionPages(key []byte) (*gateway.Decisions, error) {
 			return meta.Name + " (" + id + ")"
 		},
 	})
+}
+
+// policyCmd is kidoban gateway policy.
+type policyCmd struct{ gatewayFile }
+
+// Run prints what decides. Nothing is opened and nobody is asked.
+func (c policyCmd) Run(e *env) error {
+	conf, err := c.load()
+	if err != nil {
+		return err
+	}
+	set, problems, err := conf.Policy.compile(conf.serverNames())
+	if err != nil {
+		return err
+	}
+	for _, p := range problems {
+		fmt.Fprintf(e.stderr, "kidoban: warning: policy: %s\n", p)
+	}
+	_, err = io.WriteString(e.stdout, set.Cedar())
+	return err
 }

@@ -126,7 +126,7 @@ func (c incidentCmd) play(ctx context.Context, name, through string, poisoned bo
 	r = incidentRun{Incident: name, Through: through, Poisoned: poisoned}
 	hands := lab.Hands{HTTP: &http.Client{Transport: transport, Timeout: time.Minute}}
 	if through != "" {
-		g, err := openIncidentGateway(ctx, i.Servers, c.Flow)
+		g, err := openIncidentGateway(ctx, i.Servers, c.Flow, "")
 		if err != nil {
 			return r, err
 		}
@@ -161,7 +161,8 @@ type incidentGateway struct {
 
 const incidentUser = "u_victim"
 
-func openIncidentGateway(ctx context.Context, servers map[string]string, flow string) (g *incidentGateway, err error) {
+// openIncidentGateway starts one; without a database it has one of its own.
+func openIncidentGateway(ctx context.Context, servers map[string]string, flow, database string) (g *incidentGateway, err error) {
 	g = &incidentGateway{}
 	defer func() {
 		if err != nil {
@@ -171,7 +172,10 @@ func openIncidentGateway(ctx context.Context, servers map[string]string, flow st
 	if g.dir, err = os.MkdirTemp("", "kidoban-incident-"); err != nil {
 		return g, kidoban.Wrap(kidoban.KindInternal, err, "there is no place for temporary files")
 	}
-	if g.db, err = store.Open(ctx, store.Options{URL: filepath.Join(g.dir, "kidoban.db")}); err != nil {
+	if database == "" {
+		database = filepath.Join(g.dir, "kidoban.db")
+	}
+	if g.db, err = store.Open(ctx, store.Options{URL: database}); err != nil {
 		return g, err
 	}
 	if _, g.key, err = ed25519.GenerateKey(rand.Reader); err != nil {
