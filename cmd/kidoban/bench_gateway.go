@@ -4,31 +4,19 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
-
 	"github.com/kidoban/kidoban"
-	"github.com/kidoban/kidoban/gateway"
-	"github.com/kidoban/kidoban/limit"
-	"github.com/kidoban/kidoban/store"
 )
 
 // benchCmd is kidoban bench: whole-process numbers.
@@ -42,6 +30,7 @@ type benchCmd struct {
 // on the same machine under the same load.
 type benchGatewayCmd struct {
 	JSON    bool          `help:"Print JSON."`
+	Minutes float64       `help:"Afterwards, hold 64 connections under load so long and watch the gateway's memory."`
 	Seconds float64       `default:"2" help:"Length of each measurement."`
 	Conns   []int         `default:"1,16,64,256" help:"Numbers of connections."`
 	Role    string        `hidden:"" help:"Be one of the processes."`
@@ -73,7 +62,19 @@ type benchResult struct {
 	AddedP50 float64    `json:"added_p50_us"`     // gateway minus direct, one connection
 	RSS      float64    `json:"rss_mb"`           // of the gateway's process, after 64 connections
 	ProxyRSS float64    `json:"reverse_proxy_rss_mb"`
+	List     float64    `json:"list_ms"` // tools/list of 1,000 tools over 100 servers from the cache, all pages, median
 	Rows     []benchRow `json:"rows"`
+	Long     *benchLong `json:"long,omitempty"`
+}
+
+// benchLong is the memory of the gateway's process over a long time.
+type benchLong struct {
+	Minutes float64   `json:"minutes"`
+	Calls   int       `json:"calls"`
+	Fails   int       `json:"fails"`
+	RSS     []float64 `json:"rss_mb"`     // about every ten seconds
+	Growth  float64   `json:"growth_mb"`  // mean of the last fifth less mean of the second fifth
+	Highest float64   `json:"highest_mb"` // of all
 }
 
 // benchBody is a tools/call of two kilobytes.
@@ -128,6 +129,14 @@ func (c benchGatewayCmd) Run(e *env) error {
 		}
 		res.Rows = append(res.Rows, row)
 	}
+	if res.List, err = listTime(e.ctx, gate, time.Duration(c.Seconds*float64(time.Second))); err != nil {
+		return err
+	}
+	if c.Minutes > 0 {
+		if res.Long, err = hold(e.ctx, gate, time.Duration(c.Minutes*float64(time.Minute))); err != nil {
+			return err
+		}
+	}
 	if c.JSON {
 		return json.NewEncoder(e.stdout).Encode(res)
 	}
@@ -136,151 +145,11 @@ func (c benchGatewayCmd) Run(e *env) error {
 		fmt.Fprintf(e.stdout, "%6d %15.0f %10.0f %15.0f %10.0f %15.0f %10.0f %6.2f\n", r.Conns, r.Direct.RPS, r.Direct.P50, r.Proxy.RPS, r.Proxy.P50, r.Gateway.RPS, r.Gateway.P50, r.Ratio)
 	}
 	fmt.Fprintf(e.stdout, "throughput ratio %.2f, added p50 %.0f µs, resident memory %.1f MB (reverse proxy %.1f MB)\n", res.Ratio, res.AddedP50, res.RSS, res.ProxyRSS)
-	return nil
-}
-
-// benchRole is a started process.
-type benchRole struct {
-	cmd   *exec.Cmd
-	in    io.Closer
-	url   string
-	token string
-}
-
-// startRole starts this program in a role and reads its address.
-func startRole(e *env, role, target string) (*benchRole, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the program does not find itself")
-	}
-	r := &benchRole{cmd: exec.CommandContext(e.ctx, exe, "bench", "gateway", "--role", role, "--target", target)}
-	r.cmd.Stderr = e.stderr
-	in, err := r.cmd.StdinPipe()
-	if err != nil {
-		return nil, kidoban.Wrap(kidoban.KindInternal, err, "no pipe")
-	}
-	out, err := r.cmd.StdoutPipe()
-	if err != nil {
-		return nil, kidoban.Wrap(kidoban.KindInternal, err, "no pipe")
-	}
-	r.in = in
-	if err := r.cmd.Start(); err != nil {
-		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the %s process cannot be started", role)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	f := strings.Fields(line)
-	if err != nil || len(f) == 0 {
-		r.stop()
-		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the %s process did not start", role)
-	}
-	r.url = f[0]
-	if len(f) > 1 {
-		r.token = f[1]
-	}
-	return r, nil
-}
-
-func (r *benchRole) stop() {
-	r.in.Close()
-	_ = r.cmd.Wait()
-}
-
-// role serves until standard input closes.
-func (c benchGatewayCmd) role(e *env) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return kidoban.Wrap(kidoban.KindInternal, err, "no port")
-	}
-	base := "http://" + l.Addr().String()
-	say := base
-	var h http.Handler
-	switch c.Role {
-	case "upstream":
-		answer := []byte(`{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"` + strings.Repeat("kidoban ", 240) + `"}]}}`)
-		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write(answer)
-		})
-	case "proxy":
-		to, err := url.Parse(c.Target)
-		if err != nil {
-			return kidoban.Wrap(kidoban.KindUsage, err, "target")
-		}
-		h = &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(to) }, Transport: &http.Transport{MaxIdleConns: 512, MaxIdleConnsPerHost: 512}}
-	case "gateway":
-		g, token, end, err := benchGateway(e.ctx, base, c.Target)
-		if err != nil {
-			return err
-		}
-		defer end()
-		h, say = g, base+"/s/up/mcp "+token
-	default:
-		return kidoban.Errorf(kidoban.KindUsage, "role %q is unknown", c.Role)
-	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _, _ = io.Copy(io.Discard, e.stdin); s.Close() }()
-	fmt.Fprintln(e.stdout, say)
-	if err := s.Serve(l); err != http.ErrServerClosed {
-		return kidoban.Wrap(kidoban.KindInternal, err, "serve")
+	fmt.Fprintf(e.stdout, "tools/list of %d tools over %d servers from the cache, all pages: %.2f ms\n", benchTools, benchServers, res.List)
+	if l := res.Long; l != nil {
+		fmt.Fprintf(e.stdout, "%.0f minutes at 64 connections, %d calls: memory grew by %.1f MB, highest %.1f MB\n", l.Minutes, l.Calls, l.Growth, l.Highest)
 	}
 	return nil
-}
-
-// benchKeys is an authorization server reduced to one key.
-type benchKeys struct{ jwk jose.JSONWebKey }
-
-func (k benchKeys) Lookup(kid string) (jose.JSONWebKey, bool) { return k.jwk, kid == k.jwk.KeyID }
-func (benchKeys) Live(string, string) (bool, error)           { return true, nil }
-
-// benchGateway is the gateway as it runs in production: token check, scopes,
-// rates, strict reading, and an audit record in SQLite for each call.
-func benchGateway(ctx context.Context, base, target string) (*gateway.Gateway, string, func(), error) {
-	pub, priv, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, "", nil, kidoban.Wrap(kidoban.KindInternal, err, "key")
-	}
-	keys := benchKeys{jose.JSONWebKey{Key: pub, KeyID: "k", Algorithm: "EdDSA", Use: "sig"}}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: priv}, (&jose.SignerOptions{}).WithType("at+jwt").WithHeader("kid", "k"))
-	if err != nil {
-		return nil, "", nil, kidoban.Wrap(kidoban.KindInternal, err, "signer")
-	}
-	now := time.Now()
-	token, err := jwt.Signed(signer).Claims(map[string]any{"iss": base, "aud": base + "/s/up/mcp", "sub": "u", "client_id": "c", "jti": "j", "kidoban_grant": "g",
-		"iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "scope": "mcp:write"}).Serialize()
-	if err != nil {
-		return nil, "", nil, kidoban.Wrap(kidoban.KindInternal, err, "token")
-	}
-	dir, err := os.MkdirTemp("", "kidoban-bench-")
-	if err != nil {
-		return nil, "", nil, kidoban.Wrap(kidoban.KindInternal, err, "directory")
-	}
-	db, err := store.Open(ctx, store.Options{URL: filepath.Join(dir, "bench.db")})
-	if err != nil {
-		return nil, "", nil, err
-	}
-	j, err := gateway.OpenJournal(ctx, db, "bench")
-	if err != nil {
-		return nil, "", nil, err
-	}
-	l := limit.Defaults()
-	for _, p := range []*limit.Limit{&l.CallPerUser, &l.CallPerClient, &l.CallPerServer, &l.CallPerTool} {
-		p.Count, p.Per, p.Burst = 1_000_000, time.Second, 1_000_000 // charged, but never spent
-	}
-	key := make([]byte, 32)
-	g, err := gateway.New(gateway.Config{PublicURL: base, Limits: l, MaxPerUser: 1024, Servers: []gateway.Server{{Name: "up", URL: target, Loopback: true}}},
-		gateway.Deps{Keys: keys, Liveness: keys, StateKey: key, Journal: j})
-	if err != nil {
-		return nil, "", nil, err
-	}
-	return g, token, func() {
-		g.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		_ = j.Close(ctx) // the directory goes anyway
-		db.Close()
-		os.RemoveAll(dir)
-	}, nil
 }
 
 // load makes calls over n connections for a time.
@@ -293,9 +162,13 @@ func load(ctx context.Context, to *benchRole, n int, d time.Duration) (benchPoin
 	if path == "" {
 		path = "/"
 	}
+	token, err := to.token(ctx, path)
+	if err != nil {
+		return benchPoint{}, err
+	}
 	head := "POST " + path + " HTTP/1.1\r\nHost: " + u.Host + "\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
-	if to.token != "" {
-		head += "Authorization: Bearer " + to.token + "\r\n"
+	if token != "" {
+		head += "Authorization: Bearer " + token + "\r\n"
 	}
 	request := []byte(head + "Content-Length: " + strconv.Itoa(len(benchBody)) + "\r\n\r\n" + benchBody)
 	conns := make([]net.Conn, n)
@@ -366,4 +239,91 @@ func rss(pid int) float64 {
 		}
 	}
 	return 0
+}
+
+// hold keeps 64 connections calling for a time and watches the memory.
+func hold(ctx context.Context, to *benchRole, d time.Duration) (*benchLong, error) {
+	l := &benchLong{Minutes: d.Minutes()}
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		p, err := load(ctx, to, 64, min(10*time.Second, time.Until(end)))
+		if err != nil {
+			return nil, err
+		}
+		l.Calls += p.Calls
+		l.Fails += p.Fails
+		l.RSS = append(l.RSS, rss(to.cmd.Process.Pid))
+	}
+	l.Highest = slices.Max(l.RSS)
+	if n := len(l.RSS) / 5; n > 0 {
+		l.Growth = mean(l.RSS[4*n:]) - mean(l.RSS[n:2*n])
+	}
+	return l, nil
+}
+
+func mean(v []float64) (m float64) {
+	for _, x := range v {
+		m += x / float64(len(v))
+	}
+	return m
+}
+
+// listTime is the median time of tools/list at the aggregate, all pages over one
+// connection, in milliseconds. The first lists fill the cache.
+func listTime(ctx context.Context, to *benchRole, d time.Duration) (float64, error) {
+	token, err := to.token(ctx, "/mcp")
+	if err != nil {
+		return 0, err
+	}
+	u, err := url.Parse(to.url)
+	if err != nil {
+		return 0, kidoban.Wrap(kidoban.KindInternal, err, "address")
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return 0, kidoban.Wrap(kidoban.KindUnreachable, err, "the gateway")
+	}
+	defer conn.Close()
+	in := bufio.NewReaderSize(conn, 64<<10)
+	var body bytes.Buffer
+	list := func(tell func(body []byte)) error {
+		for from := 0; from < benchTools; from += 250 {
+			cursor := ""
+			if from > 0 {
+				cursor = fmt.Sprintf(`"cursor":"%d"`, from)
+			}
+			m := `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{` + cursor + `}}`
+			if _, err := fmt.Fprintf(conn, "POST /mcp HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: %d\r\n\r\n%s", u.Host, token, len(m), m); err != nil {
+				return kidoban.Wrap(kidoban.KindUnreachable, err, "the gateway")
+			}
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				return kidoban.Wrap(kidoban.KindUnreachable, err, "the gateway")
+			}
+			body.Reset()
+			_, err = body.ReadFrom(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != http.StatusOK {
+				return kidoban.Errorf(kidoban.KindInternal, "tools/list ends with status %d: %.200s", resp.StatusCode, body.Bytes())
+			}
+			tell(body.Bytes())
+		}
+		return nil
+	}
+	found := 0
+	if err := list(func(b []byte) { found += bytes.Count(b, []byte(`"inputSchema"`)) }); err != nil {
+		return 0, err
+	}
+	if found < benchTools {
+		return 0, kidoban.Errorf(kidoban.KindInternal, "only %d of %d tools are listed", found, benchTools)
+	}
+	var times []time.Duration
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		from := time.Now()
+		if err := list(func([]byte) {}); err != nil {
+			return 0, err
+		}
+		times = append(times, time.Since(from))
+	}
+	slices.Sort(times)
+	return float64(times[len(times)/2].Nanoseconds()) / 1e6, nil
 }
