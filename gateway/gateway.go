@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"encoding/binary"
 	"io"
 	"log/slog"
 	"net/http"
@@ -274,16 +275,23 @@ func (g *Gateway) serve(st *state, c *call) *Refusal {
 
 // open begins a call and its record.
 func (g *Gateway) open(c *call) {
-	var id [10]byte
-	_, _ = io.ReadFull(g.deps.Rand, id[:]) // an id is for finding, not for secrecy
 	c.from = g.deps.Now()
-	c.Call.At, c.Call.ID = c.from, base32.StdEncoding.EncodeToString(id[:])
+	c.Call.At, c.Call.ID = c.from, g.requestID(c.from)
 	c.Address = g.deps.Address(c.r)
 	c.rec.Status = http.StatusOK
 	if c.server != nil {
 		c.Server = c.server.Name
 	}
 	c.w.Header().Set("X-Request-Id", c.ID)
+}
+
+// requestID begins with the time, so that an index of many stays together, and is
+// for finding, not for secrecy.
+func (g *Gateway) requestID(now time.Time) string {
+	var id [10]byte
+	binary.BigEndian.PutUint64(id[:8], uint64(now.UnixMilli())<<16)
+	_, _ = io.ReadFull(g.deps.Rand, id[6:])
+	return base32.StdEncoding.EncodeToString(id[:])
 }
 
 // refuse answers and notes why.

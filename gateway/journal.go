@@ -96,6 +96,7 @@ type Journal struct {
 	chain string
 	max   int
 	wake  chan struct{}
+	end   chan struct{} // closed by Close
 	done  chan struct{}
 	watch []func(Record) // set by OpenJournal, never changed
 
@@ -113,6 +114,9 @@ const (
 	journalBatch = 512
 	// journalMax is how many records may wait: some megabytes.
 	journalMax = 16_384
+	// journalPace is how long records gather, so that one write to the disk keeps
+	// many; a full batch does not wait.
+	journalPace = 25 * time.Millisecond
 )
 
 // OpenJournal continues the chain, whose name must belong to this process alone.
@@ -126,7 +130,7 @@ func OpenJournal(ctx context.Context, sink Sink, chain string, watch ...func(Rec
 	if seq == 0 {
 		hash = make([]byte, sha256.Size)
 	}
-	j := &Journal{sink: sink, chain: chain, max: journalMax, wake: make(chan struct{}, 1), done: make(chan struct{}), watch: watch, seq: seq, prev: hash}
+	j := &Journal{sink: sink, chain: chain, max: journalMax, wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{}), watch: watch, seq: seq, prev: hash}
 	go j.write()
 	return j, nil
 }
@@ -174,7 +178,10 @@ func (j *Journal) Waiting() int {
 func (j *Journal) Close(ctx context.Context) error {
 	j.mu.Lock()
 	j.waiting = append(j.waiting, j.floods.end()...)
-	j.closed = true
+	if !j.closed {
+		j.closed = true
+		close(j.end)
+	}
 	j.mu.Unlock()
 	select {
 	case j.wake <- struct{}{}:
@@ -201,6 +208,7 @@ func (j *Journal) write() {
 				return
 			}
 			<-j.wake
+			j.gather()
 			continue
 		}
 		entries := j.entries(batch)
@@ -212,6 +220,7 @@ func (j *Journal) write() {
 			j.seq, j.prev = last.Seq, last.Hash
 			j.drop(len(batch))
 			wait = 50 * time.Millisecond
+			j.gather()
 			continue
 		}
 		if closed {
@@ -219,6 +228,19 @@ func (j *Journal) write() {
 		}
 		time.Sleep(wait)
 		wait = min(2*wait, 5*time.Second)
+	}
+}
+
+// gather waits until a batch is worth a write.
+func (j *Journal) gather() {
+	if j.Waiting() >= journalBatch/2 {
+		return
+	}
+	t := time.NewTimer(journalPace)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-j.end:
 	}
 }
 

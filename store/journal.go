@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -11,25 +13,70 @@ import (
 
 var _ gateway.Sink = (*DB)(nil)
 
+// journalRows is how many entries one statement stores: the cost of a statement is
+// mostly its own.
+const journalRows = 16
+
+const journalColumns = 11
+
+var (
+	insertEntry = insertEntries(1)
+	insertBatch = insertEntries(journalRows)
+)
+
+// insertEntries is the statement that stores n entries.
+func insertEntries(n int) string {
+	var b strings.Builder
+	b.WriteString(`INSERT INTO journal(chain, seq, at_ms, prev, hash, body, request, user_id, client_id, server, decision) VALUES `)
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		for j := range journalColumns {
+			b.WriteString([]string{"($", ", $"}[min(j, 1)] + strconv.Itoa(i*journalColumns+j+1))
+		}
+		b.WriteByte(')')
+	}
+	return b.String()
+}
+
 // AppendEntries implements gateway.Sink.
 func (d *DB) AppendEntries(ctx context.Context, chain string, entries []gateway.Entry) error {
+	conflict := kidoban.Errorf(kidoban.KindConflict, "another process writes the audit log %s: give each its own name", chain)
+	for i, e := range entries {
+		if e.Seq != entries[0].Seq+int64(i) {
+			return conflict
+		}
+	}
 	return d.write(ctx, func(t tx) error {
-		for _, e := range entries {
-			r := e.Record
-			if r == nil {
-				r = &gateway.Record{}
-				_ = json.Unmarshal(e.Body, r) // what cannot be read is found by its time
+		// The entry before must be the one that the first was chained to. Of two
+		// processes that both see it the primary key refuses one.
+		last := int64(0)
+		if err := t.query(`SELECT COALESCE(MAX(seq), 0) FROM journal WHERE chain = $1`, func(r row) error { return r.Scan(&last) }, chain); err != nil {
+			return err
+		}
+		if len(entries) > 0 && last != entries[0].Seq-1 {
+			return conflict
+		}
+		args := make([]any, 0, journalRows*journalColumns)
+		for rest := entries; len(rest) > 0; {
+			n, q := 1, insertEntry
+			if len(rest) >= journalRows {
+				n, q = journalRows, insertBatch
 			}
-			// The entry before must be the one that this one was chained to.
-			n, err := t.exec(`INSERT INTO journal(chain, seq, at_ms, prev, hash, body, request, user_id, client_id, server, decision)
-				SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 WHERE COALESCE((SELECT MAX(seq) FROM journal WHERE chain = $12), 0) = $13`,
-				chain, e.Seq, ms(e.At), e.Prev, e.Hash, string(e.Body), r.ID, r.User, r.Client, r.Server, r.Decision, chain, e.Seq-1)
-			if err != nil {
+			args = args[:0]
+			for _, e := range rest[:n] {
+				r := e.Record
+				if r == nil {
+					r = &gateway.Record{}
+					_ = json.Unmarshal(e.Body, r) // what cannot be read is found by its time
+				}
+				args = append(args, chain, e.Seq, ms(e.At), e.Prev, e.Hash, string(e.Body), r.ID, r.User, r.Client, r.Server, r.Decision)
+			}
+			if _, err := t.exec(q, args...); err != nil {
 				return err
 			}
-			if n == 0 {
-				return kidoban.Errorf(kidoban.KindConflict, "another process writes the audit log %s: give each its own name", chain)
-			}
+			rest = rest[n:]
 		}
 		return nil
 	})

@@ -33,6 +33,7 @@ type benchGatewayCmd struct {
 	Minutes float64       `help:"Afterwards, hold 64 connections under load so long and watch the gateway's memory."`
 	Seconds float64       `default:"2" help:"Length of each measurement."`
 	Conns   []int         `default:"1,16,64,256" help:"Numbers of connections."`
+	Profile string        `hidden:"" help:"File for a processor profile of the gateway's process."`
 	Role    string        `hidden:"" help:"Be one of the processes."`
 	Target  string        `hidden:""`
 	Warm    time.Duration `hidden:"" default:"300ms"`
@@ -43,6 +44,7 @@ type benchPoint struct {
 	RPS   float64 `json:"rps"`
 	P50   float64 `json:"p50_us"`
 	P99   float64 `json:"p99_us"`
+	CPU   float64 `json:"cpu_us"` // processor time of the process for each call; hardly depends on what else runs
 	Calls int     `json:"calls"`
 	Fails int     `json:"fails"`
 }
@@ -52,7 +54,8 @@ type benchRow struct {
 	Conns   int        `json:"conns"`
 	Direct  benchPoint `json:"direct"`
 	Proxy   benchPoint `json:"reverse_proxy"`
-	Gateway benchPoint `json:"gateway"`
+	Gateway benchPoint `json:"gateway"`          // token check, policy, pins, rates, audit record, strict reading
+	Guarded benchPoint `json:"guarded"`          // and arguments and results guarded: every default
 	Ratio   float64    `json:"throughput_ratio"` // gateway to reverse proxy
 }
 
@@ -95,18 +98,19 @@ func (c benchGatewayCmd) Run(e *env) error {
 		return err
 	}
 	defer proxy.stop()
-	gate, err := startRole(e, "gateway", up.url)
+	gate, err := startRole(e, "gateway", up.url, "--profile", c.Profile)
 	if err != nil {
 		return err
 	}
 	defer gate.stop()
+	guarded := &benchRole{cmd: gate.cmd, url: strings.Replace(gate.url, "/s/up/", "/s/guarded/", 1), secret: gate.secret}
 	var res benchResult
 	for _, n := range c.Conns {
 		row := benchRow{Conns: n}
 		for _, m := range []struct {
 			to *benchRole
 			at *benchPoint
-		}{{up, &row.Direct}, {proxy, &row.Proxy}, {gate, &row.Gateway}} {
+		}{{up, &row.Direct}, {proxy, &row.Proxy}, {gate, &row.Gateway}, {guarded, &row.Guarded}} {
 			if _, err := load(e.ctx, m.to, n, c.Warm); err != nil {
 				return err
 			}
@@ -140,9 +144,13 @@ func (c benchGatewayCmd) Run(e *env) error {
 	if c.JSON {
 		return json.NewEncoder(e.stdout).Encode(res)
 	}
-	fmt.Fprintf(e.stdout, "%6s %26s %26s %26s %6s\n", "conns", "direct (rps, p50 µs)", "reverse proxy", "gateway", "ratio")
+	fmt.Fprintf(e.stdout, "calls a second, median in µs, processor time of a call in µs\n%6s %22s %22s %22s %22s %6s\n", "conns", "direct", "reverse proxy", "gateway", "all guards", "ratio")
 	for _, r := range res.Rows {
-		fmt.Fprintf(e.stdout, "%6d %15.0f %10.0f %15.0f %10.0f %15.0f %10.0f %6.2f\n", r.Conns, r.Direct.RPS, r.Direct.P50, r.Proxy.RPS, r.Proxy.P50, r.Gateway.RPS, r.Gateway.P50, r.Ratio)
+		fmt.Fprintf(e.stdout, "%6d", r.Conns)
+		for _, p := range []benchPoint{r.Direct, r.Proxy, r.Gateway, r.Guarded} {
+			fmt.Fprintf(e.stdout, " %8.0f %7.0f %5.0f", p.RPS, p.P50, p.CPU)
+		}
+		fmt.Fprintf(e.stdout, " %6.2f\n", r.Ratio)
 	}
 	fmt.Fprintf(e.stdout, "throughput ratio %.2f, added p50 %.0f µs, resident memory %.1f MB (reverse proxy %.1f MB)\n", res.Ratio, res.AddedP50, res.RSS, res.ProxyRSS)
 	fmt.Fprintf(e.stdout, "tools/list of %d tools over %d servers from the cache, all pages: %.2f ms\n", benchTools, benchServers, res.List)
@@ -180,13 +188,14 @@ func load(ctx context.Context, to *benchRole, n int, d time.Duration) (benchPoin
 	}
 	times := make([][]time.Duration, n)
 	fails := make([]int, n)
-	began := time.Now()
+	began, spent := time.Now(), cpuTime(to.cmd.Process.Pid)
 	var wg sync.WaitGroup
 	for i, conn := range conns {
 		wg.Go(func() { times[i], fails[i] = callUntil(conn, request, began.Add(d)) })
 	}
 	wg.Wait()
 	took := time.Since(began)
+	spent = cpuTime(to.cmd.Process.Pid) - spent
 	all := slices.Concat(times...)
 	slices.Sort(all)
 	p := benchPoint{Calls: len(all), RPS: float64(len(all)) / took.Seconds()}
@@ -194,6 +203,7 @@ func load(ctx context.Context, to *benchRole, n int, d time.Duration) (benchPoin
 		p.Fails += f
 	}
 	if len(all) > 0 {
+		p.CPU = float64(spent.Microseconds()) / float64(len(all))
 		p.P50 = float64(all[len(all)/2].Nanoseconds()) / 1e3
 		p.P99 = float64(all[len(all)*99/100].Nanoseconds()) / 1e3
 	}
@@ -224,6 +234,22 @@ func callUntil(conn net.Conn, request []byte, end time.Time) (times []time.Durat
 		}
 		times = append(times, time.Since(from))
 	}
+}
+
+// cpuTime is the processor time that a process has taken; 0 where /proc is missing.
+func cpuTime(pid int) time.Duration {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond // Linux counts in hundredths
 }
 
 // rss reads the resident memory of a process in MB; 0 where /proc is missing.

@@ -16,6 +16,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -32,12 +34,12 @@ type benchRole struct {
 }
 
 // startRole starts this program in a role and reads its address.
-func startRole(e *env, role, target string) (*benchRole, error) {
+func startRole(e *env, role, target string, more ...string) (*benchRole, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the program does not find itself")
 	}
-	r := &benchRole{cmd: exec.CommandContext(e.ctx, exe, "bench", "gateway", "--role", role, "--target", target)}
+	r := &benchRole{cmd: exec.CommandContext(e.ctx, exe, append([]string{"bench", "gateway", "--role", role, "--target", target}, more...)...)}
 	r.cmd.Stderr = e.stderr
 	in, err := r.cmd.StdinPipe()
 	if err != nil {
@@ -94,9 +96,30 @@ func (c benchGatewayCmd) role(e *env) error {
 		}
 		defer end()
 		h, say = s.front, base+"/s/up/mcp "+secret
+		if c.Profile != "" {
+			f, err := os.Create(c.Profile)
+			if err != nil {
+				return kidoban.Wrap(kidoban.KindUsage, err, "the profile cannot be written")
+			}
+			defer f.Close()
+			if err := pprof.StartCPUProfile(f); err != nil {
+				return kidoban.Wrap(kidoban.KindInternal, err, "profile")
+			}
+			defer func() {
+				pprof.StopCPUProfile()
+				if heap, err := os.Create(c.Profile + ".heap"); err == nil {
+					_ = pprof.Lookup("heap").WriteTo(heap, 0) // a help for developers, nothing else
+					heap.Close()
+				}
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				fmt.Fprintf(e.stderr, "heap in use %d MB, idle %d MB, released %d MB, stacks %d MB, from the system %d MB, collections %d\n", m.HeapInuse>>20, m.HeapIdle>>20, m.HeapReleased>>20, m.StackInuse>>20, m.Sys>>20, m.NumGC)
+			}()
+		}
 	default:
 		return kidoban.Errorf(kidoban.KindUsage, "role %q is unknown", c.Role)
 	}
+	giveBack() // as the gateway does when it has started, and for the others alike
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _, _ = io.Copy(io.Discard, e.stdin); s.Close() }()
 	fmt.Fprintln(e.stdout, say)
@@ -151,9 +174,10 @@ const benchServers, benchTools = 100, 1000
 // benchClient is the client that gets tokens by client_credentials.
 const benchClient = "bench"
 
-// benchService is the whole gateway as it runs in production, with SQLite and
-// every guard in its default: token check, policy, pins, arguments, results, rates
-// and an audit record for each call. Only the rates are never reached.
+// benchService is the whole gateway as it runs in production, with SQLite: token
+// check, policy, pins, rates and an audit record for each call. Only the rates are
+// never reached. Of two servers one also has its arguments and results guarded, as
+// is the default.
 func benchService(ctx context.Context, base, target string) (*service, string, func(), error) {
 	dir, err := os.MkdirTemp("", "kidoban-bench-")
 	if err != nil {
@@ -165,7 +189,10 @@ func benchService(ctx context.Context, base, target string) (*service, string, f
 		return nil, "", nil, kidoban.Wrap(kidoban.KindInternal, err, "directory")
 	}
 	conf := gatewayConfig{PublicURL: base, Listen: strings.TrimPrefix(base, "http://"), Data: filepath.Join(dir, "data"), Limits: map[string]limitConfig{},
-		Servers: map[string]serverConfig{"up": {URL: target + "/one", Address: "loopback"}},
+		Servers: map[string]serverConfig{
+			"guarded": {URL: target + "/one", Address: "loopback"},
+			"up": {URL: target + "/one", Address: "loopback", Results: resultsConfig{Injection: "off", Secrets: "pass"},
+				Arguments: argumentsConfig{Path: "off", URL: "off", Command: "off", SQL: "off", Undeclared: "pass"}}},
 		Clients: []clientConfig{{ID: benchClient, Name: "bench", AuthMethod: "client_secret_basic", SecretFile: file, Grants: []string{"client_credentials"}, Scopes: []string{"mcp:read", "mcp:write"}}}}
 	for i := range benchServers {
 		conf.Servers[fmt.Sprintf("many-%d", i)] = serverConfig{URL: target + "/many", Address: "loopback"}
