@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/kidoban/kidoban/wire"
 )
@@ -141,7 +139,7 @@ func (g *ArgumentGuard) Guard(ctx context.Context, c *Call) (wire.Raw, *Refusal)
 			return nil, noArguments("argument:undeclared", sayUndeclared)
 		}
 	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(args))
+	value, err := decoded(args)
 	if err != nil { // the strict reading accepted it
 		return nil, noArguments("argument:unreadable", sayNoFit).because(err)
 	}

@@ -313,8 +313,8 @@ func (g *Gateway) close(c *call) {
 	if c.dated { // the connection's next request has its own
 		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
 	}
-	if c.buf != nil && c.buf.Cap() <= 256<<10 {
-		g.buffers.Put(c.buf)
+	if c.buf != nil {
+		g.recycle(c.buf)
 	}
 	if g.deps.Journal == nil || c.unrecorded {
 		return

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -148,6 +149,9 @@ func mirrored(h http.Header) kidoban.Fields {
 // writeBody writes a whole answer. A client gets WriteWait to begin taking it,
 // and more for a long one; whoever does not read holds nothing for ever.
 func (c *call) writeBody(body []byte) {
+	if c.rec.Status == http.StatusOK { // with another status the head is out
+		c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
 	c.deadline(len(body))
 	_, _ = c.w.Write(body) // the client may have gone
 }
@@ -163,14 +167,22 @@ var errTooLong = errors.New("the answer is longer than the bound")
 
 // readAll reads at most max bytes; more is an error.
 func readAll(r io.Reader, max int, sizeHint int64) ([]byte, error) {
-	buf := bytes.NewBuffer(make([]byte, 0, min(max, int(clamp(sizeHint, 512, 1<<20))+bytes.MinRead)))
+	var buf bytes.Buffer
+	err := readInto(&buf, r, max, sizeHint)
+	return buf.Bytes(), err
+}
+
+// readInto is readAll into a buffer, which is emptied first.
+func readInto(buf *bytes.Buffer, r io.Reader, max int, sizeHint int64) error {
+	buf.Reset()
+	buf.Grow(min(max, int(clamp(sizeHint, 512, 1<<20))+bytes.MinRead))
 	if _, err := buf.ReadFrom(io.LimitReader(r, int64(max)+1)); err != nil {
-		return nil, err
+		return err
 	}
 	if buf.Len() > max {
-		return nil, errTooLong
+		return errTooLong
 	}
-	return buf.Bytes(), nil
+	return nil
 }
 
 func clamp(v, lo, hi int64) int64 { return max(lo, min(v, hi)) }

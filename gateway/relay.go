@@ -353,11 +353,15 @@ func (g *Gateway) sessionBack(c *call, resp *http.Response) *Refusal {
 
 // document relays an answer that is one JSON message.
 func (g *Gateway) document(st *state, c *call, resp *http.Response, up *upcall) *Refusal {
-	raw, err := readAll(up, st.config.MaxResponse, resp.ContentLength)
-	if err != nil {
+	in := new(bytes.Buffer)
+	if c.Message.Method == wire.MethodToolsCall { // of other answers, parts are kept
+		in = g.buffers.Get().(*bytes.Buffer)
+		defer g.recycle(in)
+	}
+	if err := readInto(in, up, st.config.MaxResponse, resp.ContentLength); err != nil {
 		return g.broken(c, up, err)
 	}
-	m, err := st.answers.Read(withoutSecrets(raw, c.account))
+	m, err := st.answers.Read(withoutSecrets(in.Bytes(), c.account))
 	if err != nil {
 		if resp.StatusCode != http.StatusOK {
 			return g.misfit(c, resp, up)
@@ -380,8 +384,19 @@ func (g *Gateway) document(st *state, c *call, resp *http.Response, up *upcall) 
 	if resp.StatusCode != http.StatusOK {
 		c.w.WriteHeader(resp.StatusCode)
 	}
-	c.writeBody(wire.AppendMessage(make([]byte, 0, len(m.Raw)+64), m))
+	out := g.buffers.Get().(*bytes.Buffer)
+	defer g.recycle(out)
+	out.Reset()
+	out.Grow(len(m.Raw) + 64)
+	c.writeBody(wire.AppendMessage(out.AvailableBuffer(), m)) // not kept: only its room is
 	return nil
+}
+
+// recycle gives a buffer back, unless it has grown beyond what is usual.
+func (g *Gateway) recycle(b *bytes.Buffer) {
+	if b.Cap() <= 256<<10 {
+		g.buffers.Put(b)
+	}
 }
 
 // broken is the answer for a server that answered with what cannot be read.

@@ -63,19 +63,22 @@ type concealed struct {
 // concealedIn looks for hidden characters in one text. It is linear and, for
 // plain ASCII without control characters, a single pass over bytes.
 func concealedIn(t []byte) []concealed {
-	plain := true
-	for _, c := range t {
-		if c >= utf8.RuneSelf || c < 0x20 && c != '\n' && c != '\t' && c != '\r' || c == 0x7f {
-			plain = false
-			break
-		}
-	}
-	if plain {
+	if plain(t) {
 		return nil
 	}
 	h := hideAndSeek{text: t, firstCtl: -1, firstZW: -1, firstBidi: -1}
 	h.run()
 	return h.out
+}
+
+// plain tells that a text can hide nothing: visible ASCII and line breaks alone.
+func plain[T []byte | string](t T) bool {
+	for i := range len(t) {
+		if c := t[i]; c >= utf8.RuneSelf || c < 0x20 && c != '\n' && c != '\t' && c != '\r' || c == 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 type hideAndSeek struct {
@@ -331,7 +334,7 @@ func Visible(text string, limit int) string {
 // joiners, flags and scripts that need joiners survive. It returns text
 // unchanged when there is nothing to remove.
 func Strip(text string) string {
-	if concealedIn([]byte(text)) == nil {
+	if plain(text) || concealedIn([]byte(text)) == nil {
 		return text
 	}
 	var b strings.Builder

@@ -111,6 +111,9 @@ func (c benchGatewayCmd) Run(e *env) error {
 			to *benchRole
 			at *benchPoint
 		}{{up, &row.Direct}, {proxy, &row.Proxy}, {gate, &row.Gateway}, {guarded, &row.Guarded}} {
+			if c.Profile != "" && m.to != gate {
+				continue // the profile shows calls without the guards of content
+			}
 			if _, err := load(e.ctx, m.to, n, c.Warm); err != nil {
 				return err
 			}
@@ -133,8 +136,10 @@ func (c benchGatewayCmd) Run(e *env) error {
 		}
 		res.Rows = append(res.Rows, row)
 	}
-	if res.List, err = listTime(e.ctx, gate, time.Duration(c.Seconds*float64(time.Second))); err != nil {
-		return err
+	if c.Profile == "" {
+		if res.List, err = listTime(e.ctx, gate, time.Duration(c.Seconds*float64(time.Second))); err != nil {
+			return err
+		}
 	}
 	if c.Minutes > 0 {
 		if res.Long, err = hold(e.ctx, gate, time.Duration(c.Minutes*float64(time.Minute))); err != nil {
