@@ -56,13 +56,52 @@ type consentPage struct {
 	Borrowed    bool
 	Resource    string
 	ResourceURI string
-	Behind      []Behind
+	Behind      []behindView
 	Scopes      []scopeChoice
 	Days        []int
 	Remember    bool
 	Ticket      string
 	User        string
 	Again       string // why the page is shown once more
+}
+
+// behindView is one server on the page.
+type behindView struct {
+	Behind
+	Open    bool // few enough to be read at once
+	Classes []classTools
+}
+
+type classTools struct {
+	Class Class
+	Tools []string
+}
+
+// classOrder is from harmless to harmful.
+var classOrder = []Class{ClassRead, ClassWrite, ClassDestructive, ClassOther}
+
+// maxOpenTools is how many tools the page shows without a click; more are counted
+// by class, and listed on opening.
+const maxOpenTools = 24
+
+// behindViews orders the tools by class.
+func behindViews(all []Behind) []behindView {
+	var out []behindView
+	total := 0
+	for _, b := range all {
+		v := behindView{Behind: b}
+		for _, class := range classOrder {
+			if tools := b.Tools[class]; len(tools) > 0 {
+				v.Classes = append(v.Classes, classTools{class, tools})
+				total += len(tools)
+			}
+		}
+		out = append(out, v)
+	}
+	for i := range out {
+		out[i].Open = total <= maxOpenTools
+	}
+	return out
 }
 
 type scopeChoice struct {
@@ -101,10 +140,11 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, c *call, re
 	for _, name := range req.scopes {
 		p.Scopes = append(p.Scopes, scopeChoice{name, c.policy.scopeText(name, c.langs[0]), c.policy.scopes[name].Class})
 	}
-	order := []Class{ClassRead, ClassWrite, ClassDestructive, ClassOther}
-	slices.SortStableFunc(p.Scopes, func(a, b scopeChoice) int { return slices.Index(order, a.Class) - slices.Index(order, b.Class) })
+	slices.SortStableFunc(p.Scopes, func(a, b scopeChoice) int {
+		return slices.Index(classOrder, a.Class) - slices.Index(classOrder, b.Class)
+	})
 	if s.deps.Describe != nil {
-		p.Behind = s.deps.Describe(r.Context(), v.User, req.resource.URI)
+		p.Behind = behindViews(s.deps.Describe(r.Context(), v.User, req.resource.URI))
 	}
 	s.render(w, c, http.StatusOK, "consent", p)
 }

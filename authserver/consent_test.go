@@ -293,6 +293,9 @@ func TestGCO2_PageSaysWhatIsAsked(t *testing.T) {
 				t.Errorf("%s: %q is missing", lang, want)
 			}
 		}
+		if strings.Index(p.body, "list_files") > strings.Index(p.body, "delete_file") || !strings.Contains(p.body, "<details open><summary><bdi>files</bdi>") {
+			t.Errorf("%s: the tools are not in sight, from harmless to harmful", lang)
+		}
 		if strings.Contains(p.body, c[3]) {
 			t.Errorf("%s: the strong warning stands with loopback", lang)
 		}

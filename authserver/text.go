@@ -45,6 +45,7 @@ var texts = map[string]line{
 	"class_destructive":    {"destructive", "破壊的", "破坏性"},
 	"class_other":          {"other", "その他", "其他"},
 	"third_party":          {"It uses your account at %s:", "%s のあなたのアカウントを使用します:", "将使用您在 %s 的账户:"},
+	"tools_unknown":        {"(it did not say in time what it can do)", "(何ができるか時間内に応答がありませんでした)", "(未能及时说明其功能)"},
 	"how_long":             {"For at most", "期間(最長)", "最长期限"},
 	"days":                 {"%d days", "%d日間", "%d天"},
 	"remember":             {"Do not ask again for this client and this address", "このクライアントと送り先については今後確認しない", "对此客户端和此地址不再询问"},
