@@ -250,7 +250,7 @@ func TestConsole_FreshLogin(t *testing.T) {
 	bob := w.user("bob").ID
 	wide := []struct{ page, do string }{{"/console/user?id=" + bob, "admin:" + bob}, {"/console/users", "add:"}, {"/console/user?id=" + bob, "reset:" + bob},
 		{"/console/domains", "admit:new.example"}, {"/console/definition?server=files&kind=tool&name=send_mail", "approve:" + heldSum(w, "send_mail")}}
-	w.ahead = 20 * time.Minute
+	w.ahead.Store(int64(20 * time.Minute))
 	for _, x := range wide {
 		if a := b.act(x.page, x.do, "name", "carol"); a.StatusCode != 200 || !strings.Contains(a.body, "once more") {
 			t.Errorf("%s with an old login: %d %s", x.do, a.StatusCode, a.body)

@@ -22,6 +22,16 @@ func (s *Server) clients(v *visit) (any, error) {
 			q.Kind, p.Kind = k, k
 		}
 	}
+	if q.Text != "" && q.After.At.IsZero() {
+		exact, err := s.deps.Store.Client(v.r.Context(), q.Text)
+		if err == nil {
+			p.Rows = []clientRow{v.look(exact)}
+			return p, nil
+		}
+		if kidoban.KindOf(err) != kidoban.KindNotFound {
+			return nil, err
+		}
+	}
 	page, err := s.deps.Store.PageClients(v.r.Context(), q)
 	if err != nil {
 		return nil, err
@@ -30,16 +40,6 @@ func (s *Server) clients(v *visit) (any, error) {
 		p.Rows = append(p.Rows, v.look(c))
 	}
 	p.More = morePages(v, page)
-	if q.Text == "" || v.query.Get("after") != "" {
-		return p, nil
-	}
-	exact, err := s.deps.Store.Client(v.r.Context(), q.Text)
-	switch {
-	case err == nil:
-		p.Rows, p.More = []clientRow{v.look(exact)}, more{}
-	case kidoban.KindOf(err) != kidoban.KindNotFound:
-		return nil, err
-	}
 	return p, nil
 }
 

@@ -63,6 +63,7 @@ type Server struct {
 	name   string
 	routes map[string]*route
 	pages  pages
+	totals totals
 	live   func() bool // htmx is there
 }
 

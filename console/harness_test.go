@@ -17,6 +17,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,12 +101,12 @@ type world struct {
 	console  *console.Server
 	url      string
 	upstream *upstreams
-	ahead    time.Duration // the clock's lead
+	ahead    atomic.Int64 // the clock's lead, a time.Duration
 }
 
 const password = "correct horse battery"
 
-func (w *world) now() time.Time { return time.Now().Add(w.ahead) }
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 func newWorld(t testing.TB, database string) *world {
 	t.Helper()

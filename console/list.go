@@ -12,8 +12,10 @@ import (
 
 const (
 	pageRows = 50
-	// lookRows is how many rows a search looks at for one page.
-	lookRows = 10_000
+	// lookRows is how many rows a search looks at for one page; lookLog in the audit
+	// log, whose rows are short.
+	lookRows = 4_000
+	lookLog  = 10_000
 	maxText  = 200
 )
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -31,6 +32,7 @@ type overviewPage struct {
 	Sum    Meter
 	Charts []chart
 	Totals Totals
+	Waits  Waiting
 	Alerts []kidoban.Alert
 }
 
@@ -57,12 +59,36 @@ func (s *Server) overview(v *visit) (any, error) {
 		p.Sum.add(m)
 	}
 	p.Charts = v.charts(p.Span, points)
-	if p.Totals, err = s.deps.Store.Totals(ctx, v.now); err != nil {
+	if p.Totals, err = s.totals.get(ctx, s.deps.Store, v.now); err != nil {
+		return nil, err
+	}
+	if p.Waits, err = s.deps.Store.Waiting(ctx); err != nil {
 		return nil, err
 	}
 	alerts, err := s.deps.Store.PageAlerts(ctx, AlertQuery{Query: Query{Limit: 5}})
 	p.Alerts = alerts.Rows
 	return p, err
+}
+
+// totals remembers what there is for a minute: counting reads whole indexes, and
+// the overview renews itself.
+type totals struct {
+	mu   sync.Mutex
+	at   time.Time // guarded by mu
+	last Totals    // guarded by mu
+}
+
+func (t *totals) get(ctx context.Context, st Store, now time.Time) (Totals, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if age := now.Sub(t.at); age >= 0 && age < time.Minute {
+		return t.last, nil
+	}
+	fresh, err := st.Totals(ctx, now)
+	if err == nil {
+		t.at, t.last = now, fresh
+	}
+	return fresh, err
 }
 
 // series sums the stored counts up to the points of a span.

@@ -103,6 +103,14 @@ func (f *frame) Num(n any) string {
 	return s
 }
 
+// Count shows a number that was counted up to Many.
+func (f *frame) Count(n int) string {
+	if n > Many {
+		return f.Num(Many) + "+"
+	}
+	return f.Num(n)
+}
+
 // Plain makes hidden and direction-changing characters of strangers' text visible.
 func (f *frame) Plain(s string) string { return toolscan.Visible(s, 300) }
 

@@ -13,8 +13,10 @@ import (
 // it. Lists are ordered by time, newest first, and paged by key: a page costs the
 // same at any depth. All methods are safe for concurrent use.
 type Store interface {
-	// Totals counts what there is at now.
+	// Totals counts what there is at now. It reads whole indexes.
 	Totals(ctx context.Context, now time.Time) (Totals, error)
+	// Waiting counts what waits for a decision.
+	Waiting(ctx context.Context) (Waiting, error)
 
 	// PageClients lists clients by time of creation.
 	PageClients(ctx context.Context, q ClientQuery) (Page[authserver.Client], error)
@@ -138,11 +140,19 @@ type Page[T any] struct {
 // Totals are numbers of what there is.
 type Totals struct {
 	Users, Clients, Grants, Hosts int // Grants: live ones
-	Review                        int // clients that wait for an administrator
-	Held                          int // definitions that wait
 }
 
-// Host is a redirect host with one of the clients that use it.
+// Waiting are numbers of what waits for a decision.
+type Waiting struct {
+	Review int // clients that wait for an administrator
+	Held   int // definitions
+}
+
+// Many is where counting stops: a number above it stands for "more than Many".
+const Many = 1000
+
+// Host is a redirect host with one of the clients that use it. Its numbers are
+// counted up to Many.
 type Host struct {
 	authserver.Host
 	ClientID string // empty when its clients are gone

@@ -53,6 +53,7 @@ type logField struct{ Name, Value string }
 func (s *Server) askLog(v *visit) (q JournalQuery, ok bool, err error) {
 	q = JournalQuery{Query: v.ask(), Request: v.text("request"), User: v.text("user"), Client: v.text("client"), Server: v.text("server"), Other: v.query.Get("other") != "",
 		From: readDay(v.query.Get("from")), To: readDay(v.query.Get("to"))}
+	q.Look = lookLog
 	if !q.To.IsZero() {
 		q.To = q.To.Add(24 * time.Hour) // the day itself
 	}

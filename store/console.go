@@ -20,11 +20,18 @@ var _ console.Store = (*DB)(nil)
 // Totals implements console.Store.
 func (d *DB) Totals(ctx context.Context, now time.Time) (t console.Totals, err error) {
 	err = d.read(ctx, `SELECT (SELECT COUNT(*) FROM users), (SELECT COUNT(*) FROM clients),
-		(SELECT COUNT(*) FROM grants WHERE revoked_ms IS NULL AND expires_ms > $1), (SELECT COUNT(*) FROM hosts),
-		(SELECT COUNT(*) FROM clients WHERE review), (SELECT COUNT(*) FROM pins WHERE state = 'held')`, func(r row) error {
-		return r.Scan(&t.Users, &t.Clients, &t.Grants, &t.Hosts, &t.Review, &t.Held)
+		(SELECT COUNT(*) FROM grants WHERE revoked_ms IS NULL AND expires_ms > $1), (SELECT COUNT(*) FROM hosts)`, func(r row) error {
+		return r.Scan(&t.Users, &t.Clients, &t.Grants, &t.Hosts)
 	}, ms(now))
 	return t, err
+}
+
+// Waiting implements console.Store.
+func (d *DB) Waiting(ctx context.Context) (w console.Waiting, err error) {
+	err = d.read(ctx, `SELECT (SELECT COUNT(*) FROM clients WHERE review), (SELECT COUNT(*) FROM pins WHERE state = 'held')`, func(r row) error {
+		return r.Scan(&w.Review, &w.Held)
+	})
+	return w, err
 }
 
 // listing builds the query of a page. The inner select walks an index and looks
@@ -138,10 +145,12 @@ func (d *DB) PageClients(ctx context.Context, q console.ClientQuery) (console.Pa
 		func(c authserver.Client) console.Place { return console.Place{At: c.Created, Key: c.ID} }, scanPlace)
 }
 
+// hostColumns count up to console.Many and one: a host that everybody uses must not
+// cost more than one that nobody does.
 const hostColumns = `x.host, x.loopback, x.first_ms, x.last_ms,
-	(SELECT COUNT(*) FROM client_hosts c WHERE c.host = x.host),
-	(SELECT COUNT(DISTINCT g.user_id) FROM grants g WHERE g.redirect_host = x.host),
-	(SELECT COUNT(*) FROM grants g WHERE g.redirect_host = x.host),
+	(SELECT COUNT(*) FROM (SELECT 1 FROM client_hosts c WHERE c.host = x.host LIMIT 1001) y),
+	(SELECT COUNT(*) FROM (SELECT DISTINCT user_id FROM (SELECT g.user_id FROM grants g WHERE g.redirect_host = x.host LIMIT 10000) z LIMIT 1001) y),
+	(SELECT COUNT(*) FROM (SELECT 1 FROM grants g WHERE g.redirect_host = x.host LIMIT 1001) y),
 	COALESCE((SELECT MIN(c.client_id) FROM client_hosts c WHERE c.host = x.host), '')`
 
 func hostDest(h *console.Host) []any {
