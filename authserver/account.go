@@ -26,6 +26,7 @@ type accountPage struct {
 	Done      string
 	ID        func([]byte) string
 	Connected bool
+	Console   string
 }
 
 type grantView struct {
@@ -50,7 +51,7 @@ func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request, c *call) {
 }
 
 func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, c *call, who *visitor, problem, done string) {
-	p := accountPage{User: who.User, Form: s.formToken(who), Problem: problem, CanAdd: c.policy.passkeys(), Password: who.User.PasswordHash != "",
+	p := accountPage{User: who.User, Form: s.formToken(who), Problem: problem, Console: s.deps.Console, CanAdd: c.policy.passkeys(), Password: who.User.PasswordHash != "",
 		ID: base64.RawURLEncoding.EncodeToString}
 	if done == "revoked" || done == "changed" || done == "removed" {
 		p.Done = done

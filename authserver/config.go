@@ -202,6 +202,9 @@ type Deps struct {
 	// Proof keeps the ID token of a login at a provider, for exchanges in the user's
 	// name (RFC 8693); may be nil. It is called for verified tokens only.
 	Proof func(ctx context.Context, userID, issuer, idToken string, expires time.Time) error
+	// Console is the path of pages with more about a person's access, for a link on
+	// the account page; empty: there are none.
+	Console string
 	// Address is the client's address; nil means the connection's. A gateway behind
 	// proxies gives the one its trusted proxies name.
 	Address func(*http.Request) netip.Addr

@@ -68,6 +68,7 @@ var texts = map[string]line{
 	"login_title":      {"Log in", "ログイン", "登录"},
 	"login_for_client": {"A program wants to connect. Log in first; then you will be asked whether to allow it.", "プログラムが接続を求めています。まずログインしてください。その後、許可するかどうかを確認します。", "有程序请求连接。请先登录,随后会询问您是否允许。"},
 	"login_to_connect": {"Log in to connect your accounts.", "アカウントを接続するにはログインしてください。", "请登录以连接您的账户。"},
+	"console":          {"Console", "コンソール", "控制台"},
 	"login_to_console": {"Log in to see this page.", "このページを表示するにはログインしてください。", "请登录后查看此页面。"},
 	"login_again":      {"Log in once more: this change needs proof that it is you. Afterwards press the button again.", "この操作にはご本人の確認が必要です。もう一度ログインし、その後ボタンを押し直してください。", "此操作需要确认是您本人。请重新登录,然后再次按下按钮。"},
 	"name":             {"User name", "ユーザー名", "用户名"},

@@ -24,6 +24,15 @@ func (s *service) openConsole(started time.Time) {
 	})
 }
 
+// consolePath is where the console begins.
+func (c gatewayConfig) consolePath() string {
+	u, err := url.Parse(c.PublicURL)
+	if err != nil {
+		return "/console"
+	}
+	return strings.TrimSuffix(u.Path, "/") + "/console"
+}
+
 // settings is what the console shows of the config in force.
 func (s *service) settings(started time.Time) console.Settings {
 	conf := s.config()
