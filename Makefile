@@ -7,7 +7,7 @@ TIMEOUT ?= 20m
 # Sizes of the census that make bench measures; 100000 takes another six minutes.
 CENSUS ?= 1000 10000
 
-.PHONY: help build demo test lint unit race deploy bench docs release release-check clean
+.PHONY: help build demo demo-stop test lint unit race deploy bench docs release release-check clean
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n",$$1,$$2}' Makefile
 
@@ -15,8 +15,11 @@ build: ## one static binary: bin/kidoban
 	@scripts/htmx.sh
 	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/kidoban
 
-demo: build ## audit a weak server on loopback and show how an attacker gets in
+demo: build ## the whole story: a weak server, the gateway before it, audits and attacks on both
 	@scripts/demo.sh
+
+demo-stop: ## end what make demo left running
+	@scripts/demo-stop.sh
 
 test: ## everything: set-up, lint, all tests, race detector on the concurrent parts
 	@scripts/setup.sh

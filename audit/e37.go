@@ -22,7 +22,9 @@ type twoPeople struct {
 
 	legacy, modern bool
 
-	listA, listB *kidoban.Exchange // resources of each
+	sharedX      []*kidoban.Exchange // reads of what one list for both names
+	notTheirs    bool                // of it, the second person may not read something
+	listA, listB *kidoban.Exchange   // resources of each
 	urisA, urisB []string
 	reads        []*kidoban.Exchange // B reads what is A's
 	readOne      bool
@@ -106,12 +108,33 @@ func collectTwoPeople(ctx context.Context, s *session) (e twoPeople) {
 		e.reads = append(e.reads, x)
 		e.readOne = e.readOne || ReplyOf(x).ok()
 	}
+	s.collectSharedList(ctx, &e)
 	s.collectForeignSession(ctx, &e)
 	tools := readTools(s.invoke(ctx, "E37", "the list of tools", e.a.Access, "tools/list", nil), s.o.Tools)
 	s.collectHandle(ctx, tools, &e)
 	s.collectMix(ctx, tools, &e)
 	s.collectForeignLink(ctx, tools, &e)
 	return e
+}
+
+// collectSharedList reads what one and the same list names, as each person. A list
+// that is right for both names nothing that only one of them may read.
+func (s *session) collectSharedList(ctx context.Context, e *twoPeople) {
+	if len(e.urisA) == 0 || !slices.Equal(e.urisA, e.urisB) {
+		return
+	}
+	for _, u := range e.urisA[:min(3, len(e.urisA))] {
+		own := s.invoke(ctx, "E31-d", "control: the first person reads what the list names", e.a.Access, "resources/read", map[string]any{"uri": u})
+		other := s.invoke(ctx, "E31-d", "the second person reads what the same list names", e.b.Access, "resources/read", map[string]any{"uri": u})
+		if !ReplyOf(own).ok() {
+			continue
+		}
+		e.sharedX = append(e.sharedX, own, other)
+		if !ReplyOf(other).ok() {
+			e.notTheirs = true
+			return
+		}
+	}
 }
 
 // urisIn are the addresses of a resource list.
@@ -305,7 +328,14 @@ func judgeSharedList(e *twoPeople) kidoban.Result {
 	if r := ReplyOf(e.listA); wire.LookupString(r.Result, "cacheScope") == "public" {
 		return absent(key, "the list is the same for everybody and says so", e.listA, e.listB)
 	}
-	return positive(key, kidoban.Confirmed, "a list that is marked as private, or not marked, is the first person's for the second one too", e.listA, e.listB)
+	evidence := append([]*kidoban.Exchange{e.listA, e.listB}, e.sharedX...)
+	switch {
+	case e.notTheirs:
+		return positive(key, kidoban.Confirmed, "the second person gets the first one's list: it names what only the first one may read", evidence...)
+	case len(e.sharedX) > 0:
+		return passed(key, "the list is the same for both people, and both may read what it names", evidence...)
+	}
+	return absent(key, "nothing on the list can be read, so nothing tells whose it is", evidence...)
 }
 
 func judgeForeignObject(e *twoPeople) kidoban.Result {

@@ -19,7 +19,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -250,38 +249,13 @@ func (p *patient) accounts(ctx context.Context, s *service) error {
 	if link == "" {
 		return kidoban.Errorf(kidoban.KindUsage, "the database has users already; doctor --self wants an empty one")
 	}
-	if err := p.setUp(ctx, link, p.users[0]); err != nil {
+	if err := setPassword(ctx, link, p.users[0], p.secret); err != nil {
 		return err
 	}
 	if link, err = s.as.AddUser(ctx, p.users[1], false); err != nil {
 		return err
 	}
-	return p.setUp(ctx, link, p.users[1])
-}
-
-// setUp fills in the page behind a set-up link.
-func (p *patient) setUp(ctx context.Context, link, name string) error {
-	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	u, err := url.Parse(link)
-	if err != nil {
-		return err
-	}
-	form := url.Values{"token": {u.Query().Get("token")}, "name": {name}, "password": {p.secret}, "again": {p.secret}}
-	u.RawQuery = ""
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(form.Encode()))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := client.Do(req)
-	if err != nil {
-		return kidoban.Wrap(kidoban.KindInternal, err, "the fresh gateway's set-up page does not answer")
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusSeeOther {
-		return kidoban.Errorf(kidoban.KindInternal, "the fresh gateway's set-up page answered %d for %s", resp.StatusCode, name)
-	}
-	return nil
+	return setPassword(ctx, link, p.users[1], p.secret)
 }
 
 // loopbackCertificate makes a certificate for 127.0.0.1 that lives for an hour,

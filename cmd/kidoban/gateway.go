@@ -16,6 +16,7 @@ type gatewayCmd struct {
 	Backup  gatewayBackupCmd  `cmd:"" help:"Copy the database of a running gateway into one file."`
 	Restore gatewayRestoreCmd `cmd:"" help:"Put a backup in place for a gateway that is not running."`
 	Deny    denyCmd           `cmd:"" help:"The deny-list: hosts, URLs, document domains and clients that get nothing."`
+	User    userCmd           `cmd:"" help:"The people who may log in."`
 	Pins    pinsCmd           `cmd:"" help:"What servers' definitions wait for approval."`
 	Policy  policyCmd         `cmd:"" help:"Print the policy of a config as Cedar: defaults, rules and files."`
 	Log     logCmd            `cmd:"" help:"The audit log as JSON lines, or check that it is whole."`
