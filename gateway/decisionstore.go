@@ -49,8 +49,6 @@ type ApprovalStore interface {
 	// UseApproval is true for exactly one call for an approved one that has not
 	// expired, and makes it used.
 	UseApproval(ctx context.Context, id string, now time.Time) (bool, error)
-	// PurgeApprovals deletes what expired before, at most limit.
-	PurgeApprovals(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
 // SessionLabel is one thing that a session has read, when last and where.
@@ -68,6 +66,4 @@ type SessionStore interface {
 	LabelSession(ctx context.Context, session string, labels []SessionLabel) error
 	// ForgetSession removes all.
 	ForgetSession(ctx context.Context, session string) error
-	// PurgeSessions deletes labels given before, at most limit.
-	PurgeSessions(ctx context.Context, before time.Time, limit int) (int, error)
 }

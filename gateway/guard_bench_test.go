@@ -20,7 +20,9 @@ func BenchmarkGuards(b *testing.B) {
 	answer := wire.Message{Kind: wire.Result, Result: wire.Raw(`{"content":[{"type":"text","text":"` + strings.Repeat("kidoban ", 240) + `"}]}`)}
 	pins := NewPinGuard(&pinMemory{pins: []Pin{{Server: "s", Kind: toolscan.KindTool, Name: "t", SHA256: toolscan.Fingerprint(tool), State: PinApproved}}}, "", toolscan.New(), nil, nil, time.Now)
 	arguments, results := NewArgumentGuard(nil, nil), NewResultGuard(toolscan.New(), nil)
+	decides := NewPolicyGuard(nil, nil, toolscan.New(), nil, time.Now)
 	for name, f := range map[string]func(context.Context) *Refusal{
+		"policy":    func(ctx context.Context) *Refusal { return decides.Decide(ctx, c) },
 		"pin":       func(ctx context.Context) *Refusal { return pins.Check(ctx, c) },
 		"arguments": func(ctx context.Context) *Refusal { _, r := arguments.Guard(ctx, c); return r },
 		"result":    func(ctx context.Context) *Refusal { _, r := results.Guard(ctx, c, answer); return r },

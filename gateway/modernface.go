@@ -119,6 +119,12 @@ func (g *Gateway) serveModern(st *state, c *call, h *hold) *Refusal {
 			switch {
 			case e.ask != nil:
 				h.asked = e.ask
+				asked, refusal := g.guardMessage(c, wire.Message{Kind: wire.Request, Method: e.ask.method, Params: e.ask.params})
+				if refusal != nil {
+					h.conv.cancel()
+					return refusal
+				}
+				h.asked.params = asked.Params
 				result, refusal := g.park(c, h)
 				if refusal != nil {
 					h.conv.cancel()
@@ -137,16 +143,33 @@ func (g *Gateway) serveModern(st *state, c *call, h *hold) *Refusal {
 			case e.note.Method == wire.MethodLogMessage && level == "": // TR-11
 				continue
 			}
+			note, refusal := g.guardMessage(c, *e.note)
+			if refusal != nil { // the server will be asked nothing more
+				h.conv.cancel()
+				if out == nil {
+					return refusal
+				}
+				g.refuseStream(c, out, refusal)
+				return nil
+			}
 			if out == nil {
 				out = g.startStream(c)
 			}
-			err = out.message(*e.note)
+			err = out.message(note)
 		}
 		if err != nil {
 			h.conv.cancel()
 			return nil
 		}
 	}
+}
+
+// guardMessage guards what a server says before its answer.
+func (g *Gateway) guardMessage(c *call, m wire.Message) (wire.Message, *Refusal) {
+	if r := g.deps.Guards.Results; r != nil {
+		return r.Guard(c.r.Context(), &c.Call, m)
+	}
+	return m, nil
 }
 
 // park keeps the conversation and returns the result that asks for input.

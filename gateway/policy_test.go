@@ -90,8 +90,6 @@ func (m *approvalMemory) UseApproval(_ context.Context, id string, now time.Time
 	return false, nil
 }
 
-func (m *approvalMemory) PurgeApprovals(context.Context, time.Time, int) (int, error) { return 0, nil }
-
 // answer decides about the only call that waits for a user.
 func (m *approvalMemory) answer(t *testing.T, user string, s ApprovalState, now time.Time) {
 	t.Helper()
@@ -439,6 +437,23 @@ func TestGTG6_ACallThatComesAgainIsHeld(t *testing.T) {
 	p.approvals.answer(t, "alice", ApprovalApproved, p.clock.get())
 	if say := <-done; say != "" {
 		t.Errorf("%q", say)
+	}
+}
+
+// TestGTG7_NoGuardRepeatsTheServer: not policy, not arguments, not approval.
+func TestGTG7_NoGuardRepeatsTheServer(t *testing.T) {
+	const send = `{"name":"xyzzy_send","description":"Plugh sends.","inputSchema":{"type":"object","properties":{"frobozz":{"type":"string"}}}}`
+	for name, o := range map[string]policy.Options{"ask": {Rules: []policy.Rule{{Ask: []string{"*/xyzzy*"}}}}, "deny": {Rules: []policy.Rule{{Deny: []string{"*/xyzzy*"}}}}, "arguments": {}} {
+		p := newPolicyRig(t, o, map[string]string{"s": send}, func(_ *Config, d *Deps) { d.Guards.Arguments = NewArgumentGuard(nil, nil) })
+		say := p.call("s", "alice", "xyzzy_send", `{"frobozz":1,"other":"quux"}`)
+		if say == "" {
+			t.Errorf("%s: the call ran", name)
+		}
+		for _, word := range []string{"xyzzy", "lugh", "frobozz", "quux", "default-", "rule-"} {
+			if strings.Contains(say, word) {
+				t.Errorf("%s: %q stands in %q", name, word, say)
+			}
+		}
 	}
 }
 

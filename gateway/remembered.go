@@ -139,21 +139,3 @@ func (s *sessionsHere) ForgetSession(_ context.Context, session string) error {
 	delete(s.all, session)
 	return nil
 }
-
-// PurgeSessions implements SessionStore.
-func (s *sessionsHere) PurgeSessions(_ context.Context, before time.Time, limit int) (n int, _ error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key, labels := range s.all {
-		for name, l := range labels {
-			if l.At.Before(before) && n < limit {
-				delete(labels, name)
-				n++
-			}
-		}
-		if len(labels) == 0 {
-			delete(s.all, key)
-		}
-	}
-	return n, nil
-}

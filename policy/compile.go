@@ -227,7 +227,7 @@ func nodes(list []string) []ast.Node {
 func uids(list []string, make func(string) types.EntityUID) []ast.Node {
 	var out []ast.Node
 	for _, s := range list {
-		out = append(out, ast.EntityUID(types.Ident(make(s).Type), make(s).ID))
+		out = append(out, ast.Value(make(s)))
 	}
 	return out
 }

@@ -88,16 +88,6 @@ func (d *DB) UseApproval(ctx context.Context, id string, now time.Time) (used bo
 	return used, err
 }
 
-// PurgeApprovals implements gateway.ApprovalStore.
-func (d *DB) PurgeApprovals(ctx context.Context, before time.Time, limit int) (n int, err error) {
-	err = d.write(ctx, func(t tx) error {
-		c, err := t.exec(`DELETE FROM approvals WHERE id IN (SELECT id FROM approvals WHERE expires_ms < $1 LIMIT $2)`, ms(before), limit)
-		n = int(c)
-		return err
-	})
-	return n, err
-}
-
 // SessionLabels implements gateway.SessionStore.
 func (d *DB) SessionLabels(ctx context.Context, session string, since time.Time) (out []gateway.SessionLabel, err error) {
 	err = d.read(ctx, `SELECT label, source, at_ms FROM session_labels WHERE session = $1 AND at_ms >= $2 ORDER BY label`, func(r row) error {
@@ -129,14 +119,4 @@ func (d *DB) ForgetSession(ctx context.Context, session string) error {
 		_, err := t.exec(`DELETE FROM session_labels WHERE session = $1`, session)
 		return err
 	})
-}
-
-// PurgeSessions implements gateway.SessionStore.
-func (d *DB) PurgeSessions(ctx context.Context, before time.Time, limit int) (n int, err error) {
-	err = d.write(ctx, func(t tx) error {
-		c, err := t.exec(`DELETE FROM session_labels WHERE (session, label) IN (SELECT session, label FROM session_labels WHERE at_ms < $1 LIMIT $2)`, ms(before), limit)
-		n = int(c)
-		return err
-	})
-	return n, err
 }

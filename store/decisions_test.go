@@ -83,12 +83,10 @@ func TestContractGTG6Approvals(t *testing.T) {
 		if got, err = s.AskApproval(ctx, again, 2); err != nil || got.ID != "a2" || got.State != gateway.ApprovalWaiting {
 			t.Errorf("after its use the next call asks anew: %+v %v", got, err)
 		}
-		n, err := s.PurgeApprovals(ctx, epoch.Add(time.Hour), 1)
+		n, err := s.Purge(ctx, epoch.Add(time.Hour), time.Minute, 10)
 		must(t, err)
-		m, err := s.PurgeApprovals(ctx, epoch.Add(time.Hour), 10)
-		must(t, err)
-		if n != 1 || m != 1 {
-			t.Errorf("purged %d and %d", n, m)
+		if n != 2 {
+			t.Errorf("purged %d", n)
 		}
 		_, err = s.Approval(ctx, "a2")
 		wantKind(t, err, kidoban.KindNotFound)
@@ -121,7 +119,7 @@ func TestContractGTG5SessionLabels(t *testing.T) {
 		if got, err = s.SessionLabels(ctx, "u1", epoch); err != nil || len(got) != 0 {
 			t.Errorf("%+v %v", got, err)
 		}
-		n, err := s.PurgeSessions(ctx, epoch.Add(time.Hour), 10)
+		n, err := s.Purge(ctx, epoch.Add(25*time.Hour), 24*time.Hour, 10)
 		must(t, err)
 		if n != 1 {
 			t.Errorf("purged %d", n)

@@ -185,6 +185,8 @@ func (d *DB) Purge(ctx context.Context, now time.Time, keep time.Duration, batch
 		{`DELETE FROM signing_keys WHERE kid IN (SELECT kid FROM signing_keys WHERE expires_ms < $1 LIMIT $2)`, before},
 		{`DELETE FROM client_hosts WHERE client_id IN (SELECT id FROM clients WHERE expires_ms > 0 AND expires_ms < $1 ORDER BY expires_ms, id LIMIT $2)`, ended},
 		{`DELETE FROM clients WHERE id IN (SELECT id FROM clients WHERE expires_ms > 0 AND expires_ms < $1 ORDER BY expires_ms, id LIMIT $2)`, ended},
+		{`DELETE FROM approvals WHERE id IN (SELECT id FROM approvals WHERE expires_ms < $1 LIMIT $2)`, before},
+		{`DELETE FROM session_labels WHERE (session, label) IN (SELECT session, label FROM session_labels WHERE at_ms < $1 LIMIT $2)`, before},
 		{`DELETE FROM hosts WHERE host IN (SELECT h.host FROM hosts h WHERE h.last_ms < $1
 			AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.redirect_host = h.host)
 			AND NOT EXISTS (SELECT 1 FROM client_hosts c WHERE c.host = h.host) LIMIT $2)`, ms(now.Add(-hostMemory))},
