@@ -58,19 +58,32 @@ func (s *Server) pageHeaders(h http.Header) {
 
 // render writes a page. It is built in memory first: a page is whole or an error.
 func (s *Server) render(w http.ResponseWriter, c *call, status int, name string, data any) {
-	var b bytes.Buffer
-	f := frame{Lang: c.langs[0], Base: c.policy.path, Name: c.policy.Name, Self: c.self, ID: c.id, P: data}
-	if err := templates.ExecuteTemplate(&b, name+".html", f); err != nil {
+	b, err := s.paint(c, name, data)
+	if err != nil {
 		c.event.Outcome, c.event.Detail = "failed", err.Error()
 		http.Error(w, "The page cannot be shown. Request id: "+c.id, http.StatusInternalServerError)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Language", f.Lang)
+	h.Set("Content-Language", c.langs[0])
 	h.Set("Vary", "Accept-Language, Cookie")
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // the client may have gone
+	_, _ = w.Write(b) // the client may have gone
+}
+
+// paint makes a page.
+func (s *Server) paint(c *call, name string, data any) ([]byte, error) {
+	var b bytes.Buffer
+	f := frame{Lang: c.langs[0], Base: c.policy.path, Name: c.policy.Name, Self: c.self, ID: c.id, P: data}
+	// Pages for strangers are made a few at a time: a flood of them waits here, and
+	// not before those who are known, for a processor. Nothing in between can block.
+	if c.event.UserID == "" {
+		s.painters <- struct{}{}
+		defer func() { <-s.painters }()
+	}
+	err := templates.ExecuteTemplate(&b, name+".html", f)
+	return b.Bytes(), err
 }
 
 // errorPage says what failed, what the person can do, and under which id the

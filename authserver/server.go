@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,7 @@ type Server struct {
 	jwks      remoteKeys
 	password  hasher
 	uses      useQueue
+	painters  chan struct{} // see paint
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 }
@@ -76,6 +78,7 @@ func New(ctx context.Context, c Config, d Deps) (*Server, error) {
 	}
 	s := &Server{deps: d, limits: limit.NewMemory(0, d.Now)}
 	s.uses.in = make(chan Use, 1024)
+	s.painters = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	s.password.slots = make(chan struct{}, 2)
 	s.alerts.quiet, s.approvals.quiet = alertQuiet, campaignSpan
 	s.live = &Liveness{store: d.Store, now: d.Now, dead: map[string]time.Time{}}

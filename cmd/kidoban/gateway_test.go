@@ -45,6 +45,9 @@ func TestMain(m *testing.M) {
 		defer stop()
 		os.Exit(run(&env{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "normal-client" {
+		os.Exit(beNormal())
+	}
 	if len(os.Args) > 1 && os.Args[1] == "roaming-server" {
 		if err := roamingServer().Run(context.Background(), &mcp.StdioTransport{}); err != nil {
 			os.Exit(1)

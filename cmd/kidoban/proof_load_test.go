@@ -121,11 +121,6 @@ func (s *siege) attack(first, last int, make attacker) map[int]int {
 	return got
 }
 
-// latency is what the normal client saw.
-type latency struct {
-	calls, refreshes []time.Duration
-}
-
 // percentile in milliseconds; d is sorted by it.
 func percentile(d []time.Duration, p int) float64 {
 	if len(d) == 0 {
@@ -133,36 +128,6 @@ func percentile(d []time.Duration, p int) float64 {
 	}
 	slices.Sort(d)
 	return d[len(d)*p/100].Seconds() * 1000
-}
-
-// normal calls and refreshes until stop, 50 calls and one refresh a second. Any
-// refusal fails the test.
-func (s *siege) normal(stop <-chan struct{}) (l latency) {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for n := 1; ; n++ {
-		select {
-		case <-stop:
-			return l
-		case <-tick.C:
-		}
-		begin := time.Now()
-		if status := s.app.access(s.last.Access); status != http.StatusOK {
-			s.t.Errorf("the normal client's call got %d", status)
-			return l
-		}
-		l.calls = append(l.calls, time.Since(begin))
-		if n%50 == 0 {
-			begin = time.Now()
-			status, got := s.app.refresh(s.last.Refresh)
-			if status != http.StatusOK {
-				s.t.Errorf("the normal client's refresh got %d %s", status, got.Error)
-				return l
-			}
-			s.last = got
-			l.refreshes = append(l.refreshes, time.Since(begin))
-		}
-	}
 }
 
 // loadRow is one line of the table.
@@ -190,25 +155,20 @@ func (s *siege) alternate(name string, n int, a attacker, quiet time.Duration) l
 	row := loadRow{Attack: name, Requests: n, Answers: map[int]int{}}
 	var still, under []time.Duration
 	var stillCPU, stillTime, underCPU, underTime time.Duration
-	turn := func(do func()) (latency, time.Duration, time.Duration) {
-		stop := make(chan struct{})
-		seen := make(chan latency)
+	turn := func(do func()) ([]time.Duration, time.Duration, time.Duration) {
 		begin, cpu := time.Now(), s.p.cpu()
-		go func() { seen <- s.normal(stop) }()
-		do()
-		close(stop)
-		l := <-seen
-		return l, s.p.cpu() - cpu, time.Since(begin)
+		seen := s.normal(do)
+		return seen.Calls, s.p.cpu() - cpu, time.Since(begin)
 	}
 	for i := range loadTurns {
 		l, cpu, took := turn(func() { time.Sleep(quiet / loadTurns) })
-		still, stillCPU, stillTime = append(still, l.calls...), stillCPU+cpu, stillTime+took
+		still, stillCPU, stillTime = append(still, l...), stillCPU+cpu, stillTime+took
 		l, cpu, took = turn(func() {
 			for status, k := range s.attack(n*i/loadTurns, n*(i+1)/loadTurns, a) {
 				row.Answers[status] += k
 			}
 		})
-		under, underCPU, underTime = append(under, l.calls...), underCPU+cpu, underTime+took
+		under, underCPU, underTime = append(under, l...), underCPU+cpu, underTime+took
 	}
 	row.RSS, row.Disk = s.p.rss()>>20, (s.p.disk()-disk)>>10
 	row.QuietP50, row.QuietP99 = percentile(still, 50), percentile(still, 99)
