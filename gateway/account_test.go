@@ -287,3 +287,24 @@ func TestGVA5_StdioServersGetTheirSecretsFromTheVault(t *testing.T) {
 		t.Errorf("a header for a process: %d %s", a.status, a.body)
 	}
 }
+
+// TestGVA3_OnePageForAllThroughTheAggregate: a call through the aggregate leads to
+// the page of all missing accounts, one at a server to that server's.
+func TestGVA3_OnePageForAllThroughTheAggregate(t *testing.T) {
+	up := listServer(t)
+	one, two := at("one", up.URL), at("two", up.URL)
+	one.Account, two.Account = AccountUser, AccountUser
+	r := newRig(t, []Server{one, two}, func(_ *Config, d *Deps) {
+		d.Accounts = newWallet(t, nil)
+		d.Connect = func(_, server string) string { return connectMark + "[" + server + "]" }
+	})
+	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"one__x","arguments":{}}}`
+	token := r.as.token(t, r.url+"/mcp", "alice", nil)
+	session := r.do(http.MethodPost, r.url+"/mcp", initialize, "Authorization", "Bearer "+token).header.Get("Mcp-Session-Id")
+	if a := r.do(http.MethodPost, r.url+"/mcp", call, "Authorization", "Bearer "+token, "Mcp-Session-Id", session, "MCP-Protocol-Version", "2025-11-25"); !strings.Contains(a.body, connectMark+"[]") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := r.post("one", "alice", strings.Replace(call, "one__x", "x", 1), "MCP-Protocol-Version", "2025-11-25"); !strings.Contains(a.body, connectMark+"[one]") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}

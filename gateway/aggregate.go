@@ -43,6 +43,9 @@ func (g *Gateway) reach(c *call) []*server {
 // resolve finds the server that a call at the aggregate is for, and gives its
 // params the names that the server knows.
 func (g *Gateway) resolve(c *call) *Refusal {
+	if refusal := g.openTask(c); refusal != nil {
+		return refusal
+	}
 	if c.target.server != nil || c.Message.Kind != wire.Request {
 		return nil
 	}

@@ -18,7 +18,11 @@ func (g *Gateway) connect(c *call) *Refusal {
 	if g.deps.Connect == nil {
 		return refuse(http.StatusBadGateway, wire.CodeInternal, "account:missing", say+" Ask the gateway's operator.")
 	}
-	return g.sendToPage(c, "account:missing", "kidoban-connect", say, g.deps.Connect(c.Caller.User, c.Server))
+	about := c.Server
+	if c.target.server == nil {
+		about = "" // through the aggregate: one page for all that are missing
+	}
+	return g.sendToPage(c, "account:missing", "kidoban-connect", say, g.deps.Connect(c.Caller.User, about))
 }
 
 // approve waits for a person's yes where policy wants one.

@@ -31,7 +31,8 @@ type Deps struct {
 	Replicas Replicas
 	// Notes outlive this process; nil: they do not.
 	Notes Notes
-	// Connect is the page where a user connects accounts; nil: there is none.
+	// Connect is the page where a user connects the account of a server, or, with an
+	// empty server, all that are missing; nil: there is none.
 	Connect func(user, server string) (url string)
 	// Alert raises an alert: log, console and webhooks; nil: alerts go nowhere. It
 	// may wait for the store: call it off the path of calls where that matters.

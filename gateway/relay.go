@@ -421,6 +421,7 @@ func (g *Gateway) back(c *call, m wire.Message) (wire.Message, *Refusal) {
 		}
 		m.ID = c.Message.ID
 	}
+	m = g.sealTasks(c, m)
 	if m.Kind == wire.Result {
 		var refusal *Refusal
 		if m.Result, refusal = g.result(c, m.Result); refusal != nil {

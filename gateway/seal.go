@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -22,6 +23,7 @@ import (
 // token is judged first, every time.
 type sealer struct {
 	aead cipher.AEAD
+	mac  []byte // of names
 	rand io.Reader
 	now  func() time.Time
 }
@@ -38,7 +40,9 @@ func newSealer(key []byte, rand io.Reader, now func() time.Time) (*sealer, error
 	if err != nil {
 		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the key for sessions cannot be used")
 	}
-	return &sealer{aead: aead, rand: rand, now: now}, nil
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("kidoban names"))
+	return &sealer{aead: aead, mac: mac.Sum(nil), rand: rand, now: now}, nil
 }
 
 // binding hashes the parts that something is sealed for; parts cannot run into
@@ -68,6 +72,27 @@ func (s *sealer) close(plain, bound []byte, life time.Duration) ([]byte, error) 
 	}
 	text := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(plain)), uint64(s.now().Add(life).Unix()))
 	return s.aead.Seal(nonce, nonce, append(text, plain...), bound), nil
+}
+
+// name seals what must read the same each time it is said: the nonce is a hash
+// under a key of its own over all that goes in, so it repeats only with it.
+func (s *sealer) name(plain string, bound []byte) string {
+	mac := hmac.New(sha256.New, s.mac)
+	mac.Write(binding(string(bound), plain))
+	nonce := mac.Sum(nil)[:s.aead.NonceSize()]
+	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nonce, nonce, []byte(plain), binding("name", string(bound))))
+}
+
+// named undoes name; ok is false for whatever was not named here for the same
+// binding.
+func (s *sealer) named(sealed string, bound []byte) (plain string, ok bool) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
+	n := s.aead.NonceSize()
+	if err != nil || len(raw) < n || len(raw) > 8<<10 {
+		return "", false
+	}
+	text, err := s.aead.Open(nil, raw[:n], raw[n:], binding("name", string(bound)))
+	return string(text), err == nil
 }
 
 // open undoes seal; ok is false for whatever was not sealed here for the same

@@ -203,6 +203,7 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 		ev.Data = wire.AppendMessage(nil, m)
 		return last, nil, out.event(ev)
 	}
+	m = g.sealTasks(c, m)
 	if r := g.deps.Guards.Results; r != nil {
 		if m, refusal = r.Guard(c.r.Context(), &c.Call, m); refusal != nil {
 			return false, refusal, nil

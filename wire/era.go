@@ -93,6 +93,10 @@ const (
 	MethodCancelled      = "notifications/cancelled"
 	MethodPing           = "ping"
 	MethodDiscover       = "server/discover"
+	MethodTaskGet        = "tasks/get"
+	MethodTaskUpdate     = "tasks/update"
+	MethodTaskCancel     = "tasks/cancel"
+	MethodTaskList       = "tasks/list" // 2025-11-25 only
 	MethodToolsList      = "tools/list"
 	MethodToolsCall      = "tools/call"
 	MethodResourcesList  = "resources/list"

@@ -7,6 +7,7 @@ import "strings"
 type Params struct {
 	Name            string // params.name
 	URI             string // params.uri
+	TaskID          string // params.taskId
 	Cursor          string // params.cursor
 	Arguments       Raw    // params.arguments; nil when absent
 	Meta            Raw    // params._meta; nil when absent
@@ -20,7 +21,7 @@ type Params struct {
 
 // paramNames are the members whose meaning policy depends on. In another case
 // a tolerant server may read them as these, so they are refused.
-var paramNames = [...]string{"name", "uri", "cursor", "arguments", "_meta", "protocolVersion",
+var paramNames = [...]string{"name", "uri", "taskId", "cursor", "arguments", "_meta", "protocolVersion",
 	"requestState", "inputResponses", "capabilities", "clientInfo"}
 
 // PeekParams looks into the params of an accepted message. It refuses, with a
@@ -46,6 +47,8 @@ func (p *Params) set(name string, value Raw) error {
 		return setString(&p.Name, name, value)
 	case "uri":
 		return setString(&p.URI, name, value)
+	case "taskId":
+		return setString(&p.TaskID, name, value)
 	case "cursor":
 		return setString(&p.Cursor, name, value)
 	case "protocolVersion":

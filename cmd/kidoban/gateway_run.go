@@ -271,7 +271,11 @@ func (s *service) stateKey(ctx context.Context) ([]byte, error) {
 
 // connect is the page on which a user connects the accounts of a server.
 func (s *service) connect(user, server string) string {
-	u, err := s.as.ConnectURL(user, s.conf.PublicURL+"/s/"+server+"/mcp")
+	resource := s.conf.PublicURL + "/mcp"
+	if server != "" {
+		resource = s.conf.PublicURL + "/s/" + server + "/mcp"
+	}
+	u, err := s.as.ConnectURL(user, resource)
 	if err != nil {
 		s.log.Error("connect page", "error", err)
 		return s.conf.PublicURL + "/account"

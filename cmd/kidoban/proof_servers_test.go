@@ -64,7 +64,9 @@ servers:
 `, node, filepath.Join(files, "@modelcontextprotocol/server-filesystem/dist/index.js"), dir, files,
 		filepath.Join(memory, "@modelcontextprotocol/server-memory/dist/index.js"), memory, filepath.Join(dir, "graph.jsonl"), port))
 	newPerson(p).firstAccount()
-	remote := func(path string) *remote { return startRemote(t, p, p.url+path, nil, proofPort(t), "--host", "127.0.0.1") }
+	remote := func(path string) *remote {
+		return startRemote(t, p, p.url+path, nil, proofPort(t), "--host", "127.0.0.1")
+	}
 	f := remote("/s/files/mcp")
 	f.call("read_text_file", map[string]any{"path": filepath.Join(dir, "note.txt")}, "inside")
 	if got := f.refused("read_text_file", map[string]any{"path": "/etc/passwd"}); strings.Contains(got, "root:") {
