@@ -216,6 +216,9 @@ func TestConsole_UserAtAdminPages(t *testing.T) {
 		}
 	}
 	shoot(t, ctx, "refused-light")
+	if bad := axe(t, ctx); bad != "" {
+		t.Error(bad)
+	}
 	if a := bob.get("/console/log.jsonl"); a.StatusCode != http.StatusForbidden || strings.Contains(a.body, "REQ00") {
 		t.Errorf("export: %d", a.StatusCode)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/console"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/store/storetest"
@@ -204,9 +205,9 @@ func evaluate(t *testing.T, ctx context.Context, source string) string {
 	return out
 }
 
-// TestConsole_Deny: one click blocks a callback host; what stood on it ends at once
+// TestGRG4_ConsoleDeny: one click blocks a callback host; what stood on it ends at once
 // (G-RG3, G-RG4), and the audit log says who did it.
-func TestConsole_Deny(t *testing.T) {
+func TestGRG4_ConsoleDeny(t *testing.T) {
 	w := newWorld(t, storetest.SQLite(t))
 	b := w.person("alice", true)
 	w.seed("")
@@ -314,5 +315,36 @@ func TestConsole_Live(t *testing.T) {
 	}
 	if state := evaluate(t, ctx, `String(document.querySelectorAll("svg.plot").length) + document.querySelectorAll("main h1").length + document.querySelectorAll("#live").length`); state != "411" {
 		t.Errorf("the page is not what it was: %s", state)
+	}
+}
+
+// TestGCO6_ConsoleRevokes: users end their own grants, administrators everybody's;
+// both reach the account at the third party.
+func TestGCO6_ConsoleRevokes(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	b := w.person("alice", true)
+	w.seed("")
+	id := w.user("alice").ID
+	ended := func(grant string) bool {
+		g, err := w.db.Grant(t.Context(), grant)
+		must(t, err)
+		return !g.Revoked.IsZero()
+	}
+	bob := w.person("bob", false)
+	must(t, w.db.CreateGrant(t.Context(), authserver.Grant{ID: "g_bob", UserID: w.user("bob").ID, ClientID: "c_desk", Resource: w.url + "/mcp", Created: w.now(), Expires: w.now().Add(time.Hour)}))
+	if a := bob.act("/console/mine", "revoke:g_bob"); a.StatusCode != 303 || !ended("g_bob") || !w.upstream.gone[w.user("bob").ID] {
+		t.Errorf("one's own: %d %s", a.StatusCode, a.body)
+	}
+	if a := b.act("/console/grants", "revoke:g_c_c1"); a.StatusCode != 303 || !ended("g_c_c1") || ended("g_c_d0") {
+		t.Errorf("one of anybody: %d %s", a.StatusCode, a.body)
+	}
+	if live, err := w.as.Liveness().Live("g_c_c1", "none"); err != nil || live {
+		t.Errorf("a token of the grant still works: %v %v", live, err)
+	}
+	if w.upstream.gone[id] {
+		t.Error("the account went although a grant needs it")
+	}
+	if a := b.act("/console/user?id="+id, "revoke_all:"+id); a.StatusCode != 303 || !ended("g_c_d0") || !w.upstream.gone[id] {
+		t.Errorf("all of a person: %d %s", a.StatusCode, a.body)
 	}
 }

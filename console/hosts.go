@@ -1,8 +1,11 @@
 package console
 
 import (
+	"html/template"
+
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/toolscan"
 )
 
 // hostRow is a redirect host, who takes codes there, and whether it is blocked.
@@ -51,6 +54,7 @@ type hostPage struct {
 	Names   names
 	NextC   string // id after which the next clients come; empty at the end
 	NextU   string
+	Graph   template.HTML
 }
 
 // host shows who uses one redirect host.
@@ -82,8 +86,23 @@ func (s *Server) host(v *visit) (any, error) {
 		p.NextU = users[pageRows-1]
 	}
 	p.Users = users
-	p.Names, err = v.names(users, nil)
-	return p, err
+	if p.Names, err = v.names(users, nil); err != nil {
+		return nil, err
+	}
+	p.Graph = v.graph(p)
+	return p, nil
+}
+
+// graph draws the page's host with the first of its clients and people.
+func (v *visit) graph(p hostPage) template.HTML {
+	var clients, users []string
+	for _, c := range p.Clients {
+		clients = append(clients, toolscan.Visible(c.Name, 28))
+	}
+	for _, u := range p.Users {
+		users = append(users, toolscan.Visible(p.Names.User(u), 28))
+	}
+	return hostGraph(v.t("host_graph"), toolscan.Visible(p.Host.Host.Host, 18), clients, users, p.NextC != "", p.NextU != "")
 }
 
 type denyPage struct {

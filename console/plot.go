@@ -114,3 +114,36 @@ func (p plot) bars(b *strings.Builder, n int, l plotLine, top float64) {
 }
 
 func esc(s string) string { return template.HTMLEscapeString(s) }
+
+// hostGraph draws who meets at a callback host: clients to the left, people to the
+// right (G-RG3). The lists below it say the same in words.
+func hostGraph(title, host string, clients, users []string, moreClients, moreUsers bool) template.HTML {
+	const most, row, width = 10, 24, 640
+	side := func(names []string, more bool) []string {
+		if len(names) > most {
+			names, more = names[:most], true
+		}
+		names = append([]string(nil), names...)
+		if more {
+			names = append(names, "…")
+		}
+		return names
+	}
+	left, right := side(clients, moreClients), side(users, moreUsers)
+	rows := max(len(left), len(right), 1)
+	height := rows*row + 16
+	middle := height / 2
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" role="img" aria-label="%s" class="plot graph" focusable="false">`, width, height, esc(title))
+	draw := func(names []string, x, to int, anchor string) {
+		for i, name := range names {
+			y := 8 + (rows-len(names))*row/2 + i*row + row/2
+			fmt.Fprintf(&b, `<path class="edge" d="M%d %d C%d %d %d %d %d %d"/><text x="%d" y="%d" text-anchor="%s">%s</text>`,
+				x, y, (x+to)/2, y, (x+to)/2, middle, to, middle, x+map[string]int{"end": -6, "start": 6}[anchor], y+4, anchor, esc(name))
+		}
+	}
+	draw(left, 200, 270, "end")
+	draw(right, 440, 370, "start")
+	fmt.Fprintf(&b, `<rect class="node" x="255" y="%d" width="130" height="28" rx="6"/><text x="320" y="%d" text-anchor="middle" class="name">%s</text></svg>`, middle-14, middle+4, esc(host))
+	return template.HTML(b.String()) // numbers of ours, and texts that esc went over
+}

@@ -199,6 +199,8 @@ var texts = map[string]line{
 	"count_grants":   {"%s grants", "許可 %s", "%s 个授权"},
 	"hosts_hint":     {"Where authorization codes go. A host that nobody here knows is the sign of phishing.", "認可コードの送り先です。心当たりのないホストはフィッシングの兆候です。", "授权码的去向。无人认识的主机是钓鱼的迹象。"},
 
+	"host_graph": {"Clients that take access here, and the people who gave it", "ここへアクセス権を送るクライアントと、許可したユーザー", "将访问权限发往此处的客户端及授予者"},
+
 	// Deny-list and documents.
 	"deny_add":              {"Block something", "ブロックを追加", "添加拒绝项"},
 	"deny_hint":             {"Takes effect at once: registration and authorization are refused, live grants of matching clients end.", "直ちに有効になり、登録と認可を拒否し、該当クライアントの有効な許可を終了します。", "立即生效:拒绝注册与授权,并终止匹配客户端的有效授权。"},

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Brings htmx from npm into console/assets/htmx, by version and hash. A binary that
 # is built without it works; only the overview does not renew itself. Safe to run
-# again; never fails the build.
+# again; never fails the build, but for --must (a release is the same everywhere).
 set -u
+must=0; [ "${1:-}" = --must ] && must=1
 cd "$(dirname "$0")/.."
 version=4.0.1
 dir=console/assets/htmx
@@ -17,6 +18,7 @@ if command -v npm >/dev/null 2>&1 && (cd "$tmp" && npm pack --silent "htmx.org@$
   ok && exit 0
   rm -rf "$dir"
   echo "build: htmx $version from npm is not the one expected and is left out" >&2
-  exit 0
+  exit $must
 fi
 echo "build: htmx cannot be fetched from npm; the console is built without live updates" >&2
+exit $must

@@ -11,6 +11,7 @@ out=dist
 version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' ./*.go)
 [ -n "$version" ] || { echo "release: the version is not found" >&2; exit 1; }
 [ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || { echo "release: commit first, a release is made of a commit" >&2; exit 1; }
+scripts/htmx.sh --must
 export SOURCE_DATE_EPOCH
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export CGO_ENABLED=0 GOFLAGS=-trimpath GOAMD64=v1 GOARM64=v8.0 LC_ALL=C TZ=UTC

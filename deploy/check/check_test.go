@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -216,7 +217,7 @@ func TestComposeFile(t *testing.T) {
 	accepted(t, string(raw))
 }
 
-// TestContainerFileBuildsLikeMake: the one line that builds is the make target
+// TestContainerFileBuildsLikeMake: the line that builds is the make target
 // that everybody uses, on the Go version of go.mod.
 func TestContainerFileBuildsLikeMake(t *testing.T) {
 	raw, err := os.ReadFile("../container/Containerfile")
@@ -237,7 +238,8 @@ func TestContainerFileBuildsLikeMake(t *testing.T) {
 			builds = append(builds, run)
 		}
 	}
-	if len(builds) != 1 || builds[0] != "make build" {
+	// The first brings what make build brings itself where npm is.
+	if !slices.Equal(builds, []string{"scripts/htmx.sh --must", "make build"}) {
 		t.Errorf("it builds with %q", builds)
 	}
 }
