@@ -57,6 +57,8 @@ bench: build ## the numbers in the docs: go benchmarks and whole-process ratios
 
 docs: build ## write the generated pages under docs/
 	@$(BIN) docs docs/flaws
+	@$(BIN) config docs >docs/config.md
+	@$(BIN) config schema >docs/schema/gateway.schema.json
 
 release: ## archives for Linux, macOS, Windows with checksums and SBOM in dist/
 	@scripts/release.sh

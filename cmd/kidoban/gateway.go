@@ -100,6 +100,7 @@ func (c gatewayCheckCmd) Run(e *env) error {
 // configCmd is kidoban config.
 type configCmd struct {
 	Schema configSchemaCmd `cmd:"" help:"Print the JSON Schema of the gateway's config."`
+	Docs   configDocsCmd   `cmd:"" help:"Print a page with every member of the gateway's config."`
 }
 
 type configSchemaCmd struct{}

@@ -114,3 +114,15 @@ func TestTelemetryConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// TestConfigPagesAreCurrent fails when the published reference or schema is not
+// what this program reads.
+func TestConfigPagesAreCurrent(t *testing.T) {
+	for file, args := range map[string][]string{"config.md": {"config", "docs"}, "schema/gateway.schema.json": {"config", "schema"}} {
+		code, said := operate(t, args...)
+		want, err := os.ReadFile(filepath.Join("..", "..", "docs", file))
+		if err != nil || code != exitClean || said != string(want) {
+			t.Errorf("docs/%s is not current: make docs (%v)", file, err)
+		}
+	}
+}
