@@ -4,10 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/toolscan"
 	"github.com/kidoban/kidoban/wire"
 )
@@ -69,6 +71,10 @@ type PinGuard struct {
 	journal *Journal // may be nil
 	log     *slog.Logger
 	now     func() time.Time
+
+	// Alert is told when definitions are held, once for each list; nil: nobody is.
+	// It is set before the first use.
+	Alert func(context.Context, kidoban.Alert)
 
 	mu      sync.Mutex
 	servers map[string]*pinIndex // guarded by mu
@@ -260,10 +266,17 @@ func (p *PinGuard) meet(ctx context.Context, server string, x *pinIndex, first b
 		x.forget() // what is not stored was not decided
 		return err
 	}
+	n := 0
 	for _, pin := range add {
 		if pin.State == PinHeld {
+			n++
 			p.tell(ctx, pin)
 		}
+	}
+	if n > 0 && p.Alert != nil {
+		p.Alert(ctx, kidoban.Alert{Kind: kidoban.AlertDefinitionHeld, At: p.now(), Subject: server,
+			Text: "The server " + server + " offers " + strconv.Itoa(n) + " definitions that are not approved; they are held.",
+			Do:   "Look at them under Definitions in the console, or with kidoban gateway pins diff " + server + "."})
 	}
 	return nil
 }

@@ -3,12 +3,16 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/policy"
@@ -517,5 +521,41 @@ func TestMatchPattern(t *testing.T) {
 		if matchPattern(c.p, c.name) != c.want {
 			t.Errorf("%q %q", c.p, c.name)
 		}
+	}
+}
+
+// TestGTG6_AClientMadeByOthers: the Go SDK opens the page in both eras; in the
+// modern one it goes on by itself once the person has said yes.
+func TestGTG6_AClientMadeByOthers(t *testing.T) {
+	p := newPolicyRig(t, policy.Options{Rules: []policy.Rule{{Ask: []string{"s/send_mail"}}}}, map[string]string{"s": sendMail})
+	p.guard.SetRules(ApprovalRules{Hold: 5 * time.Second})
+	var opened []string
+	options := &mcp.ClientOptions{
+		Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{URL: &mcp.URLElicitationCapabilities{}}},
+		ElicitationHandler: func(_ context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			opened = append(opened, r.Params.URL)
+			p.approvals.answer(t, "alice", ApprovalApproved, p.clock.get()) // the person in the browser
+			return &mcp.ElicitResult{Action: "accept"}, nil
+		},
+	}
+	s := connect(t, p.rig, "s", "alice", "modern", options)
+	if got := callText(t, s, "send_mail", map[string]any{"to": "x"}, nil); got != "ran" || len(opened) != 1 || !strings.HasPrefix(opened[0], "https://g.example/decisions/call/") {
+		t.Errorf("modern: %q %v", got, opened)
+	}
+	s = connect(t, p.rig, "s", "alice", "legacy", options)
+	call := func() (string, error) {
+		res, err := s.CallTool(t.Context(), &mcp.CallToolParams{Name: "send_mail", Arguments: map[string]any{"to": "y"}})
+		if err != nil {
+			return "", err
+		}
+		return res.Content[0].(*mcp.TextContent).Text, nil
+	}
+	var rpc *jsonrpc.Error
+	if _, err := call(); !errors.As(err, &rpc) || rpc.Code != mcp.CodeURLElicitationRequired {
+		t.Fatalf("legacy: %v", err)
+	}
+	p.approvals.answer(t, "alice", ApprovalApproved, p.clock.get())
+	if got, err := call(); err != nil || got != "ran" {
+		t.Errorf("legacy after the yes: %q %v", got, err)
 	}
 }

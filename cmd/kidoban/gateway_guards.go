@@ -13,9 +13,11 @@ import (
 
 // guards are the judges of what passes through the gateway.
 func (s *service) guards(conf gatewayConfig) gateway.Guards {
+	pins := gateway.NewPinGuard(s.db, gateway.Trust(conf.Tools.Trust), s.decide.scanner, s.journal, s.log, time.Now)
+	pins.Alert = s.as.Raise
 	return gateway.Guards{
 		Policy:    s.decide.policy,
-		Pins:      gateway.NewPinGuard(s.db, gateway.Trust(conf.Tools.Trust), s.decide.scanner, s.journal, s.log, time.Now),
+		Pins:      pins,
 		Arguments: gateway.NewArgumentGuard(nil, s.log),
 		Approval:  s.decide.approvals,
 		Results:   gateway.NewResultGuard(s.decide.scanner, s.log),
