@@ -53,7 +53,7 @@ func probeConsent() probe {
 
 func collectConsent(ctx context.Context, s *session) (c consentTrials) {
 	f := s.facts
-	if f.Client == nil || !s.o.loggedIn() {
+	if f.Client == nil || !s.o.walks() {
 		return c
 	}
 	real := !s.o.Login.Fast || s.needsScripts

@@ -114,7 +114,7 @@ func (s *session) ticket(ctx context.Context, key, note string, c *Client, chang
 }
 
 func (s *session) ticketOf(ctx context.Context, who *Tester, key, note string, c *Client, change func(*authRequest)) (*ticket, walked) {
-	if who == nil || c == nil || s.left() < 8 {
+	if who == nil || c == nil || s.left() < 8 || who.Own != nil && !slices.Contains(ownCodes(), key) {
 		return nil, walked{}
 	}
 	p, err := s.home(ctx, who)

@@ -26,6 +26,9 @@ type Tester struct {
 	// Hands waits for the person at the browser's window to log in; the decision is
 	// the pilot's all the same.
 	Hands bool
+	// Own is the person's own browser: she logs in and decides in it, once for each of
+	// a few codes, and no page of it is judged.
+	Own *browser.Own
 	// Script plays a recorded login instead of finding the fields by itself.
 	Script *browser.Script
 }
@@ -112,6 +115,9 @@ type walked struct {
 
 // walk sends the person on an errand.
 func (p *person) walk(ctx context.Context, e errand) walked {
+	if p.who.Own != nil {
+		return p.visit(ctx, e)
+	}
 	patience := loginTime
 	if p.who.Hands {
 		patience = handTime
@@ -119,6 +125,9 @@ func (p *person) walk(ctx context.Context, e errand) walked {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	s := p.s
+	if s.refused[p.who] { // once is enough: more wrong tries lock accounts
+		return walked{Journey: &browser.Journey{Why: browser.EndRefused}}
+	}
 	p.probe, p.note, p.capture, p.hops = e.key, e.note, e.capture, nil
 	tab := p.tab
 	if tab == nil {
@@ -149,7 +158,36 @@ func (p *person) walk(ctx context.Context, e errand) walked {
 	for _, v := range j.Visits {
 		p.known = p.known || v.Did == "login"
 	}
+	if j.Why == browser.EndRefused {
+		if s.refused == nil {
+			s.refused = map[*Tester]bool{}
+		}
+		s.refused[p.who] = true
+	}
 	return walked{j, hops, err, tab}
+}
+
+// ownCodes are the questions for which the person's own browser is opened: each
+// needs a code of its own, and patience is short.
+func ownCodes() []string { return []string{"F9-2", "E24", "E22-1", "E25-b"} }
+
+// visit sends the person's own browser.
+func (p *person) visit(ctx context.Context, e errand) walked {
+	at, err := p.who.Own.Visit(ctx, e.start)
+	w := walked{Journey: &browser.Journey{}, err: err}
+	if err == nil && e.capture != nil && e.capture(at) {
+		w.Captured = at
+	}
+	return w
+}
+
+// ownOnly says of what was left out for want of codes how it is decided.
+func ownOnly(out []kidoban.Result) {
+	for i, r := range out {
+		if check(r.Key()).Tier == kidoban.T3 && r.Outcome == kidoban.NotTested && (r.Reason == kidoban.ReasonBudget || r.Reason == kidoban.ReasonLogin) {
+			out[i].Reason, out[i].Detail = kidoban.ReasonLogin, "--login-window, or --login-as NAME"
+		}
+	}
 }
 
 // shots keeps what was seen.
@@ -189,6 +227,9 @@ func (w walked) failed(key string) (kidoban.Result, bool) {
 		return unclear(key, kidoban.ReasonUnstable, "the login did not work: "+firstLine(w.err.Error()), w.last()), true
 	case w.Captured != "":
 		return kidoban.Result{}, false
+	}
+	if x := w.last(); x != nil && rateLimited(x) {
+		return unclear(key, kidoban.ReasonRateLimit, "the server limits logins; a limit is not a refusal", x), true
 	}
 	if p := w.Last(); p != nil {
 		for _, x := range w.hops {

@@ -45,7 +45,7 @@ func (s *session) followBehind(ctx context.Context, key, note string, r authRequ
 
 // passesBehind tells whether a valid request gets its code that way; asked once.
 func (s *session) passesBehind(ctx context.Context) bool {
-	if !s.o.loggedIn() || s.approving || s.facts.Client == nil || s.left() < 40 {
+	if !s.o.walks() || s.approving || s.facts.Client == nil || s.left() < 40 {
 		return false
 	}
 	if s.baseBehind == nil {

@@ -128,6 +128,9 @@ func (o *Options) has(t kidoban.Tier) bool {
 // loggedIn tells whether the run may log in.
 func (o *Options) loggedIn() bool { return o.Login != nil && o.has(kidoban.T3) }
 
+// walks tells whether the run may walk through the pages of a login by itself.
+func (o *Options) walks() bool { return o.loggedIn() && o.Login.Own == nil }
+
 // both tells whether the run may log in twice.
 func (o *Options) both() bool { return o.loggedIn() && o.Second != nil && o.has(kidoban.T4) }
 

@@ -73,6 +73,9 @@ func (s *session) template(redirect string) map[string]any {
 // loopbackRedirect returns a fresh loopback redirect URI. Nothing listens there:
 // the oracle never follows it.
 func (s *session) loopbackRedirect() string {
+	if who := s.o.Login; who != nil && who.Own != nil {
+		return who.Own.Base() + s.nonce(8)
+	}
 	var b [2]byte
 	s.read(b[:])
 	port := 49152 + (int(b[0])<<8|int(b[1]))%16000

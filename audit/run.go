@@ -71,7 +71,7 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 func newSession(o *Options, out *outbound.Client, target string) *session {
 	s := &session{o: o, out: out, posts: map[string]int{}, opened: map[string]bool{}}
 	s.facts = &Facts{URL: target, Origin: originOf(target), Local: isLoopbackURL(target), Lab: o.Lab, TLS: strings.HasPrefix(target, "https://")}
-	s.facts.login = o.loggedIn()
+	s.facts.login = o.walks()
 	s.runID = s.nonce(12)
 	return s
 }
@@ -111,6 +111,9 @@ func (s *session) collect(ctx context.Context) []kidoban.Result {
 			r = s.unasked(c, only)
 		}
 		out = append(out, s.complete(r, pages))
+	}
+	if s.o.loggedIn() && !s.o.walks() {
+		ownOnly(out)
 	}
 	return out
 }
@@ -219,7 +222,7 @@ func (s *session) probe(ctx context.Context, p probe, only map[string]bool) []ki
 // the shared requests, although none of the baseline's own is asked for.
 func leansOnBaseline(only map[string]bool) bool {
 	for k := range only {
-		if c := check(k); c.Needs&(kidoban.NeedsClient|kidoban.NeedsUpstream) != 0 || c.Tier == kidoban.T2 {
+		if c := check(k); c.Needs&(kidoban.NeedsClient|kidoban.NeedsUpstream) != 0 || c.Tier.Rank() >= kidoban.T2.Rank() {
 			return true
 		}
 	}

@@ -36,12 +36,13 @@ type session struct {
 	ledger   *Ledger
 	ledgerMu sync.Mutex // probes that race requests write to the ledger from both
 
-	throughLogin bool   // authorization requests are followed by logging in
-	behind       bool   // the upstream lies behind a decision
-	approving    bool   // and by saying yes, as far as an upstream
-	needsScripts bool   // and in a real browser
-	scriptFrom   string // where the page's script leads, learned once: this prefix
-	scriptWay    string // becomes that one
+	throughLogin bool             // authorization requests are followed by logging in
+	behind       bool             // the upstream lies behind a decision
+	approving    bool             // and by saying yes, as far as an upstream
+	needsScripts bool             // and in a real browser
+	scriptFrom   string           // where the page's script leads, learned once: this prefix
+	scriptWay    string           // becomes that one
+	refused      map[*Tester]bool // whose login was not accepted
 	first        *firstLook
 	doubts       []string           // keys of F5 that the authorization endpoint let pass
 	settled      map[string]*tokens // and what their codes gave

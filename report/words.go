@@ -212,6 +212,9 @@ func (g Gap) remedy() string {
 	if g.waits() {
 		return Clean(g.Detail, maxWord)
 	}
+	if g.Reason == kidoban.ReasonLogin && strings.HasPrefix(g.Detail, "--login-window") {
+		return "--login-window" // the person's own browser was used already
+	}
 	return remedy(g.Reason)
 }
 

@@ -95,6 +95,7 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 		}
 	}
 	logins, codes := 0, 0
+	filled := map[string]bool{} // places where a password was sent
 	for range maxSteps {
 		if j.Captured = tab.Captured(); j.Captured != "" {
 			return j, nil
@@ -117,10 +118,14 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 		}
 		switch kind {
 		case KindLogin:
-			if logins++; logins > 4 || logins > 1 && p.Status >= 400 {
+			// A second time the same form means that the first was not accepted: trying
+			// on would lock a person out.
+			again := p.hasPassword() && filled[place(p.URL)]
+			if logins++; logins > 4 || logins > 1 && p.Status >= 400 || again {
 				j.Why = EndRefused
 				return j, nil
 			}
+			filled[place(p.URL)] = p.hasPassword()
 			v.Did = "login"
 			if e.Script != nil && logins == 1 {
 				err = e.Script.play(ctx, tab, e)

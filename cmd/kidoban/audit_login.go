@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/url"
 	"os"
 	"slices"
 	"time"
@@ -13,7 +14,8 @@ import (
 
 // testers are the options of the tiers that log in.
 type testers struct {
-	Login       bool          `help:"Open a browser window and wait until you have logged in (T3)."`
+	Login       bool          `help:"Log in with your own browser, which is opened up to four times (T3)."`
+	LoginWindow bool          `help:"Log in by hand in a window of Chromium, where pages are judged too (T3)."`
 	LoginAs     string        `help:"Log in as this user of yours in a headless browser (T3)." placeholder:"USER"`
 	PasswordEnv string        `help:"Environment variable with the password." placeholder:"VAR"`
 	TOTPEnv     string        `name:"totp-env" help:"Environment variable with the base32 secret of the second factor." placeholder:"VAR"`
@@ -32,7 +34,7 @@ type testers struct {
 
 // wanted tells whether the run logs in.
 func (t testers) wanted() bool {
-	return t.Login || t.LoginAs != "" || t.LoginScript != "" || t.Profile != ""
+	return t.Login || t.LoginWindow || t.LoginAs != "" || t.LoginScript != "" || t.Profile != ""
 }
 
 // apply gives the run its testers and starts their browser. done ends it.
@@ -48,8 +50,11 @@ func (t testers) apply(ctx context.Context, e *env, o *audit.Options) (done func
 	if err != nil {
 		return done, err
 	}
-	if t.Login && t.LoginAs+t.LoginScript != "" {
-		return done, kidoban.Errorf(kidoban.KindUsage, "either you log in (--login) or the tool does (--login-as, --login-script)")
+	if (t.Login || t.LoginWindow) && t.LoginAs+t.LoginScript != "" || t.Login && t.LoginWindow {
+		return done, kidoban.Errorf(kidoban.KindUsage, "either you log in (--login with your own browser, --login-window in one that is watched) or the tool does (--login-as, --login-script)")
+	}
+	if t.Login {
+		return t.ownBrowser(e, o, first)
 	}
 	var second *audit.Tester
 	if t.SecondLoginAs != "" || t.SecondLoginScript != "" {
@@ -60,14 +65,42 @@ func (t testers) apply(ctx context.Context, e *env, o *audit.Options) (done func
 			return done, kidoban.Errorf(kidoban.KindUsage, "two people need two browsers: leave --browser-profile out")
 		}
 	}
-	c, err := browser.StartChromium(ctx, browser.ChromiumOptions{Path: t.Browser, ProfileDir: t.Profile, Visible: t.Login, Lab: o.Lab, RootCAs: o.RootCAs, Resolve: o.Resolve})
+	c, err := browser.StartChromium(ctx, browser.ChromiumOptions{Path: t.Browser, ProfileDir: t.Profile, Visible: t.LoginWindow, Lab: o.Lab, RootCAs: o.RootCAs, Resolve: o.Resolve})
 	if err != nil {
 		return done, err
 	}
-	first.Browser, first.Hands = c, t.Login
+	first.Browser, first.Hands = c, t.LoginWindow
 	if second != nil {
 		second.Browser = c
 	}
+	t.tiers(o, first, second)
+	return c.Close, nil
+}
+
+// ownBrowser lets the person log in with her own browser.
+func (t testers) ownBrowser(e *env, o *audit.Options, first *audit.Tester) (func(), error) {
+	if t.SecondLoginAs+t.SecondLoginScript+t.Profile+t.SecondURL != "" {
+		return func() {}, kidoban.Errorf(kidoban.KindUsage, "your own browser is logged in as one person: for a second account or another profile take --login-as or --login-window")
+	}
+	own := browser.OwnOptions{Program: e.env("BROWSER"), Tell: e.stderr}
+	if len(o.Clients) > 0 { // the client's redirect URI says where the answer comes
+		u, err := url.Parse(o.Clients[0].RedirectURI)
+		if err != nil || u.Scheme != "http" {
+			return func() {}, kidoban.Errorf(kidoban.KindUsage, "with --login the redirect URI of the client has to be http on this machine; --login-window takes any")
+		}
+		own.Addr = u.Host
+	}
+	w, err := browser.ListenOwn(own)
+	if err != nil {
+		return func() {}, err
+	}
+	first.Own = w
+	t.tiers(o, first, nil)
+	return w.Close, nil
+}
+
+// tiers turns on what a login is for.
+func (t testers) tiers(o *audit.Options, first, second *audit.Tester) {
 	o.Login, o.Second, o.SecondURL, o.Tools, o.Patience = first, second, t.SecondURL, t.Tool, t.Patience
 	// The catalogue's tiers contain each other: who may log in may register.
 	for _, tier := range []kidoban.Tier{kidoban.T2, kidoban.T3, kidoban.T4} {
@@ -75,7 +108,6 @@ func (t testers) apply(ctx context.Context, e *env, o *audit.Options) (done func
 			o.Tiers = append(o.Tiers, tier)
 		}
 	}
-	return c.Close, nil
 }
 
 // tester reads one account. Its secrets come from the environment only.

@@ -2,14 +2,20 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit/browser"
 	"github.com/kidoban/kidoban/lab"
+	"github.com/kidoban/kidoban/outbound"
 )
 
 // withSecrets runs kidoban with variables beside a state directory of its own.
@@ -153,5 +159,84 @@ func TestT3ChainsWithPictures(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestT3OwnBrowserAudit: --login opens the program that the environment names, and a
+// person who logs in there gives the run its few codes.
+func TestT3OwnBrowserAudit(t *testing.T) {
+	l, err := lab.Start(t.Context(), lab.Options{Flaws: []string{"F9-2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dir := t.TempDir()
+	asked, program, out := filepath.Join(dir, "asked"), filepath.Join(dir, "browser.sh"), filepath.Join(dir, "run.json")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nprintf '%s\\n' \"$1\" >> "+asked+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { // the person: every address that the browser was given, once
+		defer close(done)
+		client := outbound.New(outbound.Options{Lab: true})
+		defer client.Close()
+		jar := outbound.NewJar()
+		for seen := 0; ; time.Sleep(20 * time.Millisecond) {
+			raw, _ := os.ReadFile(asked)
+			lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+			if _, err := os.Stat(out); err == nil {
+				return
+			}
+			if len(raw) == 0 || len(lines) <= seen {
+				continue
+			}
+			seen++
+			u, err := url.Parse(lines[seen-1])
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			tab := browser.NewForms(func(ctx context.Context, method, to string, h kidoban.Fields, body []byte) *kidoban.Exchange {
+				x, _ := client.Do(ctx, outbound.Req{Method: method, URL: to, Header: h, Body: body, Jar: jar})
+				return x
+			}, func(to string) bool { return strings.HasPrefix(to, u.Query().Get("redirect_uri")) })
+			j, err := browser.Walk(context.Background(), tab, lines[seen-1], browser.Errand{Account: browser.Account{User: l.Accounts[0].User, Password: l.Accounts[0].Password}, Quick: true})
+			if err != nil || j.Captured == "" {
+				t.Errorf("the person got nowhere: %v", err)
+				return
+			}
+			res, err := http.Get(j.Captured)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			res.Body.Close()
+		}
+	}()
+	code, stdout, stderr := withSecrets(t, map[string]string{"BROWSER": program}, "audit", l.MCPURL, "--lab", "--login", "--fail-on", "medium", "--json", out)
+	<-done
+	raw, err := os.ReadFile(out)
+	if err != nil || code != exitFindings {
+		t.Fatalf("exit %d, %v\n%s\n%s", code, err, stdout, stderr)
+	}
+	var run kidoban.Run
+	if err := json.Unmarshal(raw, &run); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]kidoban.Outcome{"F9-2": kidoban.Fail, "E24-a": kidoban.Pass, "E22-1": kidoban.Pass, "E25-b": kidoban.Pass, "F6-B": kidoban.NotTested, "F9-4": kidoban.NotTested}
+	for _, r := range run.Results {
+		if w, ok := want[r.Key()]; ok && r.Outcome != w {
+			t.Errorf("%s is %s(%s): %s", r.Key(), r.Outcome, r.Reason, r.Summary)
+		}
+		if r.Outcome == kidoban.NotTested && r.Key() == "F9-4" && !strings.Contains(r.Detail, "--login-window") {
+			t.Errorf("F9-4 is decided by %q", r.Detail)
+		}
+	}
+	given, _ := os.ReadFile(asked)
+	if n := strings.Count(string(given), "\n"); n < 3 || n > 4 {
+		t.Errorf("the browser was opened %d times", n)
+	}
+	if len(run.Residue.LeftBehind) > 0 || len(l.Clients()) > 0 {
+		t.Errorf("left behind %+v, clients %v", run.Residue.LeftBehind, l.Clients())
 	}
 }
