@@ -94,6 +94,18 @@ func forgeryToken(in Input, t *Trail) bool {
 	return len(in.Value) >= 22 && entropy(in.Value) > 3.5 && !strings.Contains(in.Value, "://") && !strings.ContainsAny(in.Value, " {")
 }
 
+// unguessable tells whether the path of a form's action holds a random segment of
+// 128 bits or more.
+func unguessable(action string) bool {
+	path, _, _ := strings.Cut(action, "?")
+	for _, seg := range strings.Split(path, "/") {
+		if len(seg) >= 22 && looksRandom(seg) {
+			return true
+		}
+	}
+	return false
+}
+
 // judgeCSRF looks for an unguessable hidden field in the form that approves.
 func judgeCSRF(t *Trail) kidoban.Result {
 	const key = "E28-b"
@@ -107,6 +119,9 @@ func judgeCSRF(t *Trail) kidoban.Result {
 			continue
 		}
 		posts++
+		if unguessable(form.Action) {
+			return passed(key, "the approving form is sent to an address that only this browser was given", x)
+		}
 		for _, in := range form.Inputs {
 			if forgeryToken(in, t) {
 				return passed(key, "the approving form carries an unguessable token", x)

@@ -206,7 +206,7 @@ func othersWithPages() []otherAS {
 	callback := "http://127.0.0.1:9094/callback"
 	return []otherAS{
 		{name: "oidc-provider", user: "alice", password: "any", consent: true,
-			want: "F1-a F1-b F5-j F6-C F6-D F7-15 F9-5 E11-e E11-g E13-c E14-b E14-c E17-a E17-b E17-c E19-c E27-a E28-a E28-b E28-g E33-b", start: func(t *testing.T, r *resource) {
+			want: "F1-a F1-b F5-j F6-C F6-D F7-15 F9-5 E11-e E11-g E13-c E14-b E14-c E17-a E17-b E17-c E19-c E27-a E28-a E28-g E33-b", start: func(t *testing.T, r *resource) {
 				node, dir := npmPackage(t, oidcProvider)
 				port := freePort(t)
 				script(t, node, dir, "oidc-provider.mjs", port, r.URL+"/mcp")

@@ -19,7 +19,7 @@ const readScript = `(() => {
     o.label = o.label.replace(/\s+/g, " ").trim().slice(0, 300); o.value = o.value.slice(0, 2000);
     out.push(o);
   }
-  return JSON.stringify({URL: location.href, Title: document.title, Text: document.body ? document.body.innerText.slice(0, 65536) : "", HTML: document.documentElement.outerHTML.slice(0, 524288), Elements: out});
+  return JSON.stringify({URL: location.href, Title: document.title, Text: document.body ? document.body.innerText.slice(0, 65536) : "", HTML: document.documentElement ? document.documentElement.outerHTML.slice(0, 524288) : "", Elements: out});
 })()`
 
 // actScript does one step on an element that readScript marked. It returns "" or

@@ -94,7 +94,7 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 			return j, err
 		}
 	}
-	logins, codes := 0, 0
+	logins, codes, rereads := 0, 0, 0
 	filled := map[string]bool{} // places where a password was sent
 	for range maxSteps {
 		if j.Captured = tab.Captured(); j.Captured != "" {
@@ -187,6 +187,15 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 			v.Did = "continue"
 			err = tab.Click(ctx, at)
 		}
+		if stale(err) && rereads < 3 {
+			// The page was replaced between reading and acting: it is read anew.
+			if rereads++; v.Did == "login" {
+				logins--
+				delete(filled, place(p.URL))
+			}
+			j.Visits = j.Visits[:len(j.Visits)-1]
+			continue
+		}
 		if err != nil {
 			return j, err
 		}
@@ -194,6 +203,11 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 	j.Why = "more than 24 pages"
 	return j, nil
 }
+
+// elementGone is what a tab says of an element that its page no longer has.
+const elementGone = "the element is no longer there"
+
+func stale(err error) bool { return err != nil && strings.Contains(err.Error(), elementGone) }
 
 // settled reads the page, and gives a script a moment where nothing can be pressed
 // yet.

@@ -194,7 +194,11 @@ func (s *Script) play(ctx context.Context, tab Tab, e Errand) error {
 		if tab.Captured() != "" {
 			return nil
 		}
-		if err := s.step(ctx, tab, e, st); err != nil {
+		err := s.step(ctx, tab, e, st)
+		if stale(err) { // the page was replaced while the step was made
+			err = s.step(ctx, tab, e, st)
+		}
+		if err != nil {
 			return kidoban.Errorf(kidoban.KindOf(err), "%s, step %d: %s", s.Name, i+1, err)
 		}
 	}
