@@ -60,14 +60,19 @@ type looker struct {
 	manners manners
 }
 
-// look measures a target. ctx ending in the middle gives ok false: the target
-// stays pending.
-func (l *looker) look(ctx context.Context, t Target) (r Result, n Times, ok bool) {
+// look measures a target. When ctx ends or the store fails in the middle there is
+// an error and no result, since what was seen is no whole look: the target stays
+// pending.
+func (l *looker) look(ctx context.Context, t Target) (r Result, n Times, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	l = &looker{o: l.o, manners: l.manners}
+	l.manners.broken = cancel
 	started := l.o.Now()
 	r, n.Requests, n.Attempts = l.attempts(ctx, t)
 	n.Finished = l.o.Now().UTC().Truncate(time.Millisecond)
 	n.Millis = n.Finished.Sub(started).Milliseconds()
-	return r, n, ctx.Err() == nil
+	return r, n, context.Cause(ctx)
 }
 
 // attempts looks until no limit of the server's keeps us from seeing it, at most
@@ -292,6 +297,7 @@ func (m *memory) Server(ctx context.Context, issuer string, ask func(context.Con
 		var k audit.Known
 		switch {
 		case err != nil:
+			m.l.manners.broken(err)
 			return audit.Known{Err: "the census' own store failed"}
 		case raw != nil:
 			if json.Unmarshal(raw, &k) != nil {
@@ -310,7 +316,7 @@ func (m *memory) Server(ctx context.Context, issuer string, ask func(context.Con
 				err = m.l.manners.store.CensusLearn(ctx, m.l.o.Run, issuer, raw)
 			}
 			if err != nil {
-				k.Err = "the census' own store failed"
+				m.l.manners.broken(err)
 			}
 			return k
 		}

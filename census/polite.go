@@ -35,6 +35,7 @@ type manners struct {
 	interval time.Duration // 0: no politeness (own machines only)
 	perHost  int
 	lease    time.Duration // of a turn
+	broken   func(error)   // ends the look that the store failed
 	optOut   *OptOut
 }
 
@@ -51,6 +52,7 @@ func (m *manners) admit(ctx context.Context, host string) (done func(), err erro
 		wait, spent, err := m.store.CensusTurn(ctx, m.run, host, m.perHost, m.lease)
 		switch {
 		case err != nil:
+			m.broken(err)
 			return nil, err
 		case spent:
 			return nil, kidoban.Errorf(kidoban.KindLimit, "%d requests went to %s, the bound for one host", m.perHost, host)

@@ -46,14 +46,14 @@ const queueName = "kidoban_census"
 
 // QueueOptions say how a machine takes part.
 type QueueOptions struct {
-	Slices  int           // slices in work at once on this machine, default 2
+	Slices  int           // slices in work at once on this machine, default 8: while one waits for its slowest, others go on
 	Timeout time.Duration // of one slice, default 30 min; the next attempt goes on
 	Per     int           // targets in a slice, on average; default 64
 }
 
 func (q *QueueOptions) fill() {
 	if q.Slices <= 0 {
-		q.Slices = 2
+		q.Slices = 8
 	}
 	if q.Timeout <= 0 {
 		q.Timeout = 30 * time.Minute
@@ -141,21 +141,30 @@ func insertSlices(ctx context.Context, client *river.Client[pgx.Tx], run string,
 	return nil
 }
 
-// learn stores v under key unless something is known there.
+// learn stores v under key unless something is known there. When it returns
+// without an error, something is.
 func learn(ctx context.Context, store Store, run, key string, v any) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "the census' options cannot be stored")
 	}
-	if _, mine, err := store.CensusClaim(ctx, run, key, time.Second); err != nil || !mine {
-		return err
+	for {
+		known, mine, err := store.CensusClaim(ctx, run, key, time.Second)
+		switch {
+		case err != nil || known != nil:
+			return err
+		case mine:
+			return store.CensusLearn(ctx, run, key, raw)
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil { // somebody else is about to store it
+			return err
+		}
 	}
-	return store.CensusLearn(ctx, run, key, raw)
 }
 
 // known reads what is known under key into v.
 func known(ctx context.Context, store Store, run, key string, v any) error {
-	raw, _, err := store.CensusClaim(ctx, run, key, time.Millisecond)
+	raw, err := store.CensusKnown(ctx, run, key)
 	if err == nil && (raw == nil || json.Unmarshal(raw, v) != nil) {
 		err = kidoban.Errorf(kidoban.KindNotFound, "the census %q has no options in this database: start it with kidoban census run --db", run)
 	}
@@ -180,17 +189,23 @@ func optOuts(ctx context.Context, store Store, run string) (o *OptOut, lists int
 	}
 }
 
-// addOptOuts adds a list of the hosts that are on none yet.
+// addOptOuts adds a list of the hosts that are on none yet. When it returns
+// without an error, all of them are on a list.
 func addOptOuts(ctx context.Context, store Store, o Options) error {
-	there, lists, err := optOuts(ctx, store, o.Run)
-	if err != nil {
-		return err
+	for {
+		there, lists, err := optOuts(ctx, store, o.Run)
+		if err != nil {
+			return err
+		}
+		fresh := slices.DeleteFunc(o.OptOut.list(), func(h string) bool { return there.hosts[h] })
+		if len(fresh) == 0 {
+			return nil
+		}
+		// Another start may take this number; then the next round takes the next one.
+		if err := learn(ctx, store, o.Run, optOutKey+strconv.Itoa(lists), fresh); err != nil {
+			return err
+		}
 	}
-	fresh := slices.DeleteFunc(o.OptOut.list(), func(h string) bool { return there.hosts[h] })
-	if len(fresh) == 0 {
-		return nil
-	}
-	return learn(ctx, store, o.Run, optOutKey+strconv.Itoa(lists), fresh)
 }
 
 // connect opens the database and brings the queue's tables up to date.
@@ -227,12 +242,16 @@ func locked(ctx context.Context, pool *pgxpool.Pool, fn func() error) error {
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
+// maxInSlice bounds the targets in flight of one slice; more would find no work.
+const maxInSlice = 32
+
 // slicer works on slices.
 type slicer struct {
 	river.WorkerDefaults[Slice]
 	store Store
 	base  Options
 	began time.Time
+	gate  chan struct{} // bounds the targets in flight over all slices of this machine
 
 	mu    sync.Mutex // guards total, and keeps calls of base.Progress apart
 	total Progress
@@ -246,9 +265,14 @@ func (w *slicer) Work(ctx context.Context, job *river.Job[Slice]) error {
 		return err
 	}
 	o.Progress = w.adding()
+	o.gate, o.Workers = w.gate, min(o.Workers, maxInSlice)
 	for { // again, for targets that were added meanwhile
-		n, err := pass(ctx, w.store, o, job.Args.From, job.Args.To)
-		if err = errors.Join(err, ctx.Err()); err != nil || n == 0 {
+		next, err := w.store.CensusPending(ctx, o.Run, job.Args.From, 1)
+		if err != nil || len(next) == 0 || next[0].Spread() > job.Args.To {
+			return err
+		}
+		_, err = pass(ctx, w.store, o, job.Args.From, job.Args.To)
+		if err = errors.Join(err, ctx.Err()); err != nil {
 			return err
 		}
 	}
@@ -308,7 +332,7 @@ func Work(ctx context.Context, db string, store Store, o Options, q QueueOptions
 		o.Run = "census"
 	}
 	if o.Workers <= 0 {
-		o.Workers = 32
+		o.Workers = defaultWorkers
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -322,7 +346,7 @@ func Work(ctx context.Context, db string, store Store, o Options, q QueueOptions
 	}
 	defer pool.Close()
 	workers := river.NewWorkers()
-	if err := river.AddWorkerSafely(workers, &slicer{store: store, base: o, began: o.Now(), total: Progress{Classes: map[string]int{}}}); err != nil {
+	if err := river.AddWorkerSafely(workers, &slicer{store: store, base: o, began: o.Now(), gate: make(chan struct{}, o.Workers), total: Progress{Classes: map[string]int{}}}); err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "the queue cannot be worked on")
 	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{

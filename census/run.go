@@ -2,6 +2,7 @@ package census
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -30,6 +31,8 @@ type Options struct {
 	Resolve   func(ctx context.Context, host string) ([]netip.Addr, error)
 	Progress  func(Progress) // called now and then, never twice at once; may be nil
 	Now       func() time.Time
+
+	gate chan struct{} // bounds the targets in flight over several passes; nil: Workers alone does
 }
 
 // Progress is where a run stands.
@@ -147,6 +150,25 @@ type finished struct {
 	n Times
 }
 
+// enter waits for a place among the targets in flight; false means that ctx ended.
+func (o *Options) enter(ctx context.Context) bool {
+	if o.gate == nil {
+		return true
+	}
+	select {
+	case o.gate <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (o *Options) leave() {
+	if o.gate != nil {
+		<-o.gate
+	}
+}
+
 // pass measures what is pending with a Spread above from and up to to, and
 // returns how many targets it took up.
 func pass(ctx context.Context, store Store, o Options, from, to int64) (taken int, err error) {
@@ -155,11 +177,22 @@ func pass(ctx context.Context, store Store, o Options, from, to int64) (taken in
 	l := &looker{o: o, manners: manners{store: store, run: o.Run, interval: o.Interval, perHost: o.PerHost, lease: turnLease(o), optOut: o.OptOut}}
 	targets, results := make(chan Target, o.Workers), make(chan finished, 2*o.Workers)
 	var workers sync.WaitGroup
+	var looking error // of the first look that failed
+	var once sync.Once
 	for range o.Workers {
 		workers.Go(func() {
 			for t := range targets {
-				if r, n, ok := l.look(ctx, t); ok {
+				if !o.enter(ctx) {
+					continue
+				}
+				r, n, err := l.look(ctx, t)
+				o.leave()
+				switch {
+				case err == nil:
 					results <- finished{r, n}
+				case ctx.Err() == nil: // the store failed; the next target would fare no better
+					once.Do(func() { looking = err })
+					cancel()
 				}
 			}
 		})
@@ -196,7 +229,7 @@ func pass(ctx context.Context, store Store, o Options, from, to int64) (taken in
 	if err == nil && !errors.Is(failed, context.Canceled) {
 		err = failed
 	}
-	return taken, err
+	return taken, cmp.Or(err, looking)
 }
 
 // collect stores results in batches, at the latest every quarter of a second,

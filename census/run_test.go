@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -332,4 +334,59 @@ func ExampleNormalize() {
 	// https://xn--bcher-kva.example/mcp
 	// private_address
 	// credential_in_url
+}
+
+// flaky is the store with a database that fails now and then.
+type flaky struct {
+	*store.DB
+	calls atomic.Int64
+}
+
+var errAway = errors.New("the database is away")
+
+func (f *flaky) away() bool { return f.calls.Add(1)%150 == 0 }
+
+func (f *flaky) CensusTurn(ctx context.Context, run, host string, max int, lease time.Duration) (time.Duration, bool, error) {
+	if f.away() {
+		return 0, false, errAway
+	}
+	return f.DB.CensusTurn(ctx, run, host, max, lease)
+}
+
+func (f *flaky) CensusClaim(ctx context.Context, run, key string, lease time.Duration) ([]byte, bool, error) {
+	if f.away() {
+		return nil, false, errAway
+	}
+	return f.DB.CensusClaim(ctx, run, key, lease)
+}
+
+// TestAFailingStoreMakesNoResult: what was seen while the store failed is not
+// taken for the server's doing; the census stops, and goes on when it is called
+// again.
+func TestAFailingStoreMakesNoResult(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 40)
+	whole, cut := w.open(filepath.Join(t.TempDir(), "a.db")), w.open(filepath.Join(t.TempDir(), "b.db"))
+	w.load(whole)
+	w.load(cut)
+	if err := census.Run(t.Context(), whole, w.options()); err != nil {
+		t.Fatal(err)
+	}
+	away, bad := 0, &flaky{DB: cut}
+	for {
+		o := w.options()
+		o.Interval, o.PerHost = time.Microsecond, 1_000_000 // turns are asked for
+		o.Workers = 2
+		err := census.Run(t.Context(), bad, o)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errAway) || away > 1000 {
+			t.Fatal(err)
+		}
+		away++
+	}
+	if a, b := results(t, whole), results(t, cut); a != b || away == 0 {
+		t.Errorf("after %d failures the results differ:\n%s\n%s", away, a, b)
+	}
 }

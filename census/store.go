@@ -39,6 +39,9 @@ type Store interface {
 	// CensusRelease gives the turn back; the next is free after the interval.
 	CensusRelease(ctx context.Context, run, host string, interval time.Duration) error
 
+	// CensusKnown reads what is known under key, nil when nothing is. It claims
+	// nothing.
+	CensusKnown(ctx context.Context, run, key string) ([]byte, error)
 	// CensusClaim reads what is known under key. When nothing is, the caller gets
 	// the claim (mine) and stores it with CensusLearn; others get neither until
 	// then, or until the lease is over.

@@ -158,12 +158,15 @@ func (d *DB) CensusRelease(ctx context.Context, run, host string, interval time.
 	})
 }
 
+// CensusKnown implements census.Store.
+func (d *DB) CensusKnown(ctx context.Context, run, key string) (known []byte, err error) {
+	err = d.read(ctx, `SELECT body FROM census_known WHERE run = $1 AND name = $2`, func(r row) error { return r.Scan(&known) }, run, key)
+	return known, err
+}
+
 // CensusClaim implements census.Store.
 func (d *DB) CensusClaim(ctx context.Context, run, key string, lease time.Duration) (known []byte, mine bool, err error) {
-	read := func() error {
-		return d.read(ctx, `SELECT body FROM census_known WHERE run = $1 AND name = $2`, func(r row) error { return r.Scan(&known) }, run, key)
-	}
-	if err = read(); err != nil || known != nil {
+	if known, err = d.CensusKnown(ctx, run, key); err != nil || known != nil {
 		return known, false, err
 	}
 	now, clock := d.clock()
@@ -174,7 +177,7 @@ func (d *DB) CensusClaim(ctx context.Context, run, key string, lease time.Durati
 			func(r row) error { var n string; mine = true; return r.Scan(&n) }, append([]any{run, key, lease.Microseconds(), 0, 0}, clock...)...)
 	})
 	if err == nil && !mine {
-		err = read()
+		known, err = d.CensusKnown(ctx, run, key)
 	}
 	return known, mine, err
 }

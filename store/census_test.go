@@ -45,6 +45,9 @@ func TestCensusTurns(t *testing.T) {
 // comes free, one that is renewed does not; the first answer stays.
 func TestCensusClaims(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *store.DB) {
+		nothing, err := s.CensusKnown(t.Context(), "run", "issuer") // reading is no claim
+		must(t, err)
+		same(t, len(nothing), 0)
 		n := parallel(t, 8, func(int) (bool, error) {
 			_, mine, err := s.CensusClaim(t.Context(), "run", "issuer", time.Minute)
 			return mine, err

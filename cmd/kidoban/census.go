@@ -51,12 +51,16 @@ func (p censusPlace) open(ctx context.Context) (*store.DB, error) {
 	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
 		return nil, kidoban.Wrap(kidoban.KindUsage, err, "the directory of the census cannot be made")
 	}
-	u := p.DB
-	if u == "" {
-		u = filepath.Join(p.Dir, "census.db")
+	if p.DB == "" {
+		return store.Open(ctx, store.Options{URL: filepath.Join(p.Dir, "census.db")})
 	}
-	return store.Open(ctx, store.Options{URL: u})
+	return store.Open(ctx, store.Options{URL: p.DB, MaxConns: censusConns})
 }
+
+// censusConns bounds a worker's connections to PostgreSQL for targets and turns;
+// the queue takes up to five more. So eight workers fit into its default of a
+// hundred.
+const censusConns = 6
 
 func (p censusPlace) file(name string) string { return filepath.Join(p.Dir, name) }
 
@@ -85,7 +89,7 @@ func (c censusSources) load(e *env, db *store.DB, p censusPlace) ([]census.Accou
 // anew, so that its numbers add up.
 func (c censusSources) once(e *env, db *store.DB, p censusPlace, name string) (acc census.Accounting, err error) {
 	key := "census:source:" + name
-	if raw, _, err := db.CensusClaim(e.ctx, p.Name, key, time.Millisecond); err != nil || raw != nil {
+	if raw, err := db.CensusKnown(e.ctx, p.Name, key); err != nil || raw != nil {
 		if err == nil {
 			err = json.Unmarshal(raw, &acc)
 		}
@@ -105,10 +109,13 @@ func (c censusSources) once(e *env, db *store.DB, p censusPlace, name string) (a
 		return acc, err
 	}
 	raw, err := json.Marshal(acc)
-	if err == nil {
-		err = db.CensusLearn(e.ctx, p.Name, key, raw)
+	if err != nil {
+		return acc, kidoban.Wrap(kidoban.KindInternal, err, "the account of %s cannot be stored", name)
 	}
-	return acc, err
+	if _, _, err := db.CensusClaim(e.ctx, p.Name, key, time.Second); err != nil {
+		return acc, err
+	}
+	return acc, db.CensusLearn(e.ctx, p.Name, key, raw)
 }
 
 func sourceName(name string) string {

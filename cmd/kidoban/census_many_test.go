@@ -123,7 +123,14 @@ func TestCensusOfFourProcesses(t *testing.T) {
 	c := newCrowd(t, 120)
 	cluster := &storetest.Cluster{}
 	t.Cleanup(cluster.Close)
+	intervals := map[string]time.Duration{"alone": 0, "polite": time.Second, "killed": 50 * time.Millisecond}
+	began := time.Now()
 	c.wait(t, "alone", c.run("alone", "--interval", "0s"))
+	t.Logf("one process: %d servers in %.1f s", c.n, time.Since(began).Seconds())
+	if c.n > 1000 { // for the figures
+		intervals["fast"] = 0
+		c.fast(t, cluster.Postgres(t))
+	}
 	t.Run("both", func(t *testing.T) {
 		t.Run("polite", func(t *testing.T) {
 			t.Parallel()
@@ -142,7 +149,19 @@ func TestCensusOfFourProcesses(t *testing.T) {
 		})
 	})
 	c.p.Close()
-	c.politeness(t, map[string]time.Duration{"alone": 0, "polite": time.Second, "killed": 50 * time.Millisecond})
+	c.politeness(t, intervals)
+}
+
+// fast runs four processes without pauses.
+func (c *crowd) fast(t *testing.T, db string) {
+	began := time.Now()
+	procs := []*exec.Cmd{c.run("fast", "--db", db, "--interval", "0s")}
+	for range 3 {
+		procs = append(procs, c.work("fast", db))
+	}
+	c.wait(t, "fast", procs...)
+	t.Logf("four processes: %d servers in %.1f s", c.n, time.Since(began).Seconds())
+	c.same(t, "alone", "fast")
 }
 
 // killed runs a census of four processes and kills ten, each while others work.

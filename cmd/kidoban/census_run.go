@@ -100,8 +100,8 @@ func (c censusRunCmd) finish(e *env, db *store.DB, p census.Progress, took time.
 type censusWorkCmd struct {
 	DB           string `name:"db" required:"" help:"The census' PostgreSQL." placeholder:"URL"`
 	Name         string `help:"Name of the census in its database." default:"census"`
-	Workers      int    `help:"Targets in flight in each slice." default:"32"`
-	Slices       int    `help:"Slices of the census in work at once." default:"2"`
+	Workers      int    `help:"Targets in flight on this machine." default:"64"`
+	Slices       int    `help:"Slices of the census in work at once." default:"8"`
 	Drain        bool   `help:"End when no target is pending."`
 	ResolveAllTo string `name:"resolve-all-to" help:"Send every name to this loopback address; for labs." placeholder:"IP"`
 }
@@ -115,7 +115,7 @@ func (c censusWorkCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(e.ctx, store.Options{URL: c.DB})
+	db, err := store.Open(e.ctx, store.Options{URL: c.DB, MaxConns: censusConns})
 	if err != nil {
 		return err
 	}
