@@ -263,7 +263,7 @@ func (g *Gateway) open1(ctx context.Context, c *call, s *server) (p peer, err er
 	defer func() {
 		s.breaker.done(g.deps.Now(), err != nil && !errors.As(err, new(*accountError)), ctx.Err() != nil)
 	}()
-	ctx, cancel := context.WithTimeout(ctx, st.config.HeaderWait)
+	ctx, cancel := context.WithTimeout(ctx, s.Wait)
 	defer cancel()
 	if s.Transport == TransportStdio {
 		spec, account, err := g.login(c, s).environment(ctx, *s.Stdio)

@@ -69,6 +69,10 @@ type Server struct {
 	Shared    bool
 	Processes int           // at most so many processes of it; 16
 	Idle      time.Duration // a process without calls ends after; 5 min
+	// Failures in a row after which it is left alone, 5; Rest is for how long at
+	// most, 1 min; Wait is until it begins to answer, Config.HeaderWait.
+	Failures   int
+	Rest, Wait time.Duration
 	// Header are fixed headers without secrets. Secrets come from the accounts.
 	Header kidoban.Fields
 	// Account names how the gateway shows itself to the server: "" is nothing,
@@ -141,6 +145,9 @@ func (c Config) withDefaults() Config {
 		}
 		number(&s.Processes, 16)
 		period(&s.Idle, 5*time.Minute)
+		number(&s.Failures, 5)
+		period(&s.Rest, time.Minute)
+		period(&s.Wait, c.HeaderWait)
 		servers[i] = s
 	}
 	c.Servers = servers

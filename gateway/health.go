@@ -38,7 +38,7 @@ func (g *Gateway) Health() []Health {
 		}
 		s.breaker.mu.Lock()
 		h.Fails, h.Good, h.Bad = s.breaker.fails, s.breaker.good, s.breaker.bad
-		if h.Fails >= breakerFails && now.Before(s.breaker.until) {
+		if h.Fails >= s.Failures && now.Before(s.breaker.until) {
 			h.Open, h.Retry = true, s.breaker.until
 		}
 		s.breaker.mu.Unlock()

@@ -109,7 +109,7 @@ func (g *Gateway) openRemote(ctx context.Context, c *call, s *server, home strin
 		return next, release, nil
 	}
 	p.ctx, p.cancel = context.WithCancel(g.ctx) // ended by close
-	ctx, cancel := context.WithTimeout(ctx, c.st.config.HeaderWait)
+	ctx, cancel := context.WithTimeout(ctx, s.Wait)
 	defer cancel()
 	e, err := p.lead(ctx, letter{Kind: "open"}, handler{})
 	if err != nil {

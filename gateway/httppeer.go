@@ -33,7 +33,7 @@ type httpPeer struct {
 }
 
 func openHTTP(ctx context.Context, to *line, reader *wire.Reader, c Config, era wire.Era) (*httpPeer, error) {
-	p := &httpPeer{s: to.s, to: to, reader: reader, max: c.MaxResponse, wait: c.HeaderWait, idle: c.IdleWait}
+	p := &httpPeer{s: to.s, to: to, reader: reader, max: c.MaxResponse, wait: to.s.Wait, idle: c.IdleWait}
 	p.ctx, p.cancel = context.WithCancel(context.Background()) // ended by close
 	if err := p.introduce(ctx, era); err != nil {
 		p.cancel()
@@ -152,8 +152,14 @@ func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Ra
 		}
 		mirror = wire.MirrorHeaders(method, peek, annotated)
 	}
+	whole := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer func() {
+		if whole.Err() != nil && p.said.era == wire.Legacy && method != wire.MethodInitialize {
+			p.cancelled(id)
+		}
+	}()
 	timer := time.AfterFunc(p.wait, func() { cancel(errSilent) })
 	defer timer.Stop()
 	resp, err := p.send(ctx, http.MethodPost, wire.AppendRequest(nil, id, method, params), mirror)
@@ -185,6 +191,14 @@ func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Ra
 		p.cancel() // the session is over; the next call begins a new one
 	}
 	return wire.Message{}, statusError(resp.StatusCode)
+}
+
+// cancelled tells a legacy server that nobody waits any more: to it, a closed
+// connection says nothing.
+func (p *httpPeer) cancelled(id wire.ID) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = p.deliver(ctx, wire.AppendNotification(nil, wire.MethodCancelled, wire.Raw(`{"requestId":`+string(id.Raw)+`}`))) // a courtesy
 }
 
 func errOr(err, other error) error {

@@ -207,7 +207,7 @@ func (g *Gateway) collect(c *call) (*gathered, error) {
 			continue
 		}
 		wg.Go(func() {
-			wait := min(c.st.config.HeaderWait, listWait)
+			wait := min(s.Wait, listWait)
 			if s.breaker.failing() {
 				wait = min(wait, listWaitBad)
 			} else {

@@ -35,7 +35,7 @@ func (g *Gateway) probe(c *call) (modern bool, refusal *Refusal) {
 	if ok, _ := s.breaker.enter(g.deps.Now()); !ok {
 		return false, refuse(http.StatusServiceUnavailable, wire.CodeInternal, "breaker", "The server "+s.Name+" does not answer at present. Try again later.")
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), st.config.HeaderWait)
+	ctx, cancel := context.WithTimeout(c.r.Context(), s.Wait)
 	defer cancel()
 	body := wire.AppendRequest(nil, wire.StringID("kidoban-probe"), wire.MethodDiscover, discoverParams())
 	req := (&http.Request{Method: http.MethodPost, URL: s.url, Host: s.url.Host, Header: http.Header{}, ContentLength: int64(len(body)),

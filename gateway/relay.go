@@ -193,7 +193,7 @@ func (g *Gateway) send(st *state, c *call, method string, body []byte) (*http.Re
 	}
 	ctx, cancel := context.WithCancelCause(c.r.Context())
 	up := &upcall{server: s, cancel: cancel, idle: st.config.IdleWait, now: g.deps.Now}
-	up.timer = time.AfterFunc(st.config.HeaderWait, func() { cancel(errSilent) })
+	up.timer = time.AfterFunc(s.Wait, func() { cancel(errSilent) })
 	for attempt := 0; ; attempt++ {
 		resp, refusal := g.attempt(ctx, c, method, body, attempt > 0)
 		if refusal != nil {

@@ -30,6 +30,7 @@ func (g *Gateway) keep(old *state, s *Server, c Config) *server {
 		}
 	}
 	n := &server{Server: *s}
+	n.breaker.most, n.breaker.longest = s.Failures, s.Rest
 	n.catalog.tools = map[string]map[string]wire.Raw{}
 	if s.URL != "" {
 		n.url, _ = url.Parse(s.URL) // judged by Validate
@@ -68,9 +69,12 @@ func (c *call) accountKey() string {
 }
 
 // breaker keeps a dead server from being asked, and its callers from waiting
-// (G-PX3). After five failures in a row it opens for one second, then twice as
-// long each time up to a minute; one call at a time may try in between.
+// (G-PX3). After some failures in a row it opens for one second, then twice as
+// long each time up to a bound; one call at a time may try in between.
 type breaker struct {
+	most    int           // failures; set once
+	longest time.Duration // set once
+
 	mu     sync.Mutex
 	fails  int
 	until  time.Time
@@ -79,17 +83,12 @@ type breaker struct {
 	bad    time.Time // last failure
 }
 
-const (
-	breakerFails = 5
-	breakerMax   = time.Minute
-)
-
 // enter tells whether a call may be made; retry is how long to wait otherwise.
 func (b *breaker) enter(now time.Time) (ok bool, retry time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case b.fails < breakerFails:
+	case b.fails < b.most:
 		return true, 0
 	case now.Before(b.until):
 		return false, b.until.Sub(now)
@@ -119,9 +118,9 @@ func (b *breaker) done(now time.Time, failed, unknown bool) {
 	default:
 		b.fails++
 		b.bad = now
-		if b.fails >= breakerFails {
-			wait := time.Second << min(b.fails-breakerFails, 6)
-			b.until = now.Add(min(wait, breakerMax))
+		if b.fails >= b.most {
+			wait := time.Second << min(b.fails-b.most, 12)
+			b.until = now.Add(min(wait, b.longest))
 		}
 	}
 }

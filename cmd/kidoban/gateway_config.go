@@ -86,6 +86,8 @@ type serverConfig struct {
 	Shared    bool              `yaml:"shared" doc:"All users share its processes."`
 	Processes int               `yaml:"processes" doc:"At most so many processes. Default 16."`
 	Idle      span              `yaml:"idle" doc:"A process without calls ends after. Default 5m."`
+	Wait      span              `yaml:"wait" doc:"Until it begins to answer. Default 60s."`
+	Breaker   breakerConfig     `yaml:"breaker" doc:"When a server that fails is left alone."`
 	MemoryMiB int64             `yaml:"memory_mib" doc:"Memory of one process with all it starts. Default 1024."`
 	UID       int               `yaml:"uid" doc:"User to run as when the gateway runs as root. Default: one that nobody else is."`
 	Tasks     int               `yaml:"tasks" doc:"Processes and threads of it. Default 128."`
@@ -94,6 +96,11 @@ type serverConfig struct {
 
 	Labels  map[string][]string `yaml:"labels" doc:"Tools and resources by label, as patterns with *: untrusted, private, sends, reaches, or labels of your own. A label that stands here holds for exactly those."`
 	Sources sourcesConfig       `yaml:"sources" doc:"What may be read through this server; everything without."`
+}
+
+type breakerConfig struct {
+	Failures int  `yaml:"failures" doc:"Failures in a row. Default 5."`
+	Longest  span `yaml:"longest" doc:"It is asked again after a second, then after twice as long each time, at most after. Default 1m."`
 }
 
 type registrationConfig struct {
@@ -328,8 +335,12 @@ func (s serverConfig) server(name string, keep []string) (gateway.Server, error)
 	bad := func(format string, args ...any) error {
 		return kidoban.Errorf(kidoban.KindUsage, "server "+name+": "+format, args...)
 	}
-	out := gateway.Server{Name: name, Title: s.Title, URL: s.URL, Transport: s.Transport, Era: s.Era, Scopes: s.Scopes, Shared: s.Shared, Processes: s.Processes, Idle: time.Duration(s.Idle)}
+	out := gateway.Server{Name: name, Title: s.Title, URL: s.URL, Transport: s.Transport, Era: s.Era, Scopes: s.Scopes, Shared: s.Shared, Processes: s.Processes, Idle: time.Duration(s.Idle),
+		Wait: time.Duration(s.Wait), Failures: s.Breaker.Failures, Rest: time.Duration(s.Breaker.Longest)}
 	var errs []error
+	if s.Wait < 0 || s.Breaker.Failures < 0 || s.Breaker.Longest < 0 || s.Breaker.Failures > 1000 {
+		errs = append(errs, bad("wait and breaker must be positive, failures at most 1000"))
+	}
 	switch s.Address {
 	case "", "public":
 	case "loopback":

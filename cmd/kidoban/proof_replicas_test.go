@@ -358,12 +358,14 @@ func TestGAS6_GPX5_ReplicasBehaveAsOne(t *testing.T) {
 		t.Errorf("%q %v", text, err)
 	}
 	waitFor(t, func() bool { return progress.Load() == 3 })
-	brief, end := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	if _, err := s.CallTool(brief, &mcp.CallToolParams{Name: "local__wait", Arguments: map[string]any{"text": "x"}}); err == nil {
-		t.Error("a cancelled call has an answer")
+	for _, server := range []string{"local", "web"} {
+		brief, end := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		if _, err := s.CallTool(brief, &mcp.CallToolParams{Name: server + "__wait", Arguments: map[string]any{"text": "x"}}); err == nil {
+			t.Error("a cancelled call has an answer")
+		}
+		end()
+		waitFor(t, func() bool { return c.must(s, server+"__cancelled") == "1" })
 	}
-	end()
-	waitFor(t, func() bool { return c.must(s, "local__cancelled") == "1" })
 	if err := s.Subscribe(t.Context(), &mcp.SubscribeParams{URI: "local+test://note"}); err != nil {
 		t.Fatal(err)
 	}

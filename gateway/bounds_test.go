@@ -1,0 +1,120 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kidoban/kidoban/limit"
+)
+
+// TestGPX3_EachRateHoldsItsOwn: user, client, server and tool each have a rate;
+// the answer says when to come back, and nobody else is held up.
+func TestGPX3_EachRateHoldsItsOwn(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, _ *http.Request, body string) { result(w, body, `{}`) })
+	call := func(tool string) string {
+		return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `"}}`
+	}
+	for name, which := range map[string]func(*limit.Limits) *limit.Limit{
+		"user":   func(l *limit.Limits) *limit.Limit { return &l.CallPerUser },
+		"client": func(l *limit.Limits) *limit.Limit { return &l.CallPerClient },
+		"server": func(l *limit.Limits) *limit.Limit { return &l.CallPerServer },
+		"tool":   func(l *limit.Limits) *limit.Limit { return &l.CallPerTool },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, []Server{at("one", up.URL), at("two", up.URL)}, generous, func(c *Config, _ *Deps) {
+				l := which(&c.Limits)
+				l.Count, l.Per, l.Burst = 1, time.Minute, 3
+			})
+			post := func(server, user, client, tool string) answer {
+				token := r.as.token(t, r.resource(server), user, func(m map[string]any) { m["client_id"] = client })
+				return r.do("POST", r.resource(server), call(tool), "Authorization", "Bearer "+token)
+			}
+			for range 3 {
+				if a := post("one", "alice", "c1", "x"); a.status != http.StatusOK {
+					t.Fatalf("%d %s", a.status, a.body)
+				}
+			}
+			a := post("one", "alice", "c1", "x")
+			retry, _ := strconv.Atoi(a.header.Get("Retry-After"))
+			if code, _ := a.rpc(t); a.status != http.StatusTooManyRequests || code == 0 || retry < 1 || retry > 60 {
+				t.Errorf("beyond the rate: %d %v %s", a.status, a.header, a.body)
+			}
+			same := map[string][4]string{"user": {"two", "alice", "c2", "y"}, "client": {"two", "alice", "c1", "y"}, "server": {"one", "bob", "c2", "y"}, "tool": {"one", "alice", "c2", "x"}}[name]
+			if a := post(same[0], same[1], same[2], same[3]); a.status != http.StatusTooManyRequests {
+				t.Errorf("%v has the same %s: %d", same, name, a.status)
+			}
+			other := map[string][4]string{"user": {"one", "bob", "c1", "x"}, "client": {"one", "alice", "c2", "x"}, "server": {"two", "alice", "c1", "x"}, "tool": {"one", "alice", "c1", "y"}}[name]
+			if a := post(other[0], other[1], other[2], other[3]); a.status != http.StatusOK {
+				t.Errorf("%v is held up by another %s: %d %s", other, name, a.status, a.body)
+			}
+		})
+	}
+}
+
+// TestGPX3_BreakerByConfig: a server that fails as often as its config says is
+// left alone, tried again by one call, and back when that succeeds; at its own
+// endpoint and, bridged, in the aggregate.
+func TestGPX3_BreakerByConfig(t *testing.T) {
+	var broken atomic.Bool
+	var asked atomic.Int64
+	up := newRaw(t, func(w http.ResponseWriter, _ *http.Request, body string) {
+		asked.Add(1)
+		if broken.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		if idOf(body) == "" {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"x","version":"1"},"tools":[],"content":[]}`)
+	})
+	for name, path := range map[string]string{"its own endpoint": "one", "the aggregate": ""} {
+		t.Run(name, func(t *testing.T) {
+			var shift atomic.Int64
+			s := at("one", up.URL)
+			s.Failures, s.Rest, s.Era = 2, 2*time.Second, "legacy"
+			r := newRig(t, []Server{s}, generous, func(_ *Config, d *Deps) {
+				d.Now = func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
+			})
+			url, tool := r.url+"/mcp", "one__x"
+			if path != "" {
+				url, tool = r.resource(path), "x"
+			}
+			call := func() answer {
+				return r.do("POST", url, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`"}}`, "Authorization", "Bearer "+r.as.token(t, url, "alice", nil))
+			}
+			if a := call(); a.status != http.StatusOK {
+				t.Fatalf("%d %s", a.status, a.body)
+			}
+			broken.Store(true)
+			for i := range 2 {
+				if a := call(); a.status != http.StatusBadGateway {
+					t.Errorf("failure %d: %d %s", i, a.status, a.body)
+				}
+			}
+			before := asked.Load()
+			a := call()
+			if code, say := a.rpc(t); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || code == 0 || say == "" {
+				t.Errorf("open: %d %v %s", a.status, a.header, a.body)
+			}
+			if asked.Load() != before {
+				t.Error("the server was asked all the same")
+			}
+			broken.Store(false)
+			shift.Add(int64(3 * time.Second))
+			for i := range 3 {
+				if a := call(); a.status != http.StatusOK {
+					t.Errorf("back, call %d: %d %s", i, a.status, a.body)
+				}
+			}
+			if h := r.g.Health(); h[0].Fails != 0 {
+				t.Error(fmt.Sprint(h))
+			}
+		})
+	}
+}
