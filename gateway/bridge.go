@@ -472,6 +472,11 @@ func (g *Gateway) failed(c *call, err error) *Refusal {
 
 // final turns the answer of a peer into what this client's era expects.
 func (g *Gateway) final(c *call, m wire.Message) (wire.Message, *Refusal) {
+	leave, err := g.heavy.enter(c.r.Context(), len(m.Result)+len(m.Error))
+	if err != nil {
+		return m, refuse(http.StatusGatewayTimeout, wire.CodeInternal, "gone", "The client has gone.").because(err)
+	}
+	defer leave()
 	m.ID = c.Message.ID
 	if m.Kind == wire.Result {
 		if c.Era == wire.Modern {

@@ -30,6 +30,8 @@ type Gateway struct {
 	buffers sync.Pool
 	state   atomic.Pointer[state]
 	places  places
+	hoard   hoard
+	heavy   heavy
 	mail    *mail           // nil without other replicas
 	ctx     context.Context // ended by Close
 	cancel  context.CancelFunc
@@ -77,7 +79,7 @@ func New(c Config, d Deps) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{deps: d, limits: limit.NewMemory(0, d.Now), seal: seal}
+	g := &Gateway{deps: d, limits: limit.NewMemory(0, d.Now), seal: seal, heavy: newHeavy()}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.drain, g.empty = context.WithCancel(g.ctx)
 	g.buffers.New = func() any { return new(bytes.Buffer) }

@@ -167,7 +167,8 @@ func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Ra
 		return wire.Message{}, err
 	}
 	defer resp.Body.Close()
-	body := &pacedBody{r: resp.Body, timer: timer, idle: p.idle}
+	body := p.s.hoarder(&pacedBody{r: resp.Body, timer: timer, idle: p.idle})
+	defer body.rest()
 	if method == wire.MethodInitialize {
 		if sid := resp.Header.Get(wire.HeaderSession); len(sid) <= 1024 {
 			p.sid = sid
@@ -223,7 +224,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (p *httpPeer) stream(ctx context.Context, id wire.ID, body io.Reader, caps wire.Raw, h handler) (wire.Message, error) {
+func (p *httpPeer) stream(ctx context.Context, id wire.ID, body *hoarder, caps wire.Raw, h handler) (wire.Message, error) {
 	in := wire.NewEventReader(body, p.max)
 	for {
 		ev, err := in.Next()
@@ -233,6 +234,7 @@ func (p *httpPeer) stream(ctx context.Context, id wire.ID, body io.Reader, caps 
 		if ev.Type != "" && ev.Type != "message" || len(ev.Data) == 0 {
 			continue
 		}
+		body.rest()
 		m, err := p.reader.Read(p.to.clean(ev.Data))
 		if err != nil {
 			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, err, "The server's answer is not a valid message.")

@@ -175,6 +175,10 @@ func readAll(r io.Reader, max int, sizeHint int64) ([]byte, error) {
 // readInto is readAll into a buffer, which is emptied first.
 func readInto(buf *bytes.Buffer, r io.Reader, max int, sizeHint int64) error {
 	buf.Reset()
+	if sizeHint > int64(max) {
+		return errTooLong
+	}
+	sizeHint = min(sizeHint, hoardFree) // what a server announces is not held before it comes
 	buf.Grow(min(max, int(clamp(sizeHint, 512, 1<<20))+bytes.MinRead))
 	if _, err := buf.ReadFrom(io.LimitReader(r, int64(max)+1)); err != nil {
 		return err

@@ -358,9 +358,16 @@ func (g *Gateway) document(st *state, c *call, resp *http.Response, up *upcall) 
 		in = g.buffers.Get().(*bytes.Buffer)
 		defer g.recycle(in)
 	}
-	if err := readInto(in, up, st.config.MaxResponse, resp.ContentLength); err != nil {
+	load := c.server.hoarder(up)
+	defer load.rest()
+	if err := readInto(in, load, st.config.MaxResponse, resp.ContentLength); err != nil {
 		return g.broken(c, up, err)
 	}
+	leave, err := g.heavy.enter(c.r.Context(), in.Len())
+	if err != nil {
+		return g.broken(c, up, err)
+	}
+	defer leave()
 	m, err := st.answers.Read(withoutSecrets(in.Bytes(), c.account))
 	if err != nil {
 		if resp.StatusCode != http.StatusOK {
@@ -371,12 +378,14 @@ func (g *Gateway) document(st *state, c *call, resp *http.Response, up *upcall) 
 	if m.Kind == wire.ErrorReply && c.Message.Method == wire.MethodInitialize && c.mode == 0 && g.modernOnly(m) {
 		c.server.eras.learn(g.deps.Now(), true, false)
 		up.gone = true // says nothing bad of the server
+		leave()
 		return g.bridge(st, c)
 	}
 	m, refusal := g.back(c, m)
 	if refusal != nil {
 		return refusal
 	}
+	leave()
 	h := c.w.Header()
 	h["Content-Type"] = []string{"application/json"}
 	h["Cache-Control"] = []string{"no-store"}
@@ -405,6 +414,10 @@ func (g *Gateway) broken(c *call, up *upcall, err error) *Refusal {
 		up.gone = true
 	}
 	up.failed = true
+	if errors.Is(err, errCrowded) {
+		return &Refusal{Status: http.StatusServiceUnavailable, RPC: wire.CodeInternal, Rule: "upstream:crowded", Retry: 2,
+			Say: "The server " + c.Server + " sends too many large answers at once. Try again in a moment.", Cause: err}
+	}
 	if errors.Is(err, errTooLong) || wire.WhyOf(err) == wire.WhyTooLarge {
 		return refuse(http.StatusBadGateway, wire.CodeInternal, "upstream:too_large", "The answer of the server "+c.Server+" is longer than the gateway allows.").because(err)
 	}

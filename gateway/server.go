@@ -20,6 +20,8 @@ type server struct {
 	breaker breaker
 	catalog catalog
 	eras    eras
+	hoard   *hoard // of all servers
+	held    int64  // of this one; guarded by hoard.mu
 }
 
 // keep returns the running server of the old state when its config is the same.
@@ -29,7 +31,7 @@ func (g *Gateway) keep(old *state, s *Server, c Config) *server {
 			return have
 		}
 	}
-	n := &server{Server: *s}
+	n := &server{Server: *s, hoard: &g.hoard}
 	n.breaker.most, n.breaker.longest = s.Failures, s.Rest
 	n.catalog.tools = map[string]map[string]wire.Raw{}
 	if s.URL != "" {

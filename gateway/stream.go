@@ -73,9 +73,10 @@ type read struct {
 
 // events reads the server's stream in a goroutine that ends with ctx or with the
 // stream. Its channel holds nothing: a slow client slows the server down.
-func events(ctx context.Context, r io.Reader, max int) <-chan read {
+func events(ctx context.Context, r *hoarder, max int) <-chan read {
 	out := make(chan read)
 	go func() {
+		defer r.rest()
 		in := wire.NewEventReader(r, max).Bare()
 		for {
 			ev, err := in.Next()
@@ -87,6 +88,7 @@ func events(ctx context.Context, r io.Reader, max int) <-chan read {
 			if err != nil {
 				return
 			}
+			r.rest()
 		}
 	}()
 	return out
@@ -97,7 +99,7 @@ func events(ctx context.Context, r io.Reader, max int) <-chan read {
 func (g *Gateway) stream(st *state, c *call, up *upcall, open bool) *Refusal {
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
-	in := events(ctx, up, st.config.MaxResponse)
+	in := events(ctx, c.server.hoarder(up), st.config.MaxResponse)
 	out := g.startStream(c)
 	tick := time.NewTicker(st.config.KeepAlive)
 	defer tick.Stop()
@@ -183,6 +185,11 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 		}
 		return false, nil, out.event(ev)
 	}
+	leave, err := g.heavy.enter(c.r.Context(), len(ev.Data))
+	if err != nil {
+		return false, nil, err
+	}
+	defer leave()
 	m, rerr := st.answers.Read(ev.Data)
 	if rerr != nil {
 		return false, refuse(http.StatusOK, wire.CodeInternal, "upstream:malformed", "The server "+c.Server+" sent something that is not a valid message.").because(rerr), nil
@@ -201,6 +208,7 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 			return false, refusal, nil
 		}
 		ev.Data = wire.AppendMessage(nil, m)
+		leave()
 		return last, nil, out.event(ev)
 	}
 	m = g.sealTasks(c, m)
@@ -210,6 +218,7 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 		}
 	}
 	ev.Data = wire.AppendMessage(nil, m)
+	leave()
 	return last, nil, out.event(ev)
 }
 
