@@ -39,8 +39,9 @@ type App struct {
 	// Legacy follows revision 2025-03-26 where a server has no metadata: its own
 	// origin is the issuer, its endpoints have fixed paths.
 	Legacy bool
-	// Loopback lets the authorization server live on loopback.
-	Loopback bool
+	// Loopback lets the authorization server live on loopback, Private in a private
+	// range (https only).
+	Loopback, Private bool
 }
 
 // NoResource as App.Resource sends no audience, for providers that refuse the

@@ -265,14 +265,8 @@ func (w *Wallet) Challenged(ctx context.Context, user, server string, status int
 	}
 	h := hintOf(values)
 	w.mu.Lock()
-	if old := w.hints[server]; h.metadata != "" || h.scopes != nil {
-		if status != http.StatusUnauthorized { // speaks of one operation, not of how to begin
-			h.scopes, old.scopes = old.scopes, h.scopes
-			w.hints[server] = h
-			h.scopes = old.scopes
-		} else {
-			w.hints[server] = h
-		}
+	if status == http.StatusUnauthorized && (h.metadata != "" || h.scopes != nil) { // a 403 speaks of one operation, not of how to begin
+		w.hints[server] = h
 	}
 	delete(w.named, server) // the server may have moved to another issuer
 	w.mu.Unlock()

@@ -404,3 +404,18 @@ func TestCL09_RegistrationIsSealedAndKept(t *testing.T) {
 		t.Errorf("after the loss: %v, %d registrations", err, registered())
 	}
 }
+
+// TestE36_08_PrivateRangesOpenByName: an authorization server in a private range
+// is asked only where the operator opened them, and never in clear text.
+func TestE36_08_PrivateRangesOpenByName(t *testing.T) {
+	w, _ := newWallet(t, nil, time.Now)
+	for _, c := range []struct {
+		issuer string
+		opened bool
+		closed bool // by its text
+	}{{"https://10.0.0.1", false, true}, {"https://10.0.0.1", true, false}, {"http://10.0.0.1", true, true}, {"https://127.0.0.1", true, true}, {"https://169.254.169.254", true, true}, {"https://login.internal", false, true}, {"https://login.internal", true, false}} {
+		if err := w.client(&App{Private: c.opened}).CheckURL(c.issuer); (err != nil) != c.closed {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

@@ -115,7 +115,7 @@ func (w *Wallet) assert(ctx context.Context, a *App, user string, e endpoints, t
 	if err != nil {
 		return none, err
 	}
-	at := &App{Token: a.Provider.Token, Loopback: a.Loopback}
+	at := &App{Token: a.Provider.Token, Loopback: a.Loopback, Private: a.Private}
 	idp, err := w.endpoints(ctx, at, a.Provider.Issuer)
 	if err != nil {
 		return none, err

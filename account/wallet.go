@@ -38,6 +38,7 @@ type Wallet struct {
 	Options
 	out    *outbound.Client // to authorization servers
 	lab    *outbound.Client // to those on loopback
+	inside *outbound.Client // to those in private ranges
 	ctx    context.Context  // of renewals in the background; ended by Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // renewals in the background
@@ -79,7 +80,7 @@ func New(o Options) *Wallet {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	w := &Wallet{Options: o, out: outbound.New(outbound.Options{RootCAs: o.RootCAs}), lab: outbound.New(outbound.Options{Lab: true, RootCAs: o.RootCAs}),
+	w := &Wallet{Options: o, out: outbound.New(outbound.Options{RootCAs: o.RootCAs}), lab: outbound.New(outbound.Options{Lab: true, RootCAs: o.RootCAs}), inside: outbound.New(outbound.Options{Private: true, RootCAs: o.RootCAs}),
 		open: map[walletKey]opened{}, flights: map[walletKey]*sync.Mutex{}, behind: map[walletKey]bool{}, apps: map[string]*App{},
 		found: map[string]foundIssuer{}, named: map[string]foundPlace{}, hints: map[string]hint{}}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
@@ -88,10 +89,13 @@ func New(o Options) *Wallet {
 
 // Close ends requests to authorization servers and waits for renewals.
 func (w *Wallet) Close() {
+	w.mu.Lock() // nothing is begun in the background after this
 	w.cancel()
+	w.mu.Unlock()
 	w.wg.Wait()
 	w.out.Close()
 	w.lab.Close()
+	w.inside.Close()
 }
 
 // SetApps replaces the apps, by server.
@@ -117,8 +121,11 @@ func (w *Wallet) app(server string) (*App, error) {
 
 // client picks the outbound client for the app.
 func (w *Wallet) client(a *App) *outbound.Client {
-	if a.Loopback {
+	switch {
+	case a.Loopback:
 		return w.lab
+	case a.Private:
+		return w.inside
 	}
 	return w.out
 }

@@ -44,7 +44,7 @@ type hostState struct {
 // New returns a Client. The caller owns it and ends it with Close.
 func New(o Options) *Client {
 	o = o.withDefaults()
-	c := &Client{o: o, guard: Guard{Lab: o.Lab}, hosts: make(map[string]*hostState)}
+	c := &Client{o: o, guard: Guard{Lab: o.Lab, Private: o.Private}, hosts: make(map[string]*hostState)}
 	// The client outlives any single request, so its end is its own: Close.
 	c.base, c.stop = context.WithCancel(context.Background())
 	c.dialer = newDialer(c.guard, o.Resolve)

@@ -24,6 +24,7 @@ const (
 // particular: defaults for sizes and time, no budget.
 type Options struct {
 	Lab       bool           // opens loopback, http allowed there; everything else special-use stays closed
+	Private   bool           // opens private ranges and local names, https only
 	RootCAs   *x509.CertPool // trusted instead of the system's roots (start from x509.SystemCertPool to add); nil = the system's
 	UserAgent string         // "" = kidoban/<version> (+project URL)
 	MaxBody   int64          // bytes of a response body after decoding; 0 = DefaultMaxBody

@@ -72,7 +72,7 @@ func (c gatewayConfig) apps() (map[string]*account.App, error) {
 		for _, text := range o.wrong(s.Account) {
 			bad = append(bad, kidoban.Errorf(kidoban.KindUsage, "server %s: oauth %s", name, text))
 		}
-		guard := outbound.Guard{Lab: s.Address == "loopback"}
+		guard := outbound.Guard{Lab: s.Address == "loopback", Private: s.Address == "private"}
 		for _, u := range []string{o.Issuer, o.Authorization, o.Token, o.Revocation, o.Provider.Issuer, o.Provider.Token} {
 			if err := guard.CheckURL(u); u != "" && err != nil {
 				bad = append(bad, kidoban.Wrap(kidoban.KindUsage, err, "server %s: oauth", name))
@@ -83,7 +83,7 @@ func (c gatewayConfig) apps() (map[string]*account.App, error) {
 			clientName = "Kidoban"
 		}
 		app := &account.App{URL: s.URL, Issuer: o.Issuer, ClientID: o.ClientID, Method: o.Method, ClientName: clientName, Document: c.document(), Scopes: o.Scopes, Resource: o.Resource, Params: o.Params,
-			Authorization: o.Authorization, Token: o.Token, Revocation: o.Revocation, Legacy: o.Legacy, Loopback: s.Address == "loopback"}
+			Authorization: o.Authorization, Token: o.Token, Revocation: o.Revocation, Legacy: o.Legacy, Loopback: s.Address == "loopback", Private: s.Address == "private"}
 		if o.Grant != "authorization_code" {
 			app.Grant = account.Grant(o.Grant)
 		}

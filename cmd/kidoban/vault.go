@@ -43,7 +43,11 @@ func (f gatewayFile) openWallet(e *env) (*account.Wallet, *vault.Vault, *store.D
 	if err != nil {
 		return nil, nil, nil, conf, err
 	}
-	return account.New(account.Options{Store: db, Vault: v}), v, db, conf, nil
+	w := account.New(account.Options{Store: db, Vault: v})
+	if apps, err := conf.apps(); err == nil { // so that what is removed is revoked, too
+		w.SetApps(apps)
+	}
+	return w, v, db, conf, nil
 }
 
 type vaultSetCmd struct {
@@ -177,7 +181,7 @@ func (c vaultStatusCmd) Run(e *env) error {
 	}
 	defer db.Close()
 	defer w.Close()
-	type account struct {
+	type entry struct {
 		User    string    `json:"user,omitempty"`
 		Server  string    `json:"server"`
 		Issuer  string    `json:"issuer,omitempty"`
@@ -185,8 +189,8 @@ func (c vaultStatusCmd) Run(e *env) error {
 	}
 	status := struct {
 		vault.Status
-		Accounts []account `json:"accounts"`
-	}{Status: v.Status(), Accounts: []account{}}
+		Accounts []entry `json:"accounts"`
+	}{Status: v.Status(), Accounts: []entry{}}
 	user, server := "", ""
 	for {
 		page, err := db.AllAccounts(e.ctx, user, server, 100)
@@ -198,7 +202,7 @@ func (c vaultStatusCmd) Run(e *env) error {
 		}
 		for _, a := range page {
 			user, server = a.User, a.Server
-			status.Accounts = append(status.Accounts, account{a.User, a.Server, a.Issuer, a.Updated.UTC()})
+			status.Accounts = append(status.Accounts, entry{a.User, a.Server, a.Issuer, a.Updated.UTC()})
 		}
 	}
 	if c.JSON {
@@ -207,8 +211,11 @@ func (c vaultStatusCmd) Run(e *env) error {
 	fmt.Fprintf(e.stdout, "Key: %s, %d keys, newest %s\n", status.Source, len(status.Keys), strings.Join(status.Keys[:min(1, len(status.Keys))], ""))
 	for _, a := range status.Accounts {
 		who := a.User
-		if who == "" {
+		switch {
+		case who == "":
 			who = "everybody"
+		case strings.HasPrefix(who, account.ClientUser):
+			who = "the gateway as a client"
 		}
 		fmt.Fprintf(e.stdout, "%-20s %-40s %s %s\n", a.Server, who, a.Updated.Format(time.RFC3339), a.Issuer)
 	}
