@@ -238,6 +238,24 @@ func TestGRG6_Modes(t *testing.T) {
 		}
 		x.tokens(alice)
 	})
+	t.Run("admitted domain", func(t *testing.T) {
+		w, l := newLibraryWorld(t, func(w *world) { w.cfg.Registration.CIMDMode = "open-with-review" })
+		one, two, three := w.document(l.doc("/one")), w.document(l.doc("/two")), w.document(l.doc("/three"))
+		alice := w.person()
+		wantPage(t, alice.get("/authorize?"+one.params().Encode()), 403)
+		wantPage(t, alice.get("/authorize?"+two.params().Encode()), 403)
+		if n, err := w.s.AdmitDomain(t.Context(), authserver.DocumentHost(one.id), "u_admin"); err != nil || n != 2 {
+			t.Fatalf("%d waited, %v", n, err)
+		}
+		one.tokens(alice)
+		two.tokens(alice)
+		three.tokens(alice) // of the same domain, never seen before
+		if err := w.s.DismissDomain(t.Context(), authserver.DocumentHost(one.id)); err != nil {
+			t.Fatal(err)
+		}
+		wantPage(t, alice.get("/authorize?"+w.document(l.doc("/four")).params().Encode()), 403)
+		one.tokens(alice) // who was let in stays
+	})
 	t.Run("scope ceiling", func(t *testing.T) {
 		w, l := newLibraryWorld(t, func(w *world) {
 			w.cfg.Registration.CIMDScopes = map[string][]string{"127.0.0.1": {"mcp:read"}}

@@ -119,6 +119,33 @@ func TestConsole_XSS(t *testing.T) {
 	}
 }
 
+// TestConsole_OddQueries: whatever stands in an address, the answer is a page and
+// never a failure of the database, on both engines.
+func TestConsole_OddQueries(t *testing.T) {
+	for engine, database := range map[string]string{"sqlite": storetest.SQLite(t), "postgres": cluster.Postgres(t)} {
+		t.Run(engine, func(t *testing.T) {
+			w := newWorld(t, database)
+			b := w.person("alice", true)
+			w.seed("")
+			for _, p := range everyPage {
+				path, _, _ := strings.Cut(p.path, "?")
+				for _, odd := range []string{"%00", "%ff%fe", "%25_%5C", "1.%ff", "1.%00", "9223372036854775807.x", "-5", "%0A%0A%0A", "a%0Ab%0A%FF%0Ad", strings.Repeat("x", 3000), "%F0%9F%98%80", "99999999999999999999", "2026-13-45"} {
+					q := "?"
+					for _, name := range []string{"q", "after", "id", "name", "user", "client", "server", "request", "kind", "state", "span", "from", "to", "other", "c", "u", "done"} {
+						q += name + "=" + odd + "&"
+						if a := b.get(path + "?" + name + "=" + odd); a.StatusCode >= 500 {
+							t.Errorf("%s?%s=%s: %d", path, name, odd, a.StatusCode)
+						}
+					}
+					if a := b.get(path + q); a.StatusCode >= 500 {
+						t.Errorf("%s%s: %d", path, q, a.StatusCode)
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestConsole_Clickjacking: no page shows in a frame of another site.
 func TestConsole_Clickjacking(t *testing.T) {
 	w := newWorld(t, storetest.SQLite(t))

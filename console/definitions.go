@@ -41,7 +41,7 @@ func (s *Server) definitions(v *visit) (any, error) {
 			q.State, p.State = st, string(st)
 		}
 	}
-	if parts := strings.Split(v.text("after"), "\n"); len(parts) == 4 {
+	if parts := strings.Split(v.exact("after"), "\n"); len(parts) == 4 {
 		q.After = gateway.Pin{Server: parts[0], Kind: toolscan.Kind(parts[1]), Name: parts[2], SHA256: parts[3]}
 	}
 	rows, err := s.deps.Store.PagePins(ctx, q)
@@ -75,7 +75,7 @@ const maxDefinition = 16 << 10
 // definition shows every version of one definition, the newest first, each word
 // by word against what is approved.
 func (s *Server) definition(v *visit) (any, error) {
-	p := definitionPage{Pin: gateway.Pin{Server: v.text("server"), Kind: toolscan.Kind(v.text("kind")), Name: v.query.Get("name")}}
+	p := definitionPage{Pin: gateway.Pin{Server: v.text("server"), Kind: toolscan.Kind(v.text("kind")), Name: v.exact("name")}}
 	all, err := s.deps.Store.PinVersions(v.r.Context(), p.Pin)
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (s *Server) version(all []gateway.Pin, pin gateway.Pin) versionRow {
 func (s *Server) definitionActs() map[string]act {
 	decide := func(to gateway.PinState) func(*visit, string) (string, error) {
 		return func(v *visit, sum string) (string, error) {
-			all, err := s.deps.Store.PinVersions(v.r.Context(), gateway.Pin{Server: v.text("server"), Kind: toolscan.Kind(v.text("kind")), Name: v.query.Get("name")})
+			all, err := s.deps.Store.PinVersions(v.r.Context(), gateway.Pin{Server: v.text("server"), Kind: toolscan.Kind(v.text("kind")), Name: v.exact("name")})
 			if err != nil {
 				return "", err
 			}

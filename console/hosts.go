@@ -97,12 +97,12 @@ func (s *Server) host(v *visit) (any, error) {
 func (v *visit) graph(p hostPage) template.HTML {
 	var clients, users []string
 	for _, c := range p.Clients {
-		clients = append(clients, toolscan.Visible(c.Name, 28))
+		clients = append(clients, toolscan.Visible(c.Name, 24))
 	}
 	for _, u := range p.Users {
-		users = append(users, toolscan.Visible(p.Names.User(u), 28))
+		users = append(users, toolscan.Visible(p.Names.User(u), 24))
 	}
-	return hostGraph(v.t("host_graph"), toolscan.Visible(p.Host.Host.Host, 18), clients, users, p.NextC != "", p.NextU != "")
+	return hostGraph(v.t("host_graph"), toolscan.Visible(p.Host.Host.Host, 26), clients, users, p.NextC != "", p.NextU != "")
 }
 
 type denyPage struct {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/oauth"
@@ -29,6 +30,16 @@ func (v *visit) text(name string) string {
 		return r
 	}, strings.TrimSpace(v.query.Get(name)))
 	if strings.ContainsRune(t, 0) || len(t) > 2048 {
+		return ""
+	}
+	return t
+}
+
+// exact is a field of the query as it stands: the name of a definition, which may
+// hold anything that is text.
+func (v *visit) exact(name string) string {
+	t := v.query.Get(name)
+	if strings.ContainsRune(t, 0) || !utf8.ValidString(t) {
 		return ""
 	}
 	return t

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/toolscan"
@@ -130,7 +131,7 @@ func (p Place) String() string { return strconv.FormatInt(p.At.UnixMilli(), 10) 
 func readPlace(s string) Place {
 	ms, key, ok := strings.Cut(s, ".")
 	n, err := strconv.ParseInt(ms, 10, 64)
-	if !ok || err != nil || n <= 0 || len(key) > 2048 || strings.ContainsRune(key, 0) {
+	if !ok || err != nil || n <= 0 || len(key) > 2048 || strings.ContainsRune(key, 0) || !utf8.ValidString(key) {
 		return Place{}
 	}
 	return Place{At: time.UnixMilli(n), Key: key}

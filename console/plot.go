@@ -142,8 +142,8 @@ func hostGraph(title, host string, clients, users []string, moreClients, moreUse
 				x, y, (x+to)/2, y, (x+to)/2, middle, to, middle, x+map[string]int{"end": -6, "start": 6}[anchor], y+4, anchor, esc(name))
 		}
 	}
-	draw(left, 200, 270, "end")
-	draw(right, 440, 370, "start")
-	fmt.Fprintf(&b, `<rect class="node" x="255" y="%d" width="130" height="28" rx="6"/><text x="320" y="%d" text-anchor="middle" class="name">%s</text></svg>`, middle-14, middle+4, esc(host))
+	draw(left, 170, 215, "end")
+	draw(right, 470, 425, "start")
+	fmt.Fprintf(&b, `<rect class="node" x="215" y="%d" width="210" height="28" rx="6"/><text x="320" y="%d" text-anchor="middle" class="name">%s</text></svg>`, middle-14, middle+4, esc(host))
 	return template.HTML(b.String()) // numbers of ours, and texts that esc went over
 }
