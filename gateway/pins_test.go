@@ -86,6 +86,8 @@ func (o *offer) serve(w http.ResponseWriter, _ *http.Request, body string) {
 		result(w, body, `{"tools":[`+o.tools+`]}`)
 	case "prompts/list":
 		result(w, body, `{"prompts":[`+o.prompts+`]}`)
+	case "resources/read":
+		result(w, body, `{"contents":[{"uri":"test://a","text":"ran"}]}`)
 	case "tools/call", "prompts/get":
 		o.calls++
 		result(w, body, `{"content":[{"type":"text","text":"ran"}]}`)

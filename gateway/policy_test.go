@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"pgregory.net/rapid"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/policy"
@@ -558,4 +560,28 @@ func TestGTG6_AClientMadeByOthers(t *testing.T) {
 	if got, err := call(); err != nil || got != "ran" {
 		t.Errorf("legacy after the yes: %q %v", got, err)
 	}
+}
+
+// TestGTG5_WhatIsReadAsAResourceCounts: a file read as a resource bars the ways
+// out as one read by a tool does.
+func TestGTG5_WhatIsReadAsAResourceCounts(t *testing.T) {
+	for uri, barred := range map[string]bool{"file:///home/ann/plan.txt": true, "https://example.org/page": true, "note://public/1": false} {
+		p := newPolicyRig(t, policy.Options{Flow: policy.Deny}, map[string]string{"s": sendMail})
+		p.post("s", "alice", `{"jsonrpc":"2.0","id":3,"method":"resources/read","params":{"uri":"`+uri+`"}}`)
+		if say := p.call("s", "alice", "send_mail", `{}`); (say == sayDenied) != barred {
+			t.Errorf("after %s: %q", uri, say)
+		}
+	}
+}
+
+// TestMatchPatternAgreesWithRegularExpressions for whatever patterns and names.
+func TestMatchPatternAgreesWithRegularExpressions(t *testing.T) {
+	text := rapid.StringOfN(rapid.SampledFrom([]rune("ab*")), 0, 8, -1)
+	rapid.Check(t, func(t *rapid.T) {
+		p, name := text.Draw(t, "pattern"), strings.ReplaceAll(text.Draw(t, "name"), "*", "b")
+		re := regexp.MustCompile("^" + strings.ReplaceAll(p, "*", ".*") + "$")
+		if got := matchPattern(p, name); got != re.MatchString(name) {
+			t.Fatalf("%q %q: %v", p, name, got)
+		}
+	})
 }
