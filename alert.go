@@ -36,7 +36,6 @@ const (
 	AlertTokenElsewhere     AlertKind = "token_new_address"
 	AlertLoginGuessing      AlertKind = "login_guessing"
 	AlertClonedPasskey      AlertKind = "cloned_passkey"
-	AlertAuditLogFull       AlertKind = "audit_log_full"
 	AlertServerDown         AlertKind = "server_down"
 	AlertDefinitionHeld     AlertKind = "definition_held"
 )
@@ -58,7 +57,6 @@ func AlertKinds() []AlertMeaning {
 		{AlertCallbackElsewhere, High, "A third party's answer arrived in another browser than the one that agreed."},
 		{AlertConnectOtherUser, High, "A page on which one user connects accounts was opened by another."},
 		{AlertClonedPasskey, High, "A passkey's counter went backwards: there may be a copy of it."},
-		{AlertAuditLogFull, High, "The audit log takes no records; calls are refused until it does."},
 		{AlertDefinitionHeld, High, "A server changed what it offers, or offers something that is not approved; it is held until somebody decides."},
 		{AlertTokenBurst, Medium, "A grant makes far more calls than its user ever did."},
 		{AlertFirstSeenHost, Medium, "A client registered a callback at a host never seen before."},

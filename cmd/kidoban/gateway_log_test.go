@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/gateway"
 )
 
@@ -53,5 +55,44 @@ func TestGatewayLog(t *testing.T) {
 	}
 	if code, text := call("--verify"); code != exitFindings || !strings.Contains(text, "was changed at entry") {
 		t.Errorf("%d %s", code, text)
+	}
+}
+
+// TestGRG8_GatewayRaisesAlerts: a server that is down and a definition that is held
+// are told in the same words and store as everything else.
+func TestGRG8_GatewayRaisesAlerts(t *testing.T) {
+	conf, err := (gatewayConfig{Listen: "127.0.0.1:" + proofPort(t), Data: t.TempDir()}).withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := openService(t.Context(), conf, quietLog(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for range 500 {
+		s.journal.Append(t.Context(), gateway.Record{At: time.Now(), Server: "files", Method: "tools/call", User: "u", Decision: "refused", Rule: "breaker"})
+	}
+	s.journal.Append(t.Context(), gateway.Record{At: time.Now(), Server: "notes", Method: "pin:tool", Name: "add", Decision: "held", Rule: "pin"})
+	want := map[kidoban.AlertKind]string{kidoban.AlertServerDown: "files", kidoban.AlertDefinitionHeld: "notes add"}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		alerts, err := s.db.Alerts(t.Context(), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(alerts) == 1 { // the channel may have been full of the first
+			s.journal.Append(t.Context(), gateway.Record{At: time.Now(), Server: "notes", Method: "pin:tool", Name: "add", Decision: "held", Rule: "pin"})
+		}
+		if len(alerts) == len(want) {
+			for _, a := range alerts {
+				if want[a.Kind] != a.Subject || a.Do == "" {
+					t.Errorf("%+v", a)
+				}
+			}
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v", alerts)
+		}
 	}
 }

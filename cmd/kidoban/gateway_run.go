@@ -90,6 +90,7 @@ type service struct {
 	proxies  atomic.Pointer[[]netip.Prefix]
 	ready    atomic.Bool
 	rest     context.CancelFunc // ends the housekeeping
+	raised   chan kidoban.Alert // on their way from watch to raise
 	resting  sync.WaitGroup
 }
 
@@ -98,7 +99,7 @@ type service struct {
 // roots, when not nil, are the certificate authorities that fetched documents may
 // be signed by, in place of the system's.
 func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, roots *x509.CertPool) (s *service, err error) {
-	s = &service{conf: conf, log: log}
+	s = &service{conf: conf, log: log, raised: make(chan kidoban.Alert, 64)}
 	s.current.Store(&conf)
 	defer func() {
 		if err != nil {
@@ -124,7 +125,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if s.outlets, err = openOutlets(ctx, conf, log); err != nil {
 		return s, err
 	}
-	if s.journal, err = gateway.OpenJournal(ctx, s.db, chain, append(s.outlets.watchers(), s.watchUse, s.meters.Count)...); err != nil {
+	if s.journal, err = gateway.OpenJournal(ctx, s.db, chain, append(s.outlets.watchers(), s.watch, s.meters.Count)...); err != nil {
 		return s, err
 	}
 	s.outlets.waiting.Store(s.journal)
@@ -171,14 +172,44 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.rest = stop
 	s.resting.Go(func() { s.trim(run) })
+	s.resting.Go(func() { s.raise(run) })
 	return s, nil
 }
 
-// watchUse shows the authorization server how access is used (G-RG8). Its own
-// records come before it is there, and are not meant.
-func (s *service) watchUse(r gateway.Record) {
+// watch shows the authorization server how access is used (G-RG8), whose own
+// records come before it is there and are not meant, and turns what the gateway
+// records about its servers into alerts. It runs on the path of calls and never
+// waits: what finds no room is recorded all the same, and told the next time.
+func (s *service) watch(r gateway.Record) {
 	if r.Grant != "" && !strings.HasPrefix(r.Method, "auth:") {
 		s.as.Used(authserver.Use{Grant: r.Grant, User: r.User, Address: r.Address, At: r.At})
+	}
+	a := kidoban.Alert{Subject: r.Server}
+	switch {
+	case r.Decision == "held" && r.Rule == "pin":
+		a.Kind, a.Subject = kidoban.AlertDefinitionHeld, strings.TrimSpace(r.Server+" "+r.Name)
+		a.Text, a.Do = "The server "+r.Server+" offers something that is not approved, or changed what was; it is held.", "Look at it: kidoban gateway pins diff "+r.Server
+	case r.Rule == "breaker":
+		a.Kind, a.Text = kidoban.AlertServerDown, "The server "+r.Server+" does not answer; calls to it are refused until it does."
+		a.Do = "Look whether it runs. The gateway tries again by itself."
+	default:
+		return
+	}
+	select {
+	case s.raised <- a:
+	default:
+	}
+}
+
+// raise hands the alerts of watch on, until ctx ends.
+func (s *service) raise(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-s.raised:
+			s.as.Raise(ctx, a)
+		}
 	}
 }
 
