@@ -177,24 +177,18 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 }
 
 // watch shows the authorization server how access is used (G-RG8), whose own
-// records come before it is there and are not meant, and turns what the gateway
-// records about its servers into alerts. It runs on the path of calls and never
+// records come before it is there and are not meant, and turns the refusals of a
+// server that is down into an alert. It runs on the path of calls and never
 // waits: what finds no room is recorded all the same, and told the next time.
 func (s *service) watch(r gateway.Record) {
 	if r.Grant != "" && !strings.HasPrefix(r.Method, "auth:") {
 		s.as.Used(authserver.Use{Grant: r.Grant, User: r.User, Address: r.Address, At: r.At})
 	}
-	a := kidoban.Alert{Subject: r.Server}
-	switch {
-	case r.Decision == "held" && r.Rule == "pin":
-		a.Kind, a.Subject = kidoban.AlertDefinitionHeld, strings.TrimSpace(r.Server+" "+r.Name)
-		a.Text, a.Do = "The server "+r.Server+" offers something that is not approved, or changed what was; it is held.", "Look at it: kidoban gateway pins diff "+r.Server
-	case r.Rule == "breaker":
-		a.Kind, a.Text = kidoban.AlertServerDown, "The server "+r.Server+" does not answer; calls to it are refused until it does."
-		a.Do = "Look whether it runs. The gateway tries again by itself."
-	default:
+	if r.Rule != "breaker" {
 		return
 	}
+	a := kidoban.Alert{Kind: kidoban.AlertServerDown, Subject: r.Server, Text: "The server " + r.Server + " does not answer; calls to it are refused until it does.",
+		Do: "Look whether it runs. The gateway tries again by itself."}
 	select {
 	case s.raised <- a:
 	default:
