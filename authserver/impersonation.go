@@ -73,10 +73,15 @@ func (p *policy) borrowedName(m *oauth.ClientMetadata) (who *WellKnown, disguise
 	for _, n := range m.Localized["client_name"] {
 		names = append(names, n)
 	}
+	shapes := make([]nameShape, len(names))
+	for i, n := range names {
+		shapes[i] = shapeOf(n)
+	}
 	for _, list := range [][]WellKnown{p.Registration.WellKnown, wellKnownClients} {
 		for i, w := range list {
-			for _, n := range names {
-				if !looksLike(n, w.Name) {
+			known := skeleton(w.Name)
+			for k, n := range names {
+				if !shapes[k].looksLike(known) {
 					continue
 				}
 				plain := containsWords(strings.ToLower(n), strings.ToLower(w.Name))
@@ -105,16 +110,27 @@ func (p *policy) looksBorrowed(cl *client) bool {
 	return cl.Kind == ClientCIMD && !hostMatches(documentHost(cl.ID), who.Hosts)
 }
 
-// looksLike tells whether a name reads like a well-known one. Digits stand for
-// letters only in company of letters: "build 90053" is a number and no "goose".
-func looksLike(name, known string) bool {
+// nameShape is what the eye sees of a name.
+type nameShape struct {
+	spelled string // the words with letters in them; "" when there is none
+	whole   string
+	letters bool // spelled out: "C u r 5 0 r"
+}
+
+func shapeOf(name string) nameShape {
 	words := strings.Fields(name)
 	spelled := slices.DeleteFunc(slices.Clone(words), func(w string) bool { return strings.IndexFunc(w, unicode.IsLetter) < 0 })
 	if len(spelled) == 0 {
-		return false
+		return nameShape{}
 	}
-	k := skeleton(known)
-	return containsWords(skeleton(strings.Join(spelled, " ")), k) || containsWords(skeleton(name), k) && oneLetterWords(words)
+	return nameShape{skeleton(strings.Join(spelled, " ")), skeleton(name), oneLetterWords(words)}
+}
+
+// looksLike tells whether a name reads like a well-known one, given as skeleton.
+// Digits stand for letters only in company of letters: "build 90053" is a number
+// and no "goose".
+func (n nameShape) looksLike(known string) bool {
+	return n.spelled != "" && (containsWords(n.spelled, known) || n.letters && containsWords(n.whole, known))
 }
 
 // oneLetterWords tells whether a name is spelled out: "C u r 5 0 r".
