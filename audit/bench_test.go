@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban/audit"
+	"github.com/kidoban/kidoban/audit/browser"
 	"github.com/kidoban/kidoban/lab"
 )
 
@@ -98,4 +99,21 @@ func BenchmarkProbe(b *testing.B) {
 			b.ReportMetric(float64(c.requests)/runs, "requests/probe")
 		})
 	}
+}
+
+// BenchmarkT3 is a whole audit behind a login, with consent judged in a real browser:
+// at most 30 s.
+func BenchmarkT3(b *testing.B) {
+	c, err := browser.StartChromium(b.Context(), browser.ChromiumOptions{Lab: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	requests := 0
+	for b.Loop() {
+		r, _ := loginLab(b, lab.Options{Upstream: true}, c, func(o *audit.Options) { o.Login.Fast, o.Second.Fast, o.Patience = false, false, 0 })
+		requests = r.Requests
+	}
+	b.ReportMetric(float64(requests), "requests")
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/run")
 }

@@ -51,3 +51,15 @@ func TestT3LoginRefused(t *testing.T) {
 		t.Errorf("a limit: %s(%s) %s", x.Outcome, x.Reason, x.Summary)
 	}
 }
+
+// TestT3NamesWhatCannotBeRevoked: where there is no revocation endpoint, every grant of
+// the run is counted in the report.
+func TestT3NamesWhatCannotBeRevoked(t *testing.T) {
+	r, _ := loginLab(t, lab.Options{Flaws: []string{"E25-a"}}, nil, func(o *audit.Options) { o.Only = []string{"F9-2", "E24-a"} })
+	for _, l := range r.Residue.LeftBehind {
+		if l.Kind == "grant" && strings.Contains(l.Reason, "no revocation endpoint") {
+			return
+		}
+	}
+	t.Errorf("left behind: %+v", r.Residue.LeftBehind)
+}

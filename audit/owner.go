@@ -23,6 +23,9 @@ func (s *session) permitted(ctx context.Context) error {
 		}
 		return nil
 	}
+	if s.o.has(kidoban.T4) {
+		return kidoban.Errorf(kidoban.KindUsage, "two accounts (T4) are tested outside a lab with a written statement only: say who allowed it with --authorized \"…\"")
+	}
 	host := hostOf(s.facts.URL)
 	proof, err := OwnershipProof(s.o.StateDir, host)
 	if err != nil {

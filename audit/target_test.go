@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,7 +121,7 @@ func TestNormalizeTarget(t *testing.T) {
 // TestPermission: off loopback the active tiers need a name or a published
 // proof (audit principle 5).
 func TestPermission(t *testing.T) {
-	o := audit.Options{Tiers: activeTiers, StateDir: t.TempDir(), TXT: func(context.Context, string) ([]string, error) { return nil, nil }}
+	o := audit.Options{Tiers: slices.Clone(activeTiers), StateDir: t.TempDir(), TXT: func(context.Context, string) ([]string, error) { return nil, nil }}
 	_, err := audit.Run(context.Background(), o, "https://mcp.invalid/mcp")
 	if kidoban.KindOf(err) != kidoban.KindUsage || !strings.Contains(err.Error(), "kidoban-audit=") || !strings.Contains(err.Error(), "--authorized") {
 		t.Errorf("without permission: %v", err)
@@ -141,6 +142,10 @@ func TestPermission(t *testing.T) {
 	}
 	if other, _ := audit.OwnershipProof(t.TempDir(), "mcp.invalid"); other == proof {
 		t.Error("another state directory has the same proof")
+	}
+	o.Tiers = append(o.Tiers, kidoban.T4) // a proof of ownership is no written statement
+	if _, err := audit.Run(context.Background(), o, "https://mcp.invalid/mcp"); kidoban.KindOf(err) != kidoban.KindUsage || !strings.Contains(err.Error(), "written statement") {
+		t.Errorf("T4 without a statement: %v", err)
 	}
 	o.TXT, o.Authorized = nil, "ticket 4711"
 	if r, err := audit.Run(context.Background(), o, "https://mcp.invalid/mcp"); err != nil || r.Meta.Authorized != "ticket 4711" {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"time"
 
@@ -65,6 +66,9 @@ func StartChromium(ctx context.Context, o ChromiumOptions) (*Chromium, error) {
 	path, err := find(o.Path)
 	if err != nil {
 		return nil, err
+	}
+	if o.Visible && runtime.GOOS == "linux" && os.Getenv("DISPLAY")+os.Getenv("WAYLAND_DISPLAY") == "" {
+		return nil, kidoban.Errorf(kidoban.KindUsage, "there is no display here for a window: do this on your own desktop; --login-as and --login-script need none")
 	}
 	c := &Chromium{o: o}
 	if c.proxy, err = newProxy(outbound.RelayOptions{Lab: o.Lab, RootCAs: o.RootCAs, Resolve: o.Resolve}); err != nil {
