@@ -60,7 +60,7 @@ func newResource(t *testing.T) *resource {
 	r.Server = httptest.NewServer(mux)
 	t.Cleanup(func() { r.CloseClientConnections(); r.Close() })
 	s := goSDKServer()
-	inner := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, &mcp.StreamableHTTPOptions{CrossOriginProtection: &http.CrossOriginProtection{}})
+	inner := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, nil)
 	verify := func(ctx context.Context, token string, _ *http.Request) (*auth.TokenInfo, error) {
 		ok, err := r.check(ctx, token)
 		if err != nil || !ok {
@@ -70,7 +70,7 @@ func newResource(t *testing.T) *resource {
 	}
 	mux.HandleFunc("/mcp", func(w http.ResponseWriter, q *http.Request) {
 		guard := auth.RequireBearerToken(verify, &auth.RequireBearerTokenOptions{ResourceMetadataURL: r.URL + "/.well-known/oauth-protected-resource/mcp", Scopes: []string{r.scope}})
-		guard(inner).ServeHTTP(w, q)
+		http.NewCrossOriginProtection().Handler(guard(inner)).ServeHTTP(w, q)
 	})
 	serve := func(w http.ResponseWriter, v any) {
 		w.Header().Set("Content-Type", "application/json")

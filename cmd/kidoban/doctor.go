@@ -64,7 +64,8 @@ func (c doctorCmd) Run(e *env) error {
 	defer cancel()
 	o := audit.Options{Tiers: []kidoban.Tier{kidoban.T0, kidoban.T1, kidoban.T2}, Lab: c.Self || loopbackURL(c.URL), OwnServer: true,
 		Authorized: "kidoban doctor: the operator's own gateway", StateDir: filepath.Join(dir, "ledger"), MaxRequests: doctorRequests}
-	target, done := c.URL, func() {}
+	target := c.URL
+	var done func()
 	if c.Self {
 		target, done, err = c.self(ctx, dir, &o)
 	} else {

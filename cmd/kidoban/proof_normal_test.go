@@ -112,9 +112,10 @@ func (s *siege) normal(do func()) normalSeen {
 	do()
 	in.Close()
 	var seen normalSeen
-	if err := cmd.Wait(); err == nil {
-		err = json.Unmarshal([]byte(out.String()), &seen)
-	} else {
+	if err := cmd.Wait(); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(out.String()), &seen); err != nil {
 		s.t.Fatal(err)
 	}
 	if seen.Fault != "" {
