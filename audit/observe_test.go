@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -462,9 +464,51 @@ func (r *repeated) Read(p []byte) (int, error) {
 	return k, nil
 }
 
+// TestObservedBounds: traffic that is nothing but messages of interest is judged up
+// to the bound, and the report says how many were left out.
+func TestObservedBounds(t *testing.T) {
+	var s story
+	s.discovery()
+	head := harOf(t, s.list)
+	entry := `,{"request":{"method":"POST","url":"https://as.example/token","headers":[],"postData":{"text":"grant_type=refresh_token&refresh_token=rrrrrrrrrr&client_id=c1"}},"response":{"status":400,"headers":[],"content":{"text":"{}"}}}`
+	const more = 30_000
+	o := audit.Observe()
+	err := o.ReadHAR(t.Context(), "f.har", io.MultiReader(bytes.NewReader(head[:bytes.LastIndexByte(head, ']')]), &repeated{unit: []byte(entry), n: more}, strings.NewReader("]}}")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, kept := o.Seen()
+	r, err := o.Report(audit.ObservedOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("partial: %d messages beyond the bound were not judged", all-kept); all != more+len(s.list) || kept >= all || !strings.Contains(r.Target.Detail, want) {
+		t.Errorf("%d of %d kept, %q", kept, all, r.Target.Detail)
+	}
+}
+
+// peak begins to watch the memory of the process; the function it returns reports
+// the most that was resident since. Linux only; elsewhere nothing is reported.
+func peak(b *testing.B) func() {
+	debug.FreeOSMemory()
+	if os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) != nil {
+		return func() {}
+	}
+	return func() {
+		status, _ := os.ReadFile("/proc/self/status")
+		for line := range strings.Lines(string(status)) {
+			var kb float64
+			if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kb); n == 1 {
+				b.ReportMetric(kb/1024, "MB-peak")
+			}
+		}
+	}
+}
+
 // BenchmarkReadHAR reads one GB (audit.md 8: at most 10 s and 200 MB).
 func BenchmarkReadHAR(b *testing.B) {
 	b.SetBytes(1 << 30)
+	defer peak(b)()
 	for b.Loop() {
 		if err := audit.Observe().ReadHAR(b.Context(), "f.har", manyEntries(1<<30/20000, 20000)); err != nil {
 			b.Fatal(err)
@@ -474,6 +518,7 @@ func BenchmarkReadHAR(b *testing.B) {
 
 // BenchmarkReadHARTiny reads ten million entries.
 func BenchmarkReadHARTiny(b *testing.B) {
+	defer peak(b)()
 	for b.Loop() {
 		o := audit.Observe()
 		if err := o.ReadHAR(b.Context(), "f.har", manyEntries(10_000_000, 0)); err != nil {
