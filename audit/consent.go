@@ -225,15 +225,12 @@ func (s *session) send(ctx context.Context, jar *outbound.Jar, r authRequest, ke
 // browser (E02-b), and its answer with a changed state (F4-3).
 func (s *session) collectUpstreamLeg(ctx context.Context, real bool, c *consentTrials) {
 	f := s.facts
-	here, err := s.person(ctx, s.o.Login, "the one who consents", false)
+	here, err := s.person(ctx, s.o.Login, "the one who consents", s.needsScripts)
 	if err != nil {
 		return
 	}
 	defer here.close()
 	r, start := s.start(f.Client)
-	if s.needsScripts {
-		return
-	}
 	giver, err := s.person(ctx, s.o.Login, "the one who consents", real)
 	if err != nil {
 		return
@@ -452,7 +449,7 @@ func judgeOtherBrowser(c *consentTrials) kidoban.Result {
 	const key = "E02-b"
 	switch {
 	case c.upLink == "":
-		return absent(key, noUpstream, c.approved.last())
+		return c.noUpstream(key)
 	case c.thence.silent():
 		return positive(key, kidoban.Confirmed, "a decision made in one browser lets another one finish: the code comes without a decision there", c.toUp.consentX(), c.toUp.last(), c.thence.last())
 	case c.thence.err != nil:
@@ -461,11 +458,20 @@ func judgeOtherBrowser(c *consentTrials) kidoban.Result {
 	return passed(key, "the upstream's answer in another browser gives no code without a decision there", c.toUp.last(), c.thence.last())
 }
 
+// noUpstream says that there is none only where a walk ended with a code and met none
+// on its way; a walk that did not get there says nothing.
+func (c *consentTrials) noUpstream(key string) kidoban.Result {
+	if c.toUp.code() == "" {
+		return c.toUp.noCode(key)
+	}
+	return absent(key, noUpstream, c.toUp.last())
+}
+
 func judgeForgedAnswer(c *consentTrials) kidoban.Result {
 	const key = "F4-3"
 	switch {
 	case c.upLink == "":
-		return absent(key, noUpstream, c.approved.last())
+		return c.noUpstream(key)
 	case c.back.Captured == "":
 		return c.back.noCode(key)
 	case c.what == "":

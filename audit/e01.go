@@ -80,6 +80,8 @@ func judgeE02c(f *Facts) kidoban.Result {
 		}
 	}
 	switch {
+	case own == 0 && l.Trail.Browser:
+		return unclear(key, kidoban.ReasonNeedsUI, "a real browser went to the upstream, and does not tell what cookies were set on the way", x)
 	case own == 0:
 		return positive(key, kidoban.Signal, "no cookie binds the transaction to the browser before it goes upstream", x)
 	case len(faults) > 0:

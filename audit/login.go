@@ -310,7 +310,7 @@ func (w *walker) through(ctx context.Context, first string) {
 		return
 	}
 	defer p.close()
-	p.jar = w.jar
+	p.jar, w.trail.Browser = w.jar, s.needsScripts
 	home := homeOf(w.r.Endpoint)
 	decision := browser.Look
 	if s.approving {

@@ -31,6 +31,10 @@ func (l *Lab) authorize(w http.ResponseWriter, r *http.Request) {
 	case profileChallenge:
 		l.challengePage(w)
 	case profileSPA:
+		if l.opt.ScriptPosts && r.Method == http.MethodPost {
+			l.begin(w, r, raw)
+			return
+		}
 		l.scriptPage(w)
 	case profileLogin:
 		l.start(w, r, &txn{raw: raw, stage: stageLogin})

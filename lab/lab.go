@@ -40,6 +40,9 @@ type Options struct {
 	// Noise chooses the unrelated OAuth traffic of the noise profile: 1 to 11, 0 is
 	// the detour over an analytics host.
 	Noise int
+	// ScriptPosts lets the script of the spa-consent profile post the request instead
+	// of leading on with its query: nobody gets on without running it.
+	ScriptPosts bool
 	// AnySpelling takes OAuth parameters under the names that some servers invented
 	// (clientId, codeChallenge) as well as under those of the RFCs.
 	AnySpelling bool

@@ -82,6 +82,13 @@ func (l *Lab) script(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+	if l.opt.ScriptPosts {
+		w.Write([]byte(`var r=document.getElementById("root"),b=document.createElement("button");b.textContent="Continue to the lab";` +
+			`b.onclick=function(){var f=document.createElement("form");f.method="post";f.action=location.pathname;` +
+			`new URLSearchParams(location.search).forEach(function(v,k){var i=document.createElement("input");i.type="hidden";i.name=k;i.value=v;f.appendChild(i)});` +
+			`document.body.appendChild(f);f.submit()};r.appendChild(b);` + "\n"))
+		return
+	}
 	w.Write([]byte(`var r=document.getElementById("root"),b=document.createElement("button");b.textContent="Continue to the lab";` +
 		`b.onclick=function(){location.replace("` + l.asPath + `/step?spa=1&"+location.search.slice(1))};r.appendChild(b);` + "\n"))
 }
