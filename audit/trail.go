@@ -51,7 +51,7 @@ type Trail struct {
 	Form     string // action of the page's first form, templated
 	Consents bool   // a page on the way, or the last one, asked for consent
 	Cookies  []string
-	Browser  bool // walked in a real browser, which does not tell what cookies were set
+	Browser  bool   // walked in a real browser, which does not tell what cookies were set
 	Why      string // for OTHER and UNANSWERED
 	Budget   bool   // UNANSWERED because the budget was spent
 
