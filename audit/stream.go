@@ -32,7 +32,7 @@ func (s *session) overStream(ctx context.Context, probe, note string, c call) re
 		Drop: []string{"Content-Type", "Mcp-Method", "Mcp-Session-Id", "MCP-Protocol-Version"}})
 	get.Header = get.Header.Set("Accept", "text/event-stream")
 	get.Body, get.Probe, get.Note = nil, probe, note+", event stream"
-	get.Timeout = streamWait + 4*max(s.o.Spacing, s.apart)
+	get.Timeout = streamWait + max(4*s.o.Spacing, 12*s.apart) // three messages, each in a queue of strangers
 	get.Stream = t.chunk
 	x := s.do(ctx, get)
 	r := reached{xs: append([]*kidoban.Exchange{}, t.sent...), sid: t.sid, opened: t.greeted, post: t.post, stream: x}

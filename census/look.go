@@ -138,9 +138,10 @@ func (l *looker) once(ctx context.Context, t Target, r *Result) (wait time.Durat
 	return wait, 0
 }
 
-// lost tells a silence that may have been the network's: it is worth asking again.
+// lost tells a silence that may have been the network's, or an old stream's whose
+// time ran out while its messages waited for their turn: it is worth asking again.
 func lost(r Result) bool {
-	return r.Class == string(audit.Dead) && (r.Reason == "timeout" || r.Reason == "broke_off" || r.Reason == "no_connection")
+	return r.Class == string(audit.HandshakeOnly) && r.Transport == "sse" || r.Class == string(audit.Dead) && (r.Reason == "timeout" || r.Reason == "broke_off" || r.Reason == "no_connection")
 }
 
 func (l *looker) client(admit func(context.Context, string) (func(), error)) *outbound.Client {

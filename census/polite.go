@@ -24,7 +24,7 @@ const (
 // stream of the old transport included, so that it ends only what a dead worker
 // held.
 func turnLease(o Options) time.Duration {
-	return max(o.Timeout, 5*time.Second+4*o.Interval) + 10*time.Second
+	return max(o.Timeout, 5*time.Second+12*o.Interval) + 10*time.Second
 }
 
 // manners is politeness towards hosts, kept in the store and so by all workers
