@@ -419,6 +419,7 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindUsage, err, "nobody can listen on %s: is a gateway running there already?", s.conf.Listen)
 	}
+	l = narrow{l}
 	server := &http.Server{Handler: s.front, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	if s.conf.TLS.Cert != "" {

@@ -238,7 +238,7 @@ func (s *isolation) watch(stop <-chan struct{}) *others {
 				return fmt.Sprintf("the list of all: %d %.300s", status, text)
 			}
 		}
-		if !strings.Contains(text, `"kidoban/missing":["dead"]`) {
+		if !strings.Contains(text, `"kidoban/missing":["dead"`) { // and whoever is left alone by now
 			return fmt.Sprintf("the list does not say who is missing: %.300s", text[max(0, len(text)-300):])
 		}
 		o.mu.Lock()
@@ -297,14 +297,14 @@ func TestGPX3_OneBadServerOrClientHurtsNobodyElse(t *testing.T) {
 		if len(o.times) == 0 || o.lists == 0 {
 			t.Errorf("%s: %d calls and %d lists of the others", what, len(o.times), o.lists)
 		}
-		if row.RSS > quiet.RSS+160 {
+		if row.RSS > quiet.RSS+160+int64(readers/5) {
 			t.Errorf("%s: %d MB resident, %d MB when quiet", what, row.RSS, quiet.RSS)
 		}
 	}
 	// The first list asks the dead server; it must have failed before lists count.
 	waitFor(t, func() bool {
 		_, text := s.post(context.Background(), 0, "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}`)
-		return strings.Contains(text, `"kidoban/missing":["dead"]`)
+		return strings.Contains(text, `"kidoban/missing":["dead"`)
 	})
 	run("nothing", nil)
 	run("nothing, again", nil)
@@ -352,6 +352,10 @@ func (s *isolation) slowReaders(n int, stop <-chan struct{}) {
 			return
 		}
 		conns = append(conns, c)
+		if err := c.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+			s.t.Error(err)
+			return
+		}
 		req, err := s.request(context.Background(), 1+i%5, "/s/endless/mcp", benchBody)
 		if err != nil {
 			s.t.Error(err)
