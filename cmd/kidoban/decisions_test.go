@@ -270,7 +270,7 @@ func TestGTG6_InTheBrowser(t *testing.T) {
 
 	// Another person.
 	bobTab := chromium(t, "en")
-	text = browse(t, bobTab, "approval-other-user", chromedp.Navigate(page), browserLogin("bob"), chromedp.WaitVisible(`.warn`))
+	text = browse(t, bobTab, "approval-other-user", chromedp.Navigate(page), browserLogin("bob"), chromedp.WaitVisible(`.warn.strong`))
 	if !strings.Contains(text, "another person") || strings.Contains(text, "evil.example") {
 		t.Errorf("bob sees %s", text)
 	}
@@ -281,7 +281,7 @@ func TestGTG6_InTheBrowser(t *testing.T) {
 	if text = browse(t, annTab, "approval-done", chromedp.Click(`button[value=approve]`), chromedp.WaitVisible(`.done`)); !strings.Contains(text, "once") {
 		t.Error(text)
 	}
-	if text = browse(t, second, "approval-twice", chromedp.Click(`button[value=approve]`), chromedp.WaitVisible(`.warn`)); !strings.Contains(text, "decided before") {
+	if text = browse(t, second, "approval-twice", chromedp.Click(`button[value=approve]`), chromedp.WaitVisible(`.warn.strong`)); !strings.Contains(text, "decided before") {
 		t.Error(text)
 	}
 
