@@ -273,7 +273,7 @@ func TestConsole_WithoutScript(t *testing.T) {
 	ctx := chrome(t, "en")
 	run(t, ctx, size(1280), script(false), logIn(w, "alice"), chromedp.WaitReady(`svg.plot`))
 	run(t, ctx, chromedp.Click(`a[href="/console/log"]`), chromedp.WaitReady(`input[name=other]`),
-		chromedp.Click(`input[name=other]`), chromedp.Click(`form.filter button`), chromedp.WaitReady(`.mark.bad`))
+		chromedp.Click(`input[name=other]`), chromedp.Click(`form.filter button`), chromedp.WaitReady(`input[name=other][checked]`))
 	if text := read(t, ctx, chromedp.Text("table.list tbody")); strings.Contains(text, "allowed") {
 		t.Error(text)
 	}

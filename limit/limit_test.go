@@ -248,3 +248,23 @@ func TestMemoryClockGoesBack(t *testing.T) {
 		t.Fatalf("%+v", d)
 	}
 }
+
+// TestWouldForgetsTheFuture: asking without charging must not hold for the length
+// of a leap of the clock.
+func TestWouldForgetsTheFuture(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	m := NewMemory(100, func() time.Time { return now })
+	l := Limit{Name: "x", Count: 1, Per: time.Minute, Burst: 3}
+	now = now.Add(3 * time.Hour)
+	for range 3 {
+		m.Allow(Ask{Limit: l, Key: "k", Cost: 1})
+	}
+	now = now.Add(-3 * time.Hour)
+	if m.Would(Ask{Limit: l, Key: "k", Cost: 1}).Allowed {
+		t.Fatal("the limit was not used up")
+	}
+	now = now.Add(2 * time.Minute)
+	if !m.Would(Ask{Limit: l, Key: "k", Cost: 1}).Allowed {
+		t.Error("the limit holds beyond its own period")
+	}
+}

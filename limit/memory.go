@@ -82,15 +82,18 @@ func (m *Memory) Allow(asks ...Ask) Decision {
 	return best
 }
 
-// Would answers as Allow would and charges nothing.
+// Would answers as Allow would and charges nothing. As in Allow, what a denial
+// pulled in after the clock went back is kept, or it would deny for as long as the
+// leap.
 func (m *Memory) Would(asks ...Ask) Decision {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
 	best := Decision{Allowed: true, Remaining: int(^uint(0) >> 1)}
 	for _, a := range asks {
-		d, _ := Decide(a.Limit, m.state(a), now, a.Cost)
+		d, next := Decide(a.Limit, m.state(a), now, a.Cost)
 		if !d.Allowed {
+			m.put(a, next, now)
 			return d
 		}
 		if d.Remaining <= best.Remaining {

@@ -58,7 +58,8 @@ func twoTools(t *testing.T) string {
 // proofGateway is a gateway with its first account, before a server of the Go SDK.
 func proofGateway(t *testing.T, more string, env ...string) *program {
 	t.Helper()
-	p := startProgram(t, proofTokens+"registration: {anonymous_scopes: ['mcp:read', 'mcp:write', 'mcp:destroy', offline_access]}\nservers:\n  two:\n    url: "+twoTools(t)+"\n    address: loopback\n"+more, env...)
+	// The step up to mcp:destroy is what is shown here; that a person approves such calls, elsewhere.
+	p := startProgram(t, proofTokens+"policy: {destructive: allow}\nregistration: {anonymous_scopes: ['mcp:read', 'mcp:write', 'mcp:destroy', offline_access]}\nservers:\n  two:\n    url: "+twoTools(t)+"\n    address: loopback\n"+more, env...)
 	newPerson(p).firstAccount()
 	return p
 }
