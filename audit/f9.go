@@ -256,6 +256,8 @@ func judgeReplay(f *Facts, c *codeTrials) []kidoban.Result {
 		out = append(out, absent("F9-5", "codes are good more than once anyway (F9-2)", c.wrong.x, c.right.x))
 	case c.right.issued():
 		out = append(out, positive("F9-5", kidoban.Confirmed, "a wrong verifier does not spend the code, so verifiers can be guessed", c.wrong.x, c.right.x))
+	case c.right.x.Status() >= 500:
+		out = append(out, unclear("F9-5", kidoban.ReasonUnstable, "the server fails at the right verifier after a wrong one: that says nothing of the code", c.wrong.x, c.right.x))
 	default:
 		out = append(out, passed("F9-5", "a wrong verifier spends the code", c.wrong.x, c.right.x))
 	}

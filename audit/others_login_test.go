@@ -214,7 +214,7 @@ func othersWithPages() []otherAS {
 				r.check = introspects(r.issuer + "/token/introspection")
 			}},
 		{name: "canaille", user: "alice", password: "correct horse", consent: true,
-			want:  "F1-a F1-b F5-b F5-e F5-j F6-B F6-C F6-D F9-3 E05-a E11-d E11-e E11-g E12-b E14-b E14-c E17-a E17-b E17-c E28-d",
+			want:  "F1-a F1-b F5-b F5-e F5-j F6-B F6-C F6-D F9-3 F9-5 E05-a E05-f E11-d E11-e E11-g E12-b E14-b E14-c E17-a E17-b E17-c E25-b E28-d E33-b",
 			maybe: "F5-c E05-c E05-e E24-a E24-e", start: func(t *testing.T, r *resource) {
 				port := freePort(t)
 				script(t, pythonWith(t, othersPython...), "", "canaille_as.py", port, t.TempDir())
