@@ -49,6 +49,9 @@ var flood = []string{
 	numbers(manyEntries) + `INSERT INTO journal(chain, seq, at_ms, prev, hash, body, request, user_id, client_id, server, decision)
 		SELECT 'bench', i, 1700000000000 + i * 100, '', '', '{"id":"REQ' || i || '","at":"2026-01-01T00:00:00Z","address":"198.51.100.' || (i % 200) || '","user":"u_' || (i % 20000 + 1) || '","client":"c_' || (i % 100000 + 1) || '","grant":"g' || i || '","server":"' || CASE WHEN i % 100000 = 0 THEN 'rare' ELSE 'files' END || '","method":"tools/call","name":"read_file","era":"modern","decision":"' || CASE WHEN i % 50 = 0 THEN 'refused' ELSE 'allowed' END || '","rule":"pin:held","status":200,"digest":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","us":1234}',
 		'REQ' || i, 'u_' || (i % 20000 + 1), 'c_' || (i % 100000 + 1), CASE WHEN i % 100000 = 0 THEN 'rare' ELSE 'files' END, CASE WHEN i % 50 = 0 THEN 'refused' ELSE 'allowed' END FROM n`,
+	`INSERT INTO journal_seen(word, at_ms) SELECT DISTINCT 'u:' || user_id, at_ms - at_ms % 100 FROM journal`,
+	`INSERT INTO journal_seen(word, at_ms) SELECT DISTINCT 'c:' || client_id, at_ms - at_ms % 100 FROM journal`,
+	`INSERT INTO journal_seen(word, at_ms) SELECT DISTINCT 's:' || server, at_ms - at_ms % 100 FROM journal`,
 	numbers(2_880) + `INSERT INTO meters SELECT 60, '', $NOW - i * 60000, 100, 3, 1, 1, 1, 1, 0, 90000, 10, 20, 30, 20, 10, 5, 5, 0, 0, 0, 0, 0 FROM n`,
 	numbers(2_160) + `INSERT INTO meters SELECT 3600, '', $NOW - i * 3600000, 6000, 180, 60, 60, 60, 60, 2, 5400000, 600, 1200, 1800, 1200, 600, 300, 300, 0, 0, 0, 0, 0 FROM n`,
 	numbers(2_160) + `INSERT INTO meters SELECT 3600, 'files', $NOW - i * 3600000, 6000, 180, 60, 0, 0, 0, 0, 5400000, 600, 1200, 1800, 1200, 600, 300, 300, 0, 0, 0, 0, 0 FROM n`,

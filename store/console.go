@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"math"
 	"strconv"
 	"strings"
@@ -220,53 +219,6 @@ func (d *DB) PageAlerts(ctx context.Context, q console.AlertQuery) (console.Page
 		return r.Scan(&a.ID, &a.Kind, at(&a.At), &a.Subject, &a.Text, &a.Do)
 	},
 		func(a kidoban.Alert) console.Place { return console.Place{At: a.At, Key: a.ID} }, scanPlace)
-}
-
-// PageJournal implements console.Store.
-func (d *DB) PageJournal(ctx context.Context, q console.JournalQuery) (console.Page[console.JournalEntry], error) {
-	l := &listing{columns: `chain, seq, at_ms, hash, body`, from: "journal", key: []string{"at_ms", "chain", "seq"}, looks: []string{"body"}, q: q.Query}
-	number, chain, _ := strings.Cut(q.After.Key, " ")
-	seq, err := strconv.ParseInt(number, 10, 64)
-	if err != nil {
-		seq = 0
-	}
-	l.behind(q.After.At, chain, seq)
-	// The second half of each condition lets the engines use the partial index.
-	for _, c := range []struct{ condition, value string }{
-		{"request = ? AND request <> ''", q.Request}, {"user_id = ? AND user_id <> ''", q.User},
-		{"client_id = ? AND client_id <> ''", q.Client}, {"server = ? AND server <> ''", q.Server},
-	} {
-		if c.value != "" {
-			l.and(c.condition, c.value)
-		}
-	}
-	if q.Other {
-		l.where = append(l.where, "decision NOT IN ('', 'allowed', 'ok')")
-	}
-	if !q.From.IsZero() {
-		l.and("at_ms >= ?", ms(q.From))
-	}
-	if !q.To.IsZero() {
-		l.and("at_ms < ?", ms(q.To))
-	}
-	return page(ctx, d, l, func(r row, e *console.JournalEntry) error {
-		if err := r.Scan(&e.Chain, &e.Seq, at(&e.At), &e.Hash, text(&e.Body)); err != nil {
-			return err
-		}
-		if json.Unmarshal(e.Body, &e.Record) != nil {
-			e.Record = gateway.Record{At: e.At, Decision: "unreadable"}
-		}
-		return nil
-	}, func(e console.JournalEntry) console.Place { return entryPlace(e.At, e.Chain, e.Seq) },
-		func(r row) (console.Place, error) {
-			var e console.JournalEntry
-			err := r.Scan(at(&e.At), &e.Chain, &e.Seq)
-			return entryPlace(e.At, e.Chain, e.Seq), err
-		})
-}
-
-func entryPlace(at time.Time, chain string, seq int64) console.Place {
-	return console.Place{At: at, Key: strconv.FormatInt(seq, 10) + " " + chain}
 }
 
 // likeText is a text in the form of a LIKE pattern with the escape \.

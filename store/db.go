@@ -37,6 +37,7 @@ type DB struct {
 	pool   *sql.DB // readers of SQLite; all of PostgreSQL
 	writer *writer // SQLite only
 	stmts  sync.Map
+	seen   seenLately
 	now    func() time.Time
 }
 

@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"testing"
+)
 
 // PretendNewer marks the schema as one of a later program.
 func PretendNewer(ctx context.Context, url string) error {
@@ -13,4 +16,13 @@ func PretendNewer(ctx context.Context, url string) error {
 		_, err := t.exec(`INSERT INTO schema_versions(version, name, applied_ms) VALUES ($1, $2, $3)`, 9999, "later", 0)
 		return err
 	})
+}
+
+// SeenRows counts what finds words in the audit log.
+func (d *DB) SeenRows(t *testing.T) (n int) {
+	t.Helper()
+	if err := d.read(t.Context(), `SELECT COUNT(*) FROM journal_seen`, func(r row) error { return r.Scan(&n) }); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

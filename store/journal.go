@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,25 +20,32 @@ const journalRows = 16
 
 const journalColumns = 11
 
-var (
-	insertEntry = insertEntries(1)
-	insertBatch = insertEntries(journalRows)
-)
+const journalInto = "journal(chain, seq, at_ms, prev, hash, body, request, user_id, client_id, server, decision)"
 
-// insertEntries is the statement that stores n entries.
-func insertEntries(n int) string {
+var journalInserts = map[int]string{1: insertRows(journalInto, journalColumns, 1), journalRows: insertRows(journalInto, journalColumns, journalRows)}
+
+// insertRows is a statement that stores n rows.
+func insertRows(into string, columns, n int) string {
 	var b strings.Builder
-	b.WriteString(`INSERT INTO journal(chain, seq, at_ms, prev, hash, body, request, user_id, client_id, server, decision) VALUES `)
+	b.WriteString("INSERT INTO " + into + " VALUES ")
 	for i := range n {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		for j := range journalColumns {
-			b.WriteString([]string{"($", ", $"}[min(j, 1)] + strconv.Itoa(i*journalColumns+j+1))
+		for j := range columns {
+			b.WriteString([]string{"($", ", $"}[min(j, 1)] + strconv.Itoa(i*columns+j+1))
 		}
 		b.WriteByte(')')
 	}
 	return b.String()
+}
+
+// inserts cuts n rows into as many as fit one statement.
+func inserts(n int) int {
+	if n >= journalRows {
+		return journalRows
+	}
+	return 1
 }
 
 // AppendEntries implements gateway.Sink.
@@ -48,7 +56,15 @@ func (d *DB) AppendEntries(ctx context.Context, chain string, entries []gateway.
 			return conflict
 		}
 	}
-	return d.write(ctx, func(t tx) error {
+	entries = slices.Clone(entries) // the caller's stay as they are
+	for i, e := range entries {
+		if e.Record == nil {
+			entries[i].Record = new(gateway.Record)
+			_ = json.Unmarshal(e.Body, entries[i].Record) // what cannot be read is found by its time
+		}
+	}
+	words := d.seen.missing(seenOf(entries))
+	err := d.write(ctx, func(t tx) error {
 		// The entry before must be the one that the first was chained to. Of two
 		// processes that both see it the primary key refuses one.
 		last := int64(0)
@@ -60,26 +76,23 @@ func (d *DB) AppendEntries(ctx context.Context, chain string, entries []gateway.
 		}
 		args := make([]any, 0, journalRows*journalColumns)
 		for rest := entries; len(rest) > 0; {
-			n, q := 1, insertEntry
-			if len(rest) >= journalRows {
-				n, q = journalRows, insertBatch
-			}
+			n := inserts(len(rest))
 			args = args[:0]
 			for _, e := range rest[:n] {
 				r := e.Record
-				if r == nil {
-					r = &gateway.Record{}
-					_ = json.Unmarshal(e.Body, r) // what cannot be read is found by its time
-				}
 				args = append(args, chain, e.Seq, ms(e.At), e.Prev, e.Hash, string(e.Body), r.ID, r.User, r.Client, r.Server, r.Decision)
 			}
-			if _, err := t.exec(q, args...); err != nil {
+			if _, err := t.exec(journalInserts[n], args...); err != nil {
 				return err
 			}
 			rest = rest[n:]
 		}
-		return nil
+		return insertSeen(t, words)
 	})
+	if err == nil {
+		d.seen.stored(words)
+	}
+	return err
 }
 
 // LastEntry implements gateway.Sink.
@@ -126,6 +139,10 @@ func (d *DB) JournalFront(ctx context.Context, chain string, before time.Time) (
 func (d *DB) JournalCut(ctx context.Context, chain string, seq int64, batch int) (n int64, err error) {
 	err = d.write(ctx, func(t tx) error {
 		n, err = t.exec(`DELETE FROM journal WHERE chain = $1 AND seq IN (SELECT seq FROM journal WHERE chain = $2 AND seq <= $3 ORDER BY seq LIMIT $4)`, chain, chain, seq, batch)
+		if err != nil {
+			return err
+		}
+		_, err = t.exec(`DELETE FROM journal_seen WHERE at_ms < (SELECT MIN(at_ms) FROM journal) - $1`, seenSpan)
 		return err
 	})
 	return n, err
