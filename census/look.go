@@ -58,6 +58,7 @@ const requestsPerTarget = 36
 type looker struct {
 	o       Options
 	manners manners
+	late    func() time.Duration // how late this machine was with its work so far
 }
 
 // look measures a target. When ctx ends or the store fails in the middle there is
@@ -66,7 +67,7 @@ type looker struct {
 func (l *looker) look(ctx context.Context, t Target) (r Result, n Times, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	l = &looker{o: l.o, manners: l.manners}
+	l = &looker{o: l.o, manners: l.manners, late: l.late}
 	l.manners.broken = cancel
 	started := l.o.Now()
 	r, n.Requests, n.Attempts = l.attempts(ctx, t)
@@ -76,7 +77,8 @@ func (l *looker) look(ctx context.Context, t Target) (r Result, n Times, err err
 }
 
 // attempts looks until no limit of the server's keeps us from seeing it, at most
-// three times; a silence is asked about twice.
+// three times. What may have been the network's fault, a line that broke off or an
+// answer that did not come in time, is looked at twice.
 func (l *looker) attempts(ctx context.Context, t Target) (r Result, requests, attempts int) {
 	r = Result{URL: t.URL, Host: t.Host, Source: t.Source, Flags: []string{}, Flaws: []string{}}
 	if l.o.OptOut.Has(t.Host) {
@@ -85,19 +87,26 @@ func (l *looker) attempts(ctx context.Context, t Target) (r Result, requests, at
 	}
 	for attempts = 1; ; attempts++ {
 		blank := r
-		wait, sent := l.once(ctx, t, &blank)
+		again, sent := l.once(ctx, t, &blank, attempts)
 		requests += sent
-		if wait <= 0 || attempts == 3 || attempts == 2 && lost(blank) || ctx.Err() != nil {
-			return blank, requests, attempts
-		}
-		if sleep(ctx, wait) != nil {
+		if again <= 0 || attempts == 3 || sleep(ctx, again) != nil {
 			return blank, requests, attempts
 		}
 	}
 }
 
-// once is one look. wait above 0 asks for another one after that time.
-func (l *looker) once(ctx context.Context, t Target, r *Result) (wait time.Duration, requests int) {
+// waitFor is how long a target may keep a look waiting with silence and with
+// answers that do not end, for exchanges of at most timeout: one, and half of
+// another. A server that was still silent or still sending in two of them has
+// shown what it does; a third would find the same.
+func waitFor(timeout time.Duration) time.Duration { return timeout + timeout/2 }
+
+// torn tells whether a host that was waited for so long was looked at in vain: one
+// answer did not come in time, or several while this machine was late itself.
+func (l *looker) torn(waited time.Duration) bool { return waited > 0 && waited <= l.o.Timeout }
+
+// once is one look. again above 0 asks for another one after that time.
+func (l *looker) once(ctx context.Context, t Target, r *Result, attempt int) (again time.Duration, requests int) {
 	spent := false // the target's host had no turn left for us: what we saw is no whole look
 	out := l.client(func(ctx context.Context, host string) (func(), error) {
 		done, err := l.manners.admit(ctx, host)
@@ -107,7 +116,13 @@ func (l *looker) once(ctx context.Context, t Target, r *Result) (wait time.Durat
 		return done, err
 	})
 	defer func() { requests = out.Requests(); out.Close() }()
-	if l.robots(ctx, out, t.URL) {
+	// A file on a disk is answered at once or not at all: at first it has half the
+	// time, so that a silent host is known after one exchange and a half.
+	inTime := l.o.Timeout / 2
+	if attempt > 1 {
+		inTime = l.o.Timeout
+	}
+	if l.robots(ctx, out, t.URL, inTime) {
 		r.Class, r.Reason = string(Skipped), "opt_out_file"
 		return 0, 0
 	}
@@ -124,7 +139,7 @@ func (l *looker) once(ctx context.Context, t Target, r *Result) (wait time.Durat
 		}
 	}
 	if f.Busy() || memory.busy {
-		wait = retryAfter(f.RetryAfter())
+		again = retryAfter(f.RetryAfter())
 	}
 	l.describe(r, f)
 	l.classify(ctx, out, r, f)
@@ -132,20 +147,22 @@ func (l *looker) once(ctx context.Context, t Target, r *Result) (wait time.Durat
 		r.Class, r.Reason, r.Flags, r.Flaws = string(Skipped), "host_budget", []string{}, []string{}
 		return 0, 0
 	}
-	if lost(*r) {
-		wait = time.Second
+	if waited := out.Waited(t.URL); l.torn(waited) || waited == 0 && attempt == 1 && lost(*r) {
+		again = max(again, time.Second)
 	}
-	return wait, 0
+	return again, 0
 }
 
-// lost tells a silence that may have been the network's, or an old stream's whose
-// time ran out while its messages waited for their turn: it is worth asking again.
+// lost tells what may have been the network's fault though no time ran out, or an
+// old stream's that ended while its messages waited for their turn: it is worth
+// asking again.
 func lost(r Result) bool {
-	return r.Class == string(audit.HandshakeOnly) && r.Transport == "sse" || r.Class == string(audit.Dead) && (r.Reason == "timeout" || r.Reason == "broke_off" || r.Reason == "no_connection")
+	return r.Class == string(audit.HandshakeOnly) && r.Transport == "sse" ||
+		r.Class == string(audit.Dead) && (r.Reason == "broke_off" || r.Reason == "no_connection")
 }
 
 func (l *looker) client(admit func(context.Context, string) (func(), error)) *outbound.Client {
-	return outbound.New(outbound.Options{Lab: l.o.Lab, RootCAs: l.o.RootCAs, UserAgent: l.o.UserAgent, MaxBody: 256 << 10, Timeout: l.o.Timeout,
+	return outbound.New(outbound.Options{Lab: l.o.Lab, RootCAs: l.o.RootCAs, UserAgent: l.o.UserAgent, MaxBody: 256 << 10, Timeout: l.o.Timeout, Patience: waitFor(l.o.Timeout), Late: l.late,
 		Now: l.o.Now, Resolve: l.o.Resolve, Admit: admit})
 }
 
@@ -159,12 +176,12 @@ func retryAfter(v string) time.Duration {
 }
 
 // robots asks for robots.txt and tells whether the host wants to be left alone.
-func (l *looker) robots(ctx context.Context, out *outbound.Client, of string) bool {
+func (l *looker) robots(ctx context.Context, out *outbound.Client, of string, inTime time.Duration) bool {
 	u, err := url.Parse(of)
 	if err != nil {
 		return false
 	}
-	x, err := out.Do(ctx, outbound.Req{URL: u.Scheme + "://" + u.Host + "/robots.txt", Probe: "census", Note: "opt-out file", MaxBody: 64 << 10,
+	x, err := out.Do(ctx, outbound.Req{URL: u.Scheme + "://" + u.Host + "/robots.txt", Probe: "census", Note: "opt-out file", MaxBody: 64 << 10, Timeout: inTime,
 		Header: kidoban.Fields{{Name: "Accept", Value: "text/plain"}}})
 	return err == nil && x.Status() == 200 && refusesRobots(x.Response.Body)
 }
@@ -343,11 +360,13 @@ func (m *memory) renewing(ctx context.Context, issuer string) (stop func()) {
 // first asks an issuer, again while it limits its callers.
 func (m *memory) first(ctx context.Context, issuer string, ask func(context.Context) audit.Known) (k audit.Known) {
 	u, err := url.Parse(issuer)
-	if err == nil && u.Host != "" && u.Hostname() != m.home && m.l.robots(ctx, m.out, issuer) {
+	if err == nil && u.Host != "" && u.Hostname() != m.home && m.l.robots(ctx, m.out, issuer, m.l.o.Timeout) {
 		return audit.Known{Err: "its operator opted out"}
 	}
 	for range 3 {
-		if k = ask(ctx); !k.Busy || sleep(ctx, time.Second) != nil {
+		m.out.Forgive(issuer)
+		k = ask(ctx)
+		if !k.Busy && !m.l.torn(m.out.Waited(issuer)) || sleep(ctx, time.Second) != nil {
 			break
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/kidoban/kidoban/census"
 )
@@ -47,6 +48,93 @@ func TestABrokenLineIsAskedTwice(t *testing.T) {
 	}))
 	defer srv.Close()
 	if r := measure(t, srv.URL+"/mcp", census.Options{}); r.Class != "static" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// hang keeps a request until the client gives up.
+func hang(r *http.Request) { <-r.Context().Done() }
+
+// TestWhoNeverEndsIsNotWaitedForTwice: silence, and answers that trickle on without
+// end, cost a look one exchange and a half, whatever else could still be asked.
+func TestWhoNeverEndsIsNotWaitedForTwice(t *testing.T) {
+	t.Parallel()
+	trickle := func(w http.ResponseWriter, r *http.Request, kind, more string) {
+		w.Header().Set("Content-Type", kind)
+		for r.Context().Err() == nil {
+			io.WriteString(w, more)
+			http.NewResponseController(w).Flush()
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	for name, c := range map[string]struct {
+		play          http.HandlerFunc
+		class, reason string
+	}{
+		"silent":      {func(_ http.ResponseWriter, r *http.Request) { hang(r) }, "dead", "timeout"},
+		"comments":    {func(w http.ResponseWriter, r *http.Request) { trickle(w, r, "text/event-stream", ": wait\n\n") }, "not_mcp", "no_mcp_answer"},
+		"half a JSON": {func(w http.ResponseWriter, r *http.Request) { trickle(w, r, "application/json", " ") }, "not_mcp", "no_mcp_answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var posts, all atomic.Int32
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				all.Add(1)
+				if r.Method == http.MethodPost {
+					posts.Add(1)
+					io.Copy(io.Discard, r.Body) // else the server does not see that the client has gone
+				}
+				c.play(w, r)
+			}))
+			defer srv.Close()
+			r := measure(t, srv.URL+"/mcp", census.Options{Timeout: time.Second})
+			if r.Class != c.class || r.Reason != c.reason || posts.Load() > 2 || all.Load() > 3 {
+				t.Errorf("%+v after %d requests, %d of them messages", r, all.Load(), posts.Load())
+			}
+		})
+	}
+}
+
+// TestOneAnswerThatIsLateIsAskedForAgain: a look in which one answer did not come
+// in time is no look to judge by.
+func TestOneAnswerThatIsLateIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	var lists atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		switch {
+		case r.Method != http.MethodPost || strings.Contains(r.URL.Path, "control"):
+			http.NotFound(w, r)
+		case strings.Contains(string(body), "tools/list") && lists.Add(1) == 1:
+			hang(r)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{"supportedVersions":["2026-07-28"],"tools":[{"name":"a"}]}}`)
+		}
+	}))
+	defer srv.Close()
+	if r := measure(t, srv.URL+"/mcp", census.Options{Timeout: 2 * time.Second}); r.Class != "noauth_list" || r.Tools != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestALateOptOutFileCounts: robots.txt has half the time at first, and all of it
+// before a host that was late with it is judged.
+func TestALateOptOutFileCounts(t *testing.T) {
+	t.Parallel()
+	var files atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path != "/robots.txt":
+			http.NotFound(w, r)
+		case files.Add(1) == 1:
+			hang(r)
+		default:
+			io.WriteString(w, "User-agent: kidoban\nDisallow: /\n")
+		}
+	}))
+	defer srv.Close()
+	if r := measure(t, srv.URL+"/mcp", census.Options{Timeout: 2 * time.Second}); r.Reason != "opt_out_file" {
 		t.Errorf("%+v", r)
 	}
 }

@@ -173,8 +173,11 @@ func (o *Options) leave() {
 // returns how many targets it took up.
 func pass(ctx context.Context, store Store, o Options, from, to int64) (taken int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	l := &looker{o: o, manners: manners{store: store, run: o.Run, interval: o.Interval, perHost: o.PerHost, lease: turnLease(o), optOut: o.OptOut}}
+	var late lateness
+	var measuring sync.WaitGroup
+	measuring.Go(func() { late.run(ctx) })
+	defer func() { cancel(); measuring.Wait() }()
+	l := &looker{o: o, late: late.sum, manners: manners{store: store, run: o.Run, interval: o.Interval, perHost: o.PerHost, lease: turnLease(o), optOut: o.OptOut}}
 	targets, results := make(chan Target, o.Workers), make(chan finished, 2*o.Workers)
 	var workers sync.WaitGroup
 	var looking error // of the first look that failed

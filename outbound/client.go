@@ -39,6 +39,7 @@ type hostState struct {
 	name     string
 	requests int
 	next     time.Time // earliest start of the next request
+	waited   time.Duration
 }
 
 // New returns a Client. The caller owns it and ends it with Close.
@@ -138,6 +139,64 @@ func hostKey(u *url.URL) (key, name string) {
 		return name + ":" + u.Port(), name
 	}
 	return name, name
+}
+
+// Waited returns how long exchanges with the host of rawURL took that nothing but
+// time ended (see Options.Patience).
+func (c *Client) Waited(rawURL string) time.Duration {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return 0
+	}
+	key, _ := hostKey(u)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h := c.hosts[key]; h != nil {
+		return h.waited
+	}
+	return 0
+}
+
+// patience returns the bound of an exchange with u that may take up to limit, or
+// an error when its host was waited for long enough. An exchange that asks for
+// more than the usual time, a conversation over a stream, is not cut short.
+func (c *Client) patience(u *url.URL, limit time.Duration) (time.Duration, error) {
+	if c.o.Patience <= 0 {
+		return limit, nil
+	}
+	left := c.o.Patience - c.Waited(u.String())
+	switch {
+	case left <= 0:
+		return 0, kidoban.Errorf(kidoban.KindLimit, "%s was waited for %s in all, and is asked for nothing more", u.Hostname(), c.o.Patience)
+	case limit > c.o.Timeout:
+		return limit, nil
+	}
+	return min(limit, left), nil
+}
+
+// timedOut notes that an exchange with u was ended by its bound, after a wait that
+// was the host's fault. It is never nothing, so that Waited shows it.
+func (c *Client) timedOut(u *url.URL, wait time.Duration) {
+	key, _ := hostKey(u)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h := c.hosts[key]; h != nil {
+		h.waited += max(1, min(wait, c.o.Timeout))
+	}
+}
+
+// Forgive forgets how long the host of rawURL was waited for.
+func (c *Client) Forgive(rawURL string) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return
+	}
+	key, _ := hostKey(u)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h := c.hosts[key]; h != nil {
+		h.waited = 0
+	}
 }
 
 // admit charges the budgets for one request to u and waits for its turn.

@@ -478,3 +478,44 @@ func TestRawKeepsTheWire(t *testing.T) {
 		wantKind(t, err, kidoban.KindUsage)
 	}
 }
+
+// TestPatienceWithOneHost: exchanges that time ended add up; then the host is asked
+// for nothing more, while others are, and conversations with a bound of their own
+// count as one exchange.
+func TestPatienceWithOneHost(t *testing.T) {
+	var asked atomic.Int32
+	play := func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if r.URL.Path == "/good" {
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
+	const bound = 500 * time.Millisecond
+	c, slow := serve(t, Options{Timeout: bound, Patience: bound + bound/2}, play)
+	other := httptest.NewServer(http.HandlerFunc(play))
+	defer other.Close()
+	do := func(url string, timeout time.Duration) (*kidoban.Exchange, error) {
+		return c.Do(t.Context(), Req{URL: url, Timeout: timeout})
+	}
+	x, err := do(slow+"/", 2*bound)
+	if err != nil || x.ErrKind != kidoban.KindLimit || c.Waited(slow) != bound {
+		t.Fatalf("%v %s, waited for %s", err, x.Err, c.Waited(slow))
+	}
+	x, err = do(slow+"/", 0) // cut short
+	if err != nil || x.ErrKind != kidoban.KindLimit || c.Waited(slow) != bound+bound/2 {
+		t.Fatalf("%v %s, waited for %s", err, x.Err, c.Waited(slow))
+	}
+	for _, timeout := range []time.Duration{0, 2 * bound} {
+		_, err = do(slow+"/good", timeout)
+		wantKind(t, err, kidoban.KindLimit)
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("%d requests reached the host", n)
+	}
+	if x, err := do(other.URL+"/good", 0); err != nil || x.Err != "" || c.Waited(other.URL) != 0 {
+		t.Errorf("another host: %v %s", err, x.Err)
+	}
+}

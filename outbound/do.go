@@ -100,6 +100,13 @@ func (c *Client) exchange(parent context.Context, r Req, x *kidoban.Exchange) er
 	if err := c.checkCredential(r, u); err != nil {
 		return err
 	}
+	limit := c.o.Timeout
+	if r.Timeout > 0 {
+		limit = min(r.Timeout, HardTimeout)
+	}
+	if limit, err = c.patience(u, limit); err != nil {
+		return err
+	}
 	parent, stop := context.WithCancel(parent)
 	defer stop()
 	defer context.AfterFunc(c.base, stop)() // Close ends the exchange
@@ -118,13 +125,9 @@ func (c *Client) exchange(parent context.Context, r Req, x *kidoban.Exchange) er
 	if err := c.admit(parent, u); err != nil {
 		return err
 	}
-	limit := c.o.Timeout
-	if r.Timeout > 0 {
-		limit = min(r.Timeout, HardTimeout)
-	}
 	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
-	p := progress{limit: limit, host: u.Hostname()}
+	p, late := progress{limit: limit, host: u.Hostname()}, c.o.Late()
 	if r.Raw {
 		err = c.raw(ctx, r, u, x, &p)
 	} else {
@@ -132,6 +135,9 @@ func (c *Client) exchange(parent context.Context, r Req, x *kidoban.Exchange) er
 	}
 	if err == nil {
 		return nil
+	}
+	if ctx.Err() != nil && parent.Err() == nil {
+		c.timedOut(u, limit-(c.o.Late()-late))
 	}
 	return p.explain(err, parent.Err(), ctx.Err())
 }

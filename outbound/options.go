@@ -35,6 +35,16 @@ type Options struct {
 	PerHostMax      int           // requests per host over the client's life; 0 = no bound
 	MaxRequests     int           // requests over the client's life; 0 = no bound
 
+	// Patience is how long one host may keep the client waiting, over its life, with
+	// exchanges that nothing but time ended: silence, and answers without an end.
+	// The last of them is cut short, and then the host is asked for nothing more
+	// (KindLimit). An exchange counts Timeout at most. 0 = no bound.
+	Patience time.Duration
+	// Late tells for how long, since some beginning, this machine itself did not get
+	// round to its work. What it was late by during an exchange is not held against
+	// the host. nil = never.
+	Late func() time.Duration
+
 	Now     func() time.Time                                             // nil = time.Now
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error) // nil = system resolver
 	Wait    func(ctx context.Context, d time.Duration) error             // how politeness waits; nil = a timer
@@ -81,6 +91,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Wait == nil {
 		o.Wait = wait
+	}
+	if o.Late == nil {
+		o.Late = func() time.Duration { return 0 }
 	}
 	return o
 }
