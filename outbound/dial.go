@@ -58,7 +58,7 @@ func (d dialer) addresses(ctx context.Context, host string, loopbackOnly bool) (
 		if err := d.guard.CheckAddr(a); err != nil {
 			return nil, err
 		}
-		if loopbackOnly && !a.IsLoopback() && !(d.guard.Private && privateClass(Class(a))) {
+		if loopbackOnly && !a.IsLoopback() && !(d.guard.Private && privateClass(Class(a))) && !(d.guard.Cloud && cloudService(a)) {
 			return nil, kidoban.Errorf(kidoban.KindRefused, "the URL is http; only https is contacted")
 		}
 	}

@@ -3,6 +3,7 @@ package outbound
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"code.dny.dev/ssrf"
@@ -15,6 +16,23 @@ import (
 type Guard struct {
 	Lab     bool
 	Private bool // opens private ranges (RFC 1918, RFC 6598, RFC 4193), and http to them
+	Cloud   bool // opens the addresses of cloudServices, and http to them
+}
+
+// cloudServices are where a cloud tells its machines and containers who they
+// are, and hands them credentials: the metadata services of AWS and Google, and
+// AWS's for containers and pods. They are what a forged URL wants most.
+var cloudServices = []netip.Prefix{
+	netip.MustParsePrefix("169.254.169.254/32"),
+	netip.MustParsePrefix("169.254.170.2/32"),
+	netip.MustParsePrefix("169.254.170.23/32"),
+	netip.MustParsePrefix("fd00:ec2::254/128"),
+	netip.MustParsePrefix("fd00:ec2::23/128"),
+	netip.MustParsePrefix("fd20:ce::254/128"),
+}
+
+func cloudService(a netip.Addr) bool {
+	return slices.ContainsFunc(cloudServices, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // special is one closed range and the name its refusal gives.
@@ -122,7 +140,7 @@ func privateClass(class string) bool {
 // stranger who would like to learn what our resolver says.
 func (g Guard) CheckAddr(a netip.Addr) error {
 	class := Class(a)
-	if class == "" || g.Lab && class == "loopback" || g.Private && privateClass(class) {
+	if class == "" || g.Lab && class == "loopback" || g.Private && privateClass(class) || g.Cloud && cloudService(a) {
 		return nil
 	}
 	return &kidoban.Error{Kind: kidoban.KindRefused,
@@ -145,6 +163,15 @@ func (g Guard) control() func(network, address string, c syscall.RawConn) error 
 			}
 		}
 		v6 = append(v6, netip.MustParsePrefix("fc00::/7"))
+	}
+	if g.Cloud {
+		for _, p := range cloudServices {
+			if p.Addr().Is4() {
+				v4 = append(v4, p)
+			} else {
+				v6 = append(v6, p)
+			}
+		}
 	}
 	opts := []ssrf.Option{ssrf.WithAnyPort()}
 	if len(v4) > 0 {

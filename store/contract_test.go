@@ -549,6 +549,22 @@ func TestSecretsAndKeysAgree(t *testing.T) {
 	})
 }
 
+func TestGVA4_OneRingOnTheShelf(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		ring, err := s.Ring(ctx)
+		must(t, err)
+		same(t, ring, []byte(nil))
+		same(t, parallel(t, 20, func(i int) (bool, error) { return s.SwapRing(ctx, nil, fmt.Append(nil, "first", i)) }), 1)
+		first, err := s.Ring(ctx)
+		must(t, err)
+		same(t, parallel(t, 20, func(i int) (bool, error) { return s.SwapRing(ctx, first, fmt.Append(nil, "second", i)) }), 1)
+		done, err := s.SwapRing(ctx, first, []byte("late"))
+		must(t, err)
+		same(t, done, false)
+	})
+}
+
 func TestUseOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *store.DB) {
 		n := parallel(t, 50, func(int) (bool, error) { return s.UseOnce(t.Context(), "jti", epoch, epoch.Add(time.Minute)) })

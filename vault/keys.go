@@ -19,18 +19,40 @@ type Source interface {
 	// Load returns the keys. A source that can make a key makes the first one.
 	Load(ctx context.Context) (Keys, error)
 	// Rotate adds a key and makes it the newest; the others stay for reading.
-	// KindUsage when the source rotates on its own terms.
 	Rotate(ctx context.Context) error
 	// Retire removes all but the newest.
 	Retire(ctx context.Context) error
 	// String names the place, without a secret.
 	String() string
+
+	// export returns the ring in the clear, nil when there is none yet.
+	export(ctx context.Context) ([]byte, error)
+	// adopt takes a ring over. KindConflict when there is another one already.
+	adopt(ctx context.Context, ring []byte) error
+}
+
+// Move copies the keys of one source to another that has none yet, so that
+// everything that was sealed under the first opens under the second. The first
+// keeps its copy: who moves removes it when the second has proved itself.
+// KindConflict when the second has other keys.
+func Move(ctx context.Context, from, to Source) error {
+	ring, err := from.export(ctx)
+	if err != nil {
+		return err
+	}
+	if ring == nil {
+		return kidoban.Errorf(kidoban.KindUsage, "vault: there are no keys in %s", from)
+	}
+	if _, err := ringKeys(ring, from.String()); err != nil {
+		return err
+	}
+	return to.adopt(ctx, ring)
 }
 
 // Keys are the key-encryption keys of a source at one moment.
 type Keys struct {
 	KEK tink.AEADWithContext // wraps with the newest, unwraps with any
-	ids []uint32             // newest first; nil when the source does not tell
+	ids []uint32             // newest first
 }
 
 // Tink puts 0x01 and the key id before what a key of its keysets encrypted.
@@ -44,9 +66,6 @@ func wrappedBy(wrapped []byte) (uint32, bool) {
 }
 
 func (k Keys) knows(wrapped []byte) bool {
-	if k.ids == nil {
-		return true
-	}
 	id, ok := wrappedBy(wrapped)
 	if !ok {
 		return true

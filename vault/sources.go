@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -10,8 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"github.com/tink-crypto/tink-go/v2/core/registry"
-	"github.com/tink-crypto/tink-go/v2/tink"
 	"github.com/zalando/go-keyring"
 
 	"github.com/kidoban/kidoban"
@@ -136,6 +135,39 @@ func (s fileSource) change(f func(raw []byte, from string) ([]byte, error)) erro
 func (s fileSource) Rotate(context.Context) error { return s.change(rotateRing) }
 func (s fileSource) Retire(context.Context) error { return s.change(retireRing) }
 
+// export implements Source.
+func (s fileSource) export(context.Context) ([]byte, error) {
+	raw, err := s.read()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, s.wrap(err)
+	}
+	return raw, nil
+}
+
+// adopt implements Source.
+func (s fileSource) adopt(ctx context.Context, ring []byte) error {
+	err := s.create(ring)
+	if !errors.Is(err, fs.ErrExist) {
+		if err != nil {
+			return s.wrap(err)
+		}
+		return nil
+	}
+	return sameRing(ctx, s, ring)
+}
+
+// sameRing is nil when the source has just that ring.
+func sameRing(ctx context.Context, s Source, ring []byte) error {
+	have, err := s.export(ctx)
+	if err == nil && !bytes.Equal(have, ring) {
+		err = kidoban.Errorf(kidoban.KindConflict, "vault: there are other keys in %s already", s)
+	}
+	return err
+}
+
 // chain is the service name in the operating system's keychain.
 const chain = "kidoban vault"
 
@@ -194,36 +226,25 @@ func (s keychainSource) change(f func([]byte, string) ([]byte, error)) error {
 func (s keychainSource) Rotate(context.Context) error { return s.change(rotateRing) }
 func (s keychainSource) Retire(context.Context) error { return s.change(retireRing) }
 
-type kmsSource struct {
-	client registry.KMSClient
-	uri    string
-}
-
-// KMS leaves the key in a key management service: any client of Tink's
-// interface, and the URI of the key there ("aws-kms://…", "gcp-kms://…",
-// "hcvault://…"). Each sealing and opening asks the service once. The service
-// rotates on its own; Rewrap then re-wraps every row it is given.
-func KMS(client registry.KMSClient, uri string) Source { return kmsSource{client, uri} }
-
-func (s kmsSource) String() string { return "key management service " + s.uri }
-
-func (s kmsSource) Load(context.Context) (Keys, error) {
-	if !s.client.Supported(s.uri) {
-		return Keys{}, kidoban.Errorf(kidoban.KindUsage, "vault: the key management client does not serve %s", s.uri)
+// export implements Source.
+func (s keychainSource) export(context.Context) ([]byte, error) {
+	raw, err := s.read()
+	if errors.Is(err, keyring.ErrNotFound) {
+		return nil, nil
 	}
-	a, err := s.client.GetAEAD(s.uri)
 	if err != nil {
-		return Keys{}, kidoban.Wrap(kidoban.KindUnreachable, err, "vault: the key %s cannot be used", s.uri)
+		return nil, s.wrap(err)
 	}
-	if c, ok := a.(tink.AEADWithContext); ok {
-		return Keys{KEK: c}, nil
-	}
-	return Keys{KEK: local{a}}, nil
+	return raw, nil
 }
 
-func (s kmsSource) Rotate(context.Context) error {
-	return kidoban.Errorf(kidoban.KindUsage, "vault: rotate the key %s in the service itself, then re-wrap", s.uri)
+// adopt implements Source.
+func (s keychainSource) adopt(ctx context.Context, ring []byte) error {
+	if have, err := s.export(ctx); err != nil || have != nil {
+		return errors.Join(err, sameRing(ctx, s, ring))
+	}
+	if err := s.write(ring); err != nil {
+		return s.wrap(err)
+	}
+	return nil
 }
-
-// Retire has nothing to do: the service decides which versions still open.
-func (s kmsSource) Retire(context.Context) error { return nil }

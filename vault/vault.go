@@ -3,8 +3,8 @@
 //
 // Each secret is sealed by a data key of its own (AES-256-GCM), and the data
 // key is wrapped by the key-encryption key, which never lies where the secrets
-// lie: in a file of mode 0600, in the keychain of the operating system, or in a
-// key management service (sources.go). So a stolen database is worth nothing,
+// lie: in a file of mode 0600, in the keychain of the operating system (sources.go),
+// or sealed by a key management service (service.go). So a stolen database is worth nothing,
 // and changing the key-encryption key means re-wrapping small data keys without
 // touching a secret.
 //

@@ -11,10 +11,10 @@ import (
 	"testing"
 
 	"github.com/tink-crypto/tink-go/v2/testing/fakekms"
-	"github.com/zalando/go-keyring"
 	"pgregory.net/rapid"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/vault/keychaintest"
 )
 
 var alice = Owner{User: "alice", Server: "github", Issuer: "https://github.example"}
@@ -29,10 +29,32 @@ func fileVault(t *testing.T) (*Vault, string) {
 	return v, path
 }
 
-// Every source passes the same tests.
+// memory is a shelf, as good as its process.
+type memory struct {
+	mu   sync.Mutex
+	ring []byte // guarded by mu
+}
+
+func (m *memory) Ring(context.Context) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ring, nil
+}
+
+func (m *memory) SwapRing(_ context.Context, old, fresh []byte) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !bytes.Equal(m.ring, old) {
+		return false, nil
+	}
+	m.ring = fresh
+	return true, nil
+}
+
+// Every source passes the same tests. The keychain is GNOME's, on a bus of its own.
 func sources(t *testing.T) map[string]Source {
 	t.Helper()
-	keyring.MockInit()
+	keychaintest.Start(t)
 	uri, err := fakekms.NewKeyURI()
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +66,7 @@ func sources(t *testing.T) map[string]Source {
 	return map[string]Source{
 		"file":     File(filepath.Join(t.TempDir(), "vault.key")),
 		"keychain": Keychain("test"),
-		"kms":      KMS(client, uri),
+		"kms":      KMS(client, uri, &memory{}),
 	}
 }
 
@@ -180,6 +202,51 @@ func TestGVA4_RotateRewrapRetireWithoutDowntime(t *testing.T) {
 		if got, err := v.Unseal(ctx, o, sealed); err != nil || string(got) != "token of "+o.User {
 			t.Errorf("%s after retiring: %q, %v", o.User, got, err)
 		}
+	}
+}
+
+// TestGVA4_EverySourceRotatesRetiresAndMoves: and never loses a secret.
+func TestGVA4_EverySourceRotatesRetiresAndMoves(t *testing.T) {
+	all := sources(t)
+	for name, src := range all {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			v, err := Open(ctx, src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sealed, err := v.Seal(ctx, alice, []byte("kept"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := v.Rotate(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if sealed, _, err = v.Rewrap(ctx, sealed); err != nil {
+				t.Fatal(err)
+			}
+			if err := v.Retire(ctx); err != nil || len(v.Status().Keys) != 1 {
+				t.Fatalf("%v %v", err, v.Status())
+			}
+			to := File(filepath.Join(t.TempDir(), "moved.key"))
+			if err := Move(ctx, src, to); err != nil {
+				t.Fatal(err)
+			}
+			moved, err := Open(ctx, to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := moved.Unseal(ctx, alice, sealed); err != nil || string(got) != "kept" {
+				t.Errorf("%q, %v", got, err)
+			}
+			other := File(filepath.Join(t.TempDir(), "other.key"))
+			if _, err := Open(ctx, other); err != nil {
+				t.Fatal(err)
+			}
+			if err := Move(ctx, other, src); kidoban.KindOf(err) != kidoban.KindConflict {
+				t.Errorf("keys were overwritten: %v", err)
+			}
+		})
 	}
 }
 

@@ -60,7 +60,7 @@ func (c gatewayBackupCmd) Run(e *env) error {
 	if c.WithKey {
 		path, ok := strings.CutPrefix(conf.VaultKey, "file:")
 		if !ok {
-			return kidoban.Errorf(kidoban.KindUsage, "the vault's key is not in a file but in %s: back it up there", conf.VaultKey)
+			return kidoban.Errorf(kidoban.KindUsage, "the vault's key is not in a file but in %s: keep it safe there, and make the backup without --with-key", conf.VaultKey)
 		}
 		if err := copyFile(path, filepath.Join(dir, backupKey)); err != nil {
 			return err

@@ -34,7 +34,7 @@ type gatewayConfig struct {
 	DatabaseFile string                  `yaml:"database_file" doc:"File that holds the database URL, since that holds a password."`
 	Instance     string                  `yaml:"instance" doc:"Name of this process in the audit log, when several share a database. Default: the host name."`
 	Name         string                  `yaml:"name" doc:"Shown on pages. Default Kidoban."`
-	VaultKey     string                  `yaml:"vault_key" doc:"Where the key that seals secrets lives: file:PATH or keychain:ACCOUNT. Default: vault.key in the data directory."`
+	VaultKey     string                  `yaml:"vault_key" doc:"Where the key that seals secrets lives: file:PATH, keychain:ACCOUNT, or sealed in the database by a key management service: hcvault://HOST:PORT/transit/keys/NAME, gcp-kms://projects/…/cryptoKeys/NAME, aws-kms://arn:aws:kms:…. Default: vault.key in the data directory."`
 	TLS          tlsConfig               `yaml:"tls" doc:"Certificate for listening with TLS."`
 	Proxies      []string                `yaml:"trusted_proxies" doc:"Address ranges of reverse proxies whose X-Forwarded-For is believed."`
 	Hosts        []string                `yaml:"hosts" doc:"Host names accepted beside that of the public URL."`

@@ -46,7 +46,7 @@ func registrar(e *env, f gatewayFile) (as *authserver.Server, done func(), err e
 			done()
 		}
 	}()
-	v, err := openVault(e.ctx, conf)
+	v, err := openVault(e.ctx, conf, db)
 	if err != nil {
 		return nil, nil, err
 	}

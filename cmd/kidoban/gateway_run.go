@@ -112,7 +112,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if s.db, err = store.Open(ctx, store.Options{URL: conf.Database}); err != nil {
 		return s, err
 	}
-	if s.vault, err = openVault(ctx, conf); err != nil {
+	if s.vault, err = openVault(ctx, conf, s.db); err != nil {
 		return s, err
 	}
 	s.wallet = account.New(account.Options{Store: s.db, Vault: s.vault})
@@ -251,18 +251,6 @@ func (s *service) close() {
 
 // config is the config in force.
 func (s *service) config() gatewayConfig { return *s.current.Load() }
-
-// openVault finds the source of the key-encryption key.
-func openVault(ctx context.Context, conf gatewayConfig) (*vault.Vault, error) {
-	kind, rest, _ := strings.Cut(conf.VaultKey, ":")
-	switch kind {
-	case "file":
-		return vault.Open(ctx, vault.File(rest))
-	case "keychain":
-		return vault.Open(ctx, vault.Keychain(rest))
-	}
-	return nil, kidoban.Errorf(kidoban.KindUsage, "vault_key must be file:PATH or keychain:ACCOUNT, not %.80q", conf.VaultKey)
-}
 
 // sealer lends the vault to the authorization server.
 type sealer struct{ v *vault.Vault }

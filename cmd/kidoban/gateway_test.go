@@ -554,7 +554,7 @@ func TestVaultCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	v, err := openVault(t.Context(), gatewayConfig{VaultKey: "file:" + filepath.Join(dir, "vault.key")})
+	v, err := openVault(t.Context(), gatewayConfig{VaultKey: "file:" + filepath.Join(dir, "vault.key")}, db)
 	if err != nil {
 		t.Fatal(err)
 	}

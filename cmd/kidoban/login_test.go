@@ -16,6 +16,7 @@ import (
 	"github.com/kidoban/kidoban/audit/browser"
 	"github.com/kidoban/kidoban/lab"
 	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/vault/keychaintest"
 )
 
 // withSecrets runs kidoban with variables beside a state directory of its own.
@@ -40,8 +41,13 @@ func TestT3LoginScripts(t *testing.T) {
 	for name, tc := range map[string]struct {
 		o      lab.Options
 		script string
+		kept   bool // the secrets are in a real keychain, put there by login keep
 		secret func(l *lab.Lab) map[string]string
 	}{
+		"the system's keychain": {kept: true, script: "steps:\n  - fill: {field: User, value: carol}\n  - fill: {field: Password, value: \"keychain:PW\"}\n  - totp: {field: name=totp, secret: \"keychain:TOTP\"}\n  - click: Log in\n",
+			secret: func(l *lab.Lab) map[string]string {
+				return map[string]string{"PW": l.Accounts[2].Password, "TOTP": l.Accounts[2].TOTP}
+			}},
 		"password and second factor": {script: "steps:\n  - fill: {field: User, value: carol}\n  - fill: {field: Password, value: \"${env:PW}\"}\n  - totp: {field: name=totp, secret: \"${env:TOTP}\"}\n  - click: Log in\n",
 			secret: func(l *lab.Lab) map[string]string {
 				return map[string]string{"PW": l.Accounts[2].Password, "TOTP": l.Accounts[2].TOTP}
@@ -63,7 +69,12 @@ func TestT3LoginScripts(t *testing.T) {
 				t.Fatal(err)
 			}
 			secrets := tc.secret(l)
-			code, stdout, stderr := withSecrets(t, secrets, "audit", l.MCPURL, "--lab", "--login-script", script, "--only", "F6-A,F6-H,F9-2,E22-1", "--json", out, "--html", page)
+			given := secrets
+			if tc.kept {
+				given = nil
+				keep(t, script, secrets)
+			}
+			code, stdout, stderr := withSecrets(t, given, "audit", l.MCPURL, "--lab", "--login-script", script, "--only", "F6-A,F6-H,F9-2,E22-1", "--json", out, "--html", page)
 			if code != exitClean {
 				t.Fatalf("exit %d\n%s\n%s", code, stdout, stderr)
 			}
@@ -93,6 +104,25 @@ func TestT3LoginScripts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// keep puts secrets into a fresh keychain with kidoban login keep, which prints none
+// of them. Before, the script names what is missing.
+func keep(t *testing.T, script string, secrets map[string]string) {
+	t.Helper()
+	keychaintest.Start(t)
+	if code, _, stderr := withSecrets(t, nil, "audit", "https://mcp.example/mcp", "--login-script", script); code != exitUsage || !strings.Contains(stderr, "kidoban login keep PW") {
+		t.Errorf("exit %d, %s", code, stderr)
+	}
+	for name, secret := range secrets {
+		for _, s := range []string{"an earlier one", secret} {
+			var out bytes.Buffer
+			e := &env{ctx: t.Context(), stdin: strings.NewReader(s + "\n"), stdout: &out, stderr: &out}
+			if code := run(e, []string{"login", "keep", name}); code != exitClean || strings.Contains(out.String(), s) {
+				t.Fatalf("exit %d, %s", code, &out)
+			}
+		}
 	}
 }
 

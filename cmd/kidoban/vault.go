@@ -24,6 +24,7 @@ type vaultCmd struct {
 	Retire vaultRetireCmd `cmd:"" help:"Forget every key but the newest, after re-wrapping what is left. Run it a few minutes after rotate."`
 	Status vaultStatusCmd `cmd:"" help:"Where the key is and which accounts there are. No secrets."`
 	Key    vaultKeyCmd    `cmd:"" help:"Make a key file for a gateway that will run elsewhere."`
+	Move   vaultMoveCmd   `cmd:"" help:"Copy the keys to another place, such as a key management service, before the config names it."`
 }
 
 // openWallet opens database and vault.
@@ -35,12 +36,13 @@ func (f gatewayFile) openWallet(e *env) (*account.Wallet, *vault.Vault, *store.D
 	if err := makeData(conf.Data); err != nil {
 		return nil, nil, nil, conf, err
 	}
-	v, err := openVault(e.ctx, conf)
+	db, err := store.Open(e.ctx, store.Options{URL: conf.Database})
 	if err != nil {
 		return nil, nil, nil, conf, err
 	}
-	db, err := store.Open(e.ctx, store.Options{URL: conf.Database})
+	v, err := openVault(e.ctx, conf, db)
 	if err != nil {
+		db.Close()
 		return nil, nil, nil, conf, err
 	}
 	w := account.New(account.Options{Store: db, Vault: v})
@@ -235,5 +237,41 @@ func (c vaultKeyCmd) Run(e *env) error {
 		return err
 	}
 	fmt.Fprintf(e.stdout, "Made %s. Whoever has it and the database has every stored secret; name it as vault_key: file:PATH.\n", c.File)
+	return nil
+}
+
+type vaultMoveCmd struct {
+	gatewayFile
+	To string `arg:"" help:"The vault_key that the config will have: file:PATH, keychain:ACCOUNT, hcvault://…, gcp-kms://… or aws-kms://…"`
+}
+
+// Run copies the keys and proves that they open from there. The old place keeps
+// its copy, so that nothing is lost when the new one does not answer tomorrow.
+func (c vaultMoveCmd) Run(e *env) error {
+	w, v, db, conf, err := c.openWallet(e)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	defer w.Close()
+	from, err := vaultSource(e.ctx, conf.VaultKey, db)
+	if err != nil {
+		return err
+	}
+	to, err := vaultSource(e.ctx, c.To, db)
+	if err != nil {
+		return err
+	}
+	if err := vault.Move(e.ctx, from, to); err != nil {
+		return err
+	}
+	moved, err := vault.Open(e.ctx, to)
+	if err != nil {
+		return err
+	}
+	if a, b := v.Status().Keys, moved.Status().Keys; len(a) == 0 || len(b) == 0 || a[0] != b[0] {
+		return kidoban.Errorf(kidoban.KindConflict, "the keys in %s are not those in %s: rotate neither meanwhile, and run it again", to, from)
+	}
+	fmt.Fprintf(e.stdout, "The keys are in %s, too. Set vault_key: %s and restart; when the gateway has started, remove the copy in %s.\n", to, c.To, from)
 	return nil
 }
