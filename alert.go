@@ -38,6 +38,7 @@ const (
 	AlertClonedPasskey      AlertKind = "cloned_passkey"
 	AlertServerDown         AlertKind = "server_down"
 	AlertDefinitionHeld     AlertKind = "definition_held"
+	AlertFlowBarred         AlertKind = "flow_barred"
 )
 
 // AlertMeaning is what a kind of alert means, for documentation and filters.
@@ -58,6 +59,7 @@ func AlertKinds() []AlertMeaning {
 		{AlertConnectOtherUser, High, "A page on which one user connects accounts was opened by another."},
 		{AlertClonedPasskey, High, "A passkey's counter went backwards: there may be a copy of it."},
 		{AlertDefinitionHeld, High, "A server changed what it offers, or offers something that is not approved; it is held until somebody decides."},
+		{AlertFlowBarred, High, "An agent that had read text that reads like orders wanted to send something out; it was refused, or waits for a person's yes."},
 		{AlertTokenBurst, Medium, "A grant makes far more calls than its user ever did."},
 		{AlertFirstSeenHost, Medium, "A client registered a callback at a host never seen before."},
 		{AlertImpersonation, Medium, "A client registered under a name that looks like a well-known one's and returns elsewhere."},

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/gateway"
 )
 
@@ -70,6 +71,11 @@ func TestConsole_Texts(t *testing.T) {
 			if !found {
 				t.Errorf("%s asks for texts that begin with %q", name, m[1])
 			}
+		}
+	}
+	for _, k := range kidoban.AlertKinds() {
+		if texts["alert_"+string(k.Kind)].en == "" {
+			t.Errorf("the alert %s has no title", k.Kind)
 		}
 	}
 	for _, g := range navPages {

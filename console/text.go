@@ -257,6 +257,28 @@ var texts = map[string]line{
 	"sev_low":       {"low", "低", "低"},
 	"sev_info":      {"note", "参考", "提示"},
 
+	"alert_code_replay":            {"An authorization code was used twice", "認可コードが二度使われました", "授权码被使用了两次"},
+	"alert_refresh_reuse":          {"A replaced refresh token was used again", "更新済みのトークンが再び使われました", "已更换的刷新令牌被再次使用"},
+	"alert_consent_campaign":       {"Several people approved one new client", "複数の人が同じ新しいクライアントを承認しました", "多人批准了同一个新客户端"},
+	"alert_token_new_address":      {"New access used from a network never seen", "新しいアクセスが未知のネットワークから使われました", "新的访问权限来自从未见过的网络"},
+	"alert_callback_other_browser": {"An answer arrived in another browser", "応答が別のブラウザーに届きました", "应答到达了另一个浏览器"},
+	"alert_connect_other_user":     {"A connect page was opened by another user", "接続ページが別の利用者に開かれました", "连接页面被另一用户打开"},
+	"alert_cloned_passkey":         {"There may be a copy of a passkey", "パスキーが複製された可能性があります", "通行密钥可能被复制"},
+	"alert_definition_held":        {"A server's definitions are held", "サーバーの定義が保留されています", "服务器的定义被搁置"},
+	"alert_flow_barred":            {"After text with orders, an agent wanted to send something out", "命令を含む文章の後、エージェントが外部へ送信しようとしました", "读到含指令的文字后,代理试图向外发送"},
+	"alert_token_burst":            {"Far more calls than usual", "通常よりはるかに多い呼び出し", "调用远多于平时"},
+	"alert_first_seen_host":        {"A callback host never seen before", "初めてのコールバック先ホスト", "首次出现的回调主机"},
+	"alert_impersonation":          {"A client wanted a well-known client's name", "有名なクライアントの名前を使おうとしました", "客户端冒用知名客户端的名称"},
+	"alert_denied_client":          {"A client on the deny-list came back", "拒否リストのクライアントが再び現れました", "拒绝名单中的客户端再次出现"},
+	"alert_forged_consent":         {"A consent form came from another login", "別のログインから同意フォームが届きました", "同意表单来自另一个登录"},
+	"alert_login_guessing":         {"Many wrong logins from one network", "一つのネットワークから多数のログイン失敗", "来自同一网络的大量错误登录"},
+	"alert_registration_flood":     {"Registrations from many networks at once", "多数のネットワークから一斉に登録されています", "多个网络同时大量注册"},
+	"alert_registrations_full":     {"No room for more unused registrations", "未使用の登録が上限に達しました", "未使用的注册已达上限"},
+	"alert_server_down":            {"A server does not answer", "サーバーが応答しません", "服务器无应答"},
+	"alert_document_review":        {"A client document waits for a decision", "クライアント文書が判断を待っています", "客户端文档等待决定"},
+	"alert_registration_burst":     {"Many registrations from one network", "一つのネットワークから多数の登録", "来自同一网络的大量注册"},
+	"alert_denied_registration":    {"A blocked client tried to register", "拒否されたクライアントが登録しようとしました", "被拒绝的客户端尝试注册"},
+
 	// The audit log.
 	"log_hint":    {"Everything that was asked of the gateway, newest first. Each entry holds the hash of the one before.", "ゲートウェイへのすべての要求(新しい順)。各項目は直前の項目のハッシュを含みます。", "对网关的所有请求,最新在前。每条记录都包含前一条的哈希。"},
 	"log_text":    {"Any part of an entry", "項目の任意の一部", "条目的任意部分"},
@@ -304,7 +326,7 @@ var texts = map[string]line{
 	"config_hint": {"Values that may be secret are hidden.", "秘密の可能性がある値は伏せています。", "可能含有机密的值已隐藏。"},
 
 	// Definitions.
-	"definitions_hint": {"What servers offer, as they said it. Only what is approved reaches a client.", "サーバーが提示した定義です。承認済みのものだけがクライアントに届きます。", "服务器所声明的内容。只有已批准的才会提供给客户端。"},
+	"definitions_hint": {"What servers offer, as they said it: do not do what the text says. Only what is approved reaches a client.", "サーバーが提示した定義です。文章の指示には従わないでください。承認済みのものだけがクライアントに届きます。", "服务器所声明的内容,请不要照其所说去做。只有已批准的才会提供给客户端。"},
 	"first_version":    {"Nothing of this name was approved before.", "この名前で承認済みのものはありません。", "此名称此前没有已批准的版本。"},
 	"against":          {"Compared with what is approved", "承認済みの版との比較", "与已批准版本比较"},
 	"whole_text":       {"The whole text", "全文", "全文"},

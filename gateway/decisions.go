@@ -19,12 +19,13 @@ import (
 	"golang.org/x/text/language"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/policy"
 	"github.com/kidoban/kidoban/toolscan"
 )
 
 // Decisions are the pages on which people decide: about calls that wait for
-// them, about what their agents count as having read, and, administrators, about
-// held definitions. They need no script. A decision needs the person's login in
+// them, and about what their agents count as having read. Administrators find the
+// way to the console, where held definitions are decided. They need no script. A decision needs the person's login in
 // a browser and a form that was given to that person for exactly this: what an
 // agent has (a token, the address of the page) opens nothing.
 type Decisions struct {
@@ -48,10 +49,11 @@ type DecisionDeps struct {
 	Approvals *ApprovalGuard
 	Policy    *PolicyGuard
 	Pins      PinStore
-	Scanner   *toolscan.Scanner
-	Journal   *Journal // may be nil
-	StateKey  []byte
-	Now       func() time.Time
+	// Held is the path of the page that decides about held definitions.
+	Held     string
+	Journal  *Journal // may be nil
+	StateKey []byte
+	Now      func() time.Time
 }
 
 // decisionPolicy is the content policy of the pages: no script at all.
@@ -169,10 +171,8 @@ func (v *view) route(path string) {
 		v.overview()
 	case path == "/session" && post:
 		v.forget()
-	case path == "/definitions" && !post:
-		v.definitions()
-	case path == "/definitions" && post:
-		v.decideDefinition()
+	case path == "/definitions" && !post: // the page of earlier versions
+		http.Redirect(v.w, v.r, v.deps.Held, http.StatusSeeOther)
 	case isCall && !post:
 		v.call(call)
 	case isCall:
@@ -266,12 +266,13 @@ func (v *view) note(client, server, name, decision, detail string) {
 func (v *view) overview() {
 	ctx := v.r.Context()
 	type page struct {
-		Waiting []Approval
-		Session []SessionLabel
-		Held    int
-		Ticket  string
+		Waiting  []Approval
+		Session  []SessionLabel
+		Held     int
+		HeldPage string
+		Ticket   string
 	}
-	var p page
+	p := page{HeldPage: v.deps.Held}
 	var errs [3]error
 	p.Waiting, errs[0] = v.deps.Approvals.store.WaitingApprovals(ctx, v.who.ID, v.deps.Now())
 	for i := range p.Waiting {
@@ -279,9 +280,7 @@ func (v *view) overview() {
 	}
 	p.Session, errs[1] = v.deps.Policy.Session(ctx, v.who.ID)
 	if v.who.Admin {
-		var held []Pin
-		held, errs[2] = v.heldPins(ctx, false)
-		p.Held = len(held)
+		p.Held, errs[2] = v.heldPins(ctx)
 	}
 	if err := errors.Join(errs[:]...); err != nil {
 		v.failed(err)
@@ -346,7 +345,7 @@ func (v *view) call(id string) {
 	}
 	flow := false
 	for _, id := range asked.Policies {
-		flow = flow || strings.HasPrefix(id, "default-flow")
+		flow = flow || policy.Barrier(id)
 		if _, ok := pageTexts["why_"+id]; ok {
 			p.Why = append(p.Why, textIn(v.lang, "why_"+id))
 		} else {

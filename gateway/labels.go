@@ -66,6 +66,11 @@ func (l *labeler) tool(s *Server, name string, def wire.Raw) []string {
 	add(policy.Private, reads && (s.Account == AccountUser || has(toolscan.CapPrivate)))
 	sends := !reads && string(open) != "false" && (verb != "" || has(toolscan.CapMessage) || has(toolscan.CapPayment) || ClassOf(def) == Destructive || string(open) == "true")
 	add(policy.Sends, s.reachesOut() && sends)
+	// MCP takes a tool without annotations for one that changes something in an open
+	// world. A name that says nothing does not make it harmless; only the operator,
+	// who said which tools send, does.
+	_, told := s.Labels[policy.Sends]
+	add(policy.Unclear, s.reachesOut() && !told && !sends && !reads && string(open) != "false")
 	add(policy.Reaches, s.reachesOut() && (has(toolscan.CapNetwork) || takesURL(def)))
 	return s.ownLabels(out, name)
 }
@@ -91,7 +96,7 @@ func (l *labeler) resource(s *Server, uri string) []string {
 func (s *Server) ownLabels(out []string, name string) []string {
 	for label, patterns := range s.Labels {
 		switch label {
-		case policy.Untrusted, policy.Private, policy.Sends, policy.Reaches:
+		case policy.Untrusted, policy.Private, policy.Sends, policy.Reaches, policy.Unclear:
 		default:
 			if matchAny(patterns, name) {
 				out = append(out, label)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -71,10 +72,14 @@ func (m *pinMemory) held() string {
 type offer struct {
 	mu                           sync.Mutex
 	tools, prompts, instructions string
+	said                         string // by calls; "" is "ran"
 	calls                        int
 }
 
 func (o *offer) set(tools string) { o.mu.Lock(); defer o.mu.Unlock(); o.tools = tools }
+
+// say makes calls answer with text, which needs no escapes in JSON.
+func (o *offer) say(text string) { o.mu.Lock(); defer o.mu.Unlock(); o.said = text }
 
 func (o *offer) serve(w http.ResponseWriter, _ *http.Request, body string) {
 	o.mu.Lock()
@@ -90,7 +95,7 @@ func (o *offer) serve(w http.ResponseWriter, _ *http.Request, body string) {
 		result(w, body, `{"contents":[{"uri":"test://a","text":"ran"}]}`)
 	case "tools/call", "prompts/get":
 		o.calls++
-		result(w, body, `{"content":[{"type":"text","text":"ran"}]}`)
+		result(w, body, `{"content":[{"type":"text","text":"`+cmp.Or(o.said, "ran")+`"}]}`)
 	default:
 		w.WriteHeader(http.StatusAccepted)
 	}

@@ -253,6 +253,50 @@ func TestGTG5_TheBarrierSpansServers(t *testing.T) {
 	}
 }
 
+// TestGTG5_TheBarrierTellsAPerson: once text that reads like orders came in, a way
+// out that is barred raises an alert, in no words but ours and the operator's; what
+// is barred for other reasons, and what passes, raises none.
+func TestGTG5_TheBarrierTellsAPerson(t *testing.T) {
+	const obscure = `{"name":"synchronise_zebra","description":"Synchronises.","inputSchema":{"type":"object"}}`
+	for mode, did := range map[policy.Effect]string{policy.Ask: "waits", policy.Deny: "refused", policy.Allow: ""} {
+		p := newPolicyRig(t, policy.Options{Flow: mode}, map[string]string{"hub": readIssue, "mail": sendMail, "cloud": obscure})
+		var told []kidoban.Alert
+		p.policy.Alert = func(_ context.Context, a kidoban.Alert) { told = append(told, a) } // calls come one after the other
+		p.call("hub", "alice", "get_issue", `{}`)
+		p.call("mail", "alice", "send_mail", `{}`)
+		if say := p.call("cloud", "alice", "synchronise_zebra", `{}`); (say == "") != (mode != policy.Deny) {
+			t.Errorf("%s: a tool that may send, after text of strangers: %q", mode, say)
+		}
+		if len(told) != 0 {
+			t.Errorf("%s: nothing gave orders, and yet %+v", mode, told)
+		}
+		p.offers["hub"].say(order)
+		p.call("hub", "alice", "get_issue", `{}`)
+		p.call("mail", "bob", "send_mail", `{}`)
+		p.call("mail", "alice", "send_mail", `{}`)
+		say := p.call("cloud", "alice", "synchronise_zebra", `{}`)
+		if mode == policy.Allow {
+			if say != "" || len(told) != 0 {
+				t.Errorf("there is no barrier, and yet %q %+v", say, told)
+			}
+			continue
+		}
+		if say == "" || len(told) != 2 {
+			t.Fatalf("%s: %q, %d alerts", mode, say, len(told))
+		}
+		for i, server := range []string{"mail", "cloud"} {
+			a := told[i]
+			if a.Kind != kidoban.AlertFlowBarred || a.Subject != "alice" || a.Do == "" || a.At.IsZero() ||
+				!strings.Contains(a.Text, "alice") || !strings.Contains(a.Text, "at hub ") || !strings.Contains(a.Text, server) || !strings.Contains(a.Text, did) {
+				t.Errorf("%s: %+v", mode, a)
+			}
+			if text := a.Text + a.Do; strings.Contains(text, "zebra") || strings.Contains(text, "evil.example") || strings.Contains(text, "get_issue") {
+				t.Errorf("the alert speaks in the server's words: %s", text)
+			}
+		}
+	}
+}
+
 // TestGTG4_UntrustedContentIsLabelled: all of it, not only what is flagged.
 func TestGTG4_UntrustedContentIsLabelled(t *testing.T) {
 	p := newPolicyRig(t, policy.Options{}, map[string]string{"hub": readIssue + "," + sendMail})
@@ -503,7 +547,14 @@ func TestGTG5_LabelsAreFoundOut(t *testing.T) {
 		{boxed, tool("fetch", "Fetches a URL from the internet", ro), "untrusted"},
 		{remote, tool("send_message", "Send a WhatsApp message to a person", ""), "sends"},
 		{remote, tool("list_messages", "Get WhatsApp messages", ro), "private untrusted"},
-		{remote, tool("convert", "Converts", `,"inputSchema":{"type":"object","properties":{"source_url":{"type":"string"}}}`), "reaches"},
+		{remote, tool("convert", "Converts", `,"inputSchema":{"type":"object","properties":{"source_url":{"type":"string"}}}`), "reaches unclear"},
+		{remote, tool("synchronise", "Synchronises", ""), "unclear"},
+		{remote, tool("synchronise", "Synchronises", closed), ""},
+		{remote, tool("synchronise", "Synchronises", ro), ""},
+		{boxed, tool("synchronise", "Synchronises", ""), ""},
+		{remote, nil, "unclear"},
+		{&Server{Name: "o", URL: "https://x", Labels: map[string][]string{"sends": {"add_*"}}}, tool("synchronise", "Synchronises", ""), ""},
+		{&Server{Name: "o", URL: "https://x", Labels: map[string][]string{"unclear": {"get_*"}}}, tool("get_weather", "Gets", ro), "unclear"},
 		{&Server{Name: "o", URL: "https://x", Labels: map[string][]string{"sends": {"add_*"}, "private": {}, "secret": {"*"}}}, tool("add_numbers", "Adds", ro), "secret sends"},
 		{&Server{Name: "o", URL: "https://x", Account: AccountUser}, tool("get_weather", "Gets the weather", ro), "private"},
 	} {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -26,7 +27,13 @@ type PolicyGuard struct {
 	labels   labeler
 	log      *slog.Logger
 	now      func() time.Time
-	rules    atomic.Pointer[PolicyRules]
+
+	// Alert is told when the barrier stops a way out after text that read like
+	// orders; nil: nobody is. It is set before the first use and may wait for the
+	// store: the call it is about waits too.
+	Alert func(context.Context, kidoban.Alert)
+
+	rules atomic.Pointer[PolicyRules]
 
 	mu     sync.Mutex
 	known  map[string]knownPerson  // guarded by mu
@@ -120,13 +127,16 @@ func (g *PolicyGuard) Decide(ctx context.Context, c *Call) *Refusal {
 	q.Principal = rules.principal(who)
 	c.labels = q.Object.Labels
 	if q.Action == policy.Call {
-		out := slices.Contains(c.labels, policy.Sends) || slices.Contains(c.labels, policy.Reaches)
+		out := slices.ContainsFunc(c.labels, wayOut)
 		if q.Session, err = g.session(ctx, rules, c, out); err != nil {
 			return refuse(http.StatusOK, wire.CodeInternal, ruleUnknown, sayUnsure).because(err)
 		}
 	}
 	v := rules.Set.Decide(q)
 	c.rec.Policies = v.Policies
+	if v.Effect != policy.Allow && slices.ContainsFunc(v.Policies, policy.Barrier) && slices.Contains(q.Session, policy.Injected) {
+		g.tell(ctx, rules, c, who, v.Effect)
+	}
 	switch v.Effect {
 	case policy.Allow:
 		c.asks = nil
@@ -140,6 +150,40 @@ func (g *PolicyGuard) Decide(ctx context.Context, c *Call) *Refusal {
 		rule = "policy:" + v.Policies[0]
 	}
 	return refuse(http.StatusOK, wire.CodeInvalidParams, rule, sayDenied).because(v.Err)
+}
+
+// wayOut tells whether a label stands for a way out of the house, or may.
+func wayOut(label string) bool {
+	return label == policy.Sends || label == policy.Reaches || label == policy.Unclear
+}
+
+// tell raises an alert: an agent that had read orders wanted to send something.
+// Servers are named as the operator named them; nothing is said in the words of a
+// server, a tool or a text.
+func (g *PolicyGuard) tell(ctx context.Context, rules *PolicyRules, c *Call, who Person, e policy.Effect) {
+	if g.Alert == nil {
+		return
+	}
+	from := "a server"
+	if read, err := g.labelsOf(ctx, rules, c.Caller.User, false); err == nil {
+		for _, l := range read {
+			if l.Label == policy.Injected {
+				from, _, _ = strings.Cut(l.Source, "/")
+			}
+		}
+	}
+	a := kidoban.Alert{Kind: kidoban.AlertFlowBarred, At: g.now(), Subject: c.Caller.User}
+	name := cmp.Or(who.Name, c.Caller.User)
+	if name == "" { // the gateway is open to everybody
+		name, a.Subject = "somebody", c.Server
+	}
+	did := "it waits for that person's yes"
+	if e == policy.Deny {
+		did = "it was refused"
+	}
+	a.Text = "An agent of " + toolscan.Visible(name, 80) + " read text at " + from + " that reads like orders, and then called a tool of " + c.Server + " that may send something out; " + did + "."
+	a.Do = "Ask that person not to approve what they did not want themselves and to begin a new conversation, look at the calls in the audit log, and find out who wrote the text at " + from + "."
+	g.Alert(context.WithoutCancel(ctx), a)
 }
 
 // question says what a call wants to do; false for what needs no decision.

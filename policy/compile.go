@@ -153,6 +153,15 @@ func (c *compiler) defaults() {
 		When(labels().Contains(ast.String(Sends)).And(session().ContainsAny(ast.Set(ast.String(Untrusted), ast.String(Private), ast.String(Injected))))))
 	barrier("flow", "default-flow-reach", c.o.Flow, ast.Forbid().ActionEq(actionUID(Call)).
 		When(labels().Contains(ast.String(Reaches)).And(session().Contains(ast.String(Private))).And(session().ContainsAny(ast.Set(ast.String(Untrusted), ast.String(Injected))))))
+	// A tool that may send fails closed where the barrier is a wall. Where a person
+	// is asked, and would be asked all day, it does once text that reads like orders
+	// came in.
+	after := ast.Set(ast.String(Injected))
+	if c.o.Flow == Deny {
+		after = ast.Set(ast.String(Untrusted), ast.String(Private), ast.String(Injected))
+	}
+	barrier("flow", "default-flow-unclear", c.o.Flow, ast.Forbid().ActionEq(actionUID(Call)).
+		When(labels().Contains(ast.String(Unclear)).And(session().ContainsAny(after))))
 }
 
 var patternRule = regexp.MustCompile(`^[a-z0-9*-]+/.+$`)

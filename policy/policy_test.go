@@ -55,6 +55,7 @@ func TestGTG5_Defaults(t *testing.T) {
 		e       Effect
 	}{
 		{Sends, nil, Allow}, {Sends, []string{Untrusted}, Ask}, {Sends, []string{Private}, Ask}, {Sends, []string{Injected}, Ask}, {Sends, []string{"other"}, Allow},
+		{Unclear, []string{Untrusted, Private}, Allow}, {Unclear, []string{Injected}, Ask},
 		{Reaches, []string{Untrusted}, Allow}, {Reaches, []string{Private}, Allow}, {Reaches, []string{Private, Untrusted}, Ask}, {Private, []string{Private, Untrusted}, Allow},
 	} {
 		q := query(func(q *Query) { q.Object.Labels, q.Session = []string{c.label}, c.session })
@@ -69,6 +70,10 @@ func TestGTG5_Defaults(t *testing.T) {
 	want(t, block, q, Deny, "default-flow-send")
 	q.Approved = true
 	want(t, block, q, Deny, "default-flow-send")
+	for _, label := range []string{Untrusted, Private, Injected} {
+		want(t, block, query(func(q *Query) { q.Object.Labels, q.Session = []string{Unclear}, []string{label} }), Deny, "default-flow-unclear")
+	}
+	want(t, block, query(func(q *Query) { q.Object.Labels = []string{Unclear} }), Allow, "default-permit")
 	want(t, compile(t, Options{Flow: Allow}), query(func(q *Query) { q.Object.Labels, q.Session = []string{Sends}, []string{Untrusted} }), Allow, "default-permit")
 }
 
@@ -189,7 +194,7 @@ func TestGTG5_PrintedPoliciesDecideTheSame(t *testing.T) {
 		q := query(func(q *Query) {
 			q.Object.Server, q.Object.Name = pick("server", "git", "github", "a", "mail", "x"), pick("name", `get_\"x`, "b", "xbx", "send", "shell")
 			q.Principal.Name, q.Principal.Groups = pick("user", `x"y`, "ann"), []string{pick("group", "g", "h")}
-			q.Object.Class, q.Session, q.Object.Labels = pick("class", "read", "destroy"), []string{pick("session", Private, Untrusted, "")}, []string{pick("label", Sends, Reaches, "")}
+			q.Object.Class, q.Session, q.Object.Labels = pick("class", "read", "destroy"), []string{pick("session", Private, Untrusted, "")}, []string{pick("label", Sends, Reaches, Unclear, "")}
 			q.Action, q.Approved = rapid.SampledFrom(actions).Draw(t, "action"), rapid.Bool().Draw(t, "approved")
 		})
 		if a, b := s.Decide(q), again.Decide(q); a.Effect != b.Effect {

@@ -44,6 +44,7 @@ const (
 	Injected  = "injected"  // sessions only: text that read like orders came in
 	Sends     = "sends"     // tools only: what goes in may reach others
 	Reaches   = "reaches"   // tools only: goes to addresses that the caller names
+	Unclear   = "unclear"   // tools only: neither name nor annotations say whether it sends
 )
 
 // Principal is who asks.

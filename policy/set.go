@@ -31,6 +31,10 @@ type Verdict struct {
 	Err      error
 }
 
+// Barrier tells whether a policy is one of those that bar the ways out of a
+// session that has read something (Options.Flow).
+func Barrier(id string) bool { return strings.HasPrefix(id, "default-flow-") }
+
 // Set is a compiled set of policies. It is immutable and safe for concurrent use.
 type Set struct {
 	all       entries

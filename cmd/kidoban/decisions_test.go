@@ -375,16 +375,19 @@ func TestGTG1_HeldDefinitionsInTheBrowser(t *testing.T) {
 	if strings.Contains(list(), "id_rsa") {
 		t.Fatal("the changed definition is shown")
 	}
-	if body, resp := bob.page(d.url+"/decisions/definitions", nil); resp.StatusCode != http.StatusForbidden || strings.Contains(body, "id_rsa") {
+	const held = "/console/definitions?state=held"
+	if body, resp := bob.page(d.url+held, nil); resp.StatusCode != http.StatusForbidden || strings.Contains(body, "id_rsa") {
 		t.Errorf("bob: %d", resp.StatusCode)
 	}
 	tab := chromium(t, "en")
-	text := browse(t, tab, "definitions", chromedp.Navigate(d.url+"/decisions/definitions"), browserLogin("ann"), chromedp.WaitVisible(`ins`))
+	// The address of earlier versions leads to the console.
+	text := browse(t, tab, "definitions", chromedp.Navigate(d.url+"/decisions/definitions"), browserLogin("ann"), chromedp.WaitVisible(`table.list th a`),
+		chromedp.Click(`table.list th a`), chromedp.WaitVisible(`ins`))
 	if !strings.Contains(text, "id_rsa") || !strings.Contains(text, "<b>note</b>") || !strings.Contains(text, "alarm") {
 		t.Error(text)
 	}
-	browse(t, tab, "", chromedp.Click(`button[value=reject]`), chromedp.WaitVisible(`.done`))
-	if text = browse(t, tab, "definitions-none", chromedp.Navigate(d.url+"/decisions/definitions")); !strings.Contains(text, "Nothing is held") {
+	browse(t, tab, "", chromedp.Click(`button[value^="reject:"]`), chromedp.WaitVisible(`.mark.rejected`))
+	if text = browse(t, tab, "definitions-none", chromedp.Navigate(d.url+held)); !strings.Contains(text, "There are none") {
 		t.Error(text)
 	}
 	if strings.Contains(list(), "id_rsa") {

@@ -94,7 +94,7 @@ type serverConfig struct {
 	Arguments argumentsConfig   `yaml:"arguments" doc:"How arguments of its tools are guarded."`
 	Results   resultsConfig     `yaml:"results" doc:"How what comes back is guarded."`
 
-	Labels  map[string][]string `yaml:"labels" doc:"Tools and resources by label, as patterns with *: untrusted, private, sends, reaches, or labels of your own. A label that stands here holds for exactly those."`
+	Labels  map[string][]string `yaml:"labels" doc:"Tools and resources by label, as patterns with *: untrusted, private, sends, reaches, unclear, or labels of your own. A label that stands here holds for exactly those."`
 	Sources sourcesConfig       `yaml:"sources" doc:"What may be read through this server; everything without."`
 }
 

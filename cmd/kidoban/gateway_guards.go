@@ -14,7 +14,7 @@ import (
 // guards are the judges of what passes through the gateway.
 func (s *service) guards(conf gatewayConfig) gateway.Guards {
 	pins := gateway.NewPinGuard(s.db, gateway.Trust(conf.Tools.Trust), s.decide.scanner, s.journal, s.log, time.Now)
-	pins.Alert = s.as.Raise
+	pins.Alert, s.decide.policy.Alert = s.as.Raise, s.as.Raise
 	return gateway.Guards{
 		Policy:    s.decide.policy,
 		Pins:      pins,
