@@ -123,6 +123,7 @@ func withoutSecrets(raw []byte, account []Header) []byte {
 // credential.
 type line struct {
 	login
+	who  string // the user whose relationship it is; "" when it is everybody's
 	mu   sync.Mutex
 	last []Header // guarded by mu
 }

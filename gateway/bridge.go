@@ -283,7 +283,7 @@ func (g *Gateway) open1(ctx context.Context, c *call, s *server) (p peer, err er
 	if refusal != nil {
 		return nil, &refusedError{refusal}
 	}
-	to := &line{login: g.login(c, s), last: account}
+	to := &line{login: g.login(c, s), who: c.Caller.User, last: account}
 	if s.Transport == TransportSSE {
 		pipe, err := openSSE(ctx, to, st.config.MaxResponse)
 		if err != nil {

@@ -73,6 +73,9 @@ type Server struct {
 	// most, 1 min; Wait is until it begins to answer, Config.HeaderWait.
 	Failures   int
 	Rest, Wait time.Duration
+	// Rate is how fast long answers of it are relayed, in bytes a second, 8 MiB;
+	// one user gets half of it. What an answer has up to 16 KiB is not counted.
+	Rate int64
 	// Header are fixed headers without secrets. Secrets come from the accounts.
 	Header kidoban.Fields
 	// Account names how the gateway shows itself to the server: "" is nothing,
@@ -147,6 +150,9 @@ func (c Config) withDefaults() Config {
 		period(&s.Idle, 5*time.Minute)
 		number(&s.Failures, 5)
 		period(&s.Rest, time.Minute)
+		if s.Rate <= 0 {
+			s.Rate = flowRate
+		}
 		period(&s.Wait, c.HeaderWait)
 		servers[i] = s
 	}

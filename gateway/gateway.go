@@ -32,6 +32,7 @@ type Gateway struct {
 	places  places
 	hoard   hoard
 	heavy   heavy
+	stalls  stalls
 	mail    *mail           // nil without other replicas
 	ctx     context.Context // ended by Close
 	cancel  context.CancelFunc
@@ -192,6 +193,7 @@ type call struct {
 	st     *state
 	target *target
 	server *server
+	stalls *stalls
 	buf    *bytes.Buffer // holds the message; returned to the pool at the end
 	from   time.Time
 
@@ -221,7 +223,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "There is no MCP server at this path.", http.StatusNotFound)
 		return
 	}
-	c := &call{r: r, w: w, st: st, target: t, server: t.server}
+	c := &call{r: r, w: w, st: st, target: t, server: t.server, stalls: &g.stalls}
 	g.open(c)
 	defer g.close(c)
 	if refusal := g.serve(st, c); refusal != nil {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -34,7 +35,10 @@ type hoarder struct {
 	taken int64
 }
 
-func (s *server) hoarder(r io.Reader) *hoarder { return &hoarder{r: r, s: s} }
+// hoarder reads for a user, at the server's pace.
+func (s *server) hoarder(ctx context.Context, user string, r io.Reader) *hoarder {
+	return &hoarder{r: s.paced(ctx, user, r), s: s}
+}
 
 // Read fails with errCrowded when there is no room for more.
 func (h *hoarder) Read(p []byte) (int, error) {

@@ -167,7 +167,7 @@ func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Ra
 		return wire.Message{}, err
 	}
 	defer resp.Body.Close()
-	body := p.s.hoarder(&pacedBody{r: resp.Body, timer: timer, idle: p.idle})
+	body := p.s.hoarder(ctx, p.to.who, &pacedBody{r: resp.Body, timer: timer, idle: p.idle})
 	defer body.rest()
 	if method == wire.MethodInitialize {
 		if sid := resp.Header.Get(wire.HeaderSession); len(sid) <= 1024 {
@@ -324,7 +324,7 @@ func (p *httpPeer) followOnce() bool {
 	if mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); resp.StatusCode != http.StatusOK || mt != "text/event-stream" {
 		return false // not offered
 	}
-	in := wire.NewEventReader(resp.Body, p.max)
+	in := wire.NewEventReader(p.s.paced(p.ctx, p.to.who, resp.Body), p.max)
 	for {
 		ev, err := in.Next()
 		if err != nil {

@@ -88,7 +88,7 @@ func (c *call) writePage(page wire.Raw) {
 	h["Content-Type"] = []string{"application/json"}
 	h["Cache-Control"] = []string{"no-store"}
 	h["Content-Length"] = []string{strconv.Itoa(len(head) + len(page) + len(tail))}
-	c.deadline(len(page))
+	defer c.deadline(len(page))()
 	for _, piece := range [][]byte{head, page, []byte(tail)} {
 		if _, err := c.w.Write(piece); err != nil {
 			return // the client has gone

@@ -152,15 +152,22 @@ func (c *call) writeBody(body []byte) {
 	if c.rec.Status == http.StatusOK { // with another status the head is out
 		c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
-	c.deadline(len(body))
+	defer c.deadline(len(body))()
 	_, _ = c.w.Write(body) // the client may have gone
 }
 
-// deadline gives a client the time to take an answer of n bytes.
-func (c *call) deadline(n int) {
+// deadline gives a client the time to take an answer of n bytes. written must
+// follow.
+func (c *call) deadline(n int) (written func()) {
 	c.dated = true
-	wait := c.st.config.WriteWait + time.Duration(n>>16)*time.Second
+	wait, written := c.st.config.WriteWait, func() {}
+	if n > flowFree { // a short one waits in the kernel
+		wait = c.stalls.enter(c.Caller.User, wait)
+		written = func() { c.stalls.leave(c.Caller.User) }
+	}
+	wait += time.Duration(n>>16) * time.Second
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(wait)) // the kernel's clock
+	return written
 }
 
 var errTooLong = errors.New("the answer is longer than the bound")

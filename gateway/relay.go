@@ -358,7 +358,7 @@ func (g *Gateway) document(st *state, c *call, resp *http.Response, up *upcall) 
 		in = g.buffers.Get().(*bytes.Buffer)
 		defer g.recycle(in)
 	}
-	load := c.server.hoarder(up)
+	load := c.server.hoarder(c.r.Context(), c.Caller.User, up)
 	defer load.rest()
 	if err := readInto(in, load, st.config.MaxResponse, resp.ContentLength); err != nil {
 		return g.broken(c, up, err)
@@ -413,15 +413,21 @@ func (g *Gateway) broken(c *call, up *upcall, err error) *Refusal {
 	if c.r.Context().Err() != nil {
 		up.gone = true
 	}
-	up.failed = true
 	if errors.Is(err, errCrowded) {
-		return &Refusal{Status: http.StatusServiceUnavailable, RPC: wire.CodeInternal, Rule: "upstream:crowded", Retry: 2,
-			Say: "The server " + c.Server + " sends too many large answers at once. Try again in a moment.", Cause: err}
+		up.gone = true // there is no room for the answer: that says nothing of it
+		return crowded(c.Server, err)
 	}
+	up.failed = true
 	if errors.Is(err, errTooLong) || wire.WhyOf(err) == wire.WhyTooLarge {
 		return refuse(http.StatusBadGateway, wire.CodeInternal, "upstream:too_large", "The answer of the server "+c.Server+" is longer than the gateway allows.").because(err)
 	}
 	return refuse(http.StatusBadGateway, wire.CodeInternal, "upstream:malformed", "The server "+c.Server+" answered with something that is not a valid message.").because(err)
+}
+
+// crowded is the answer when there is no room for a long one of the server.
+func crowded(name string, cause error) *Refusal {
+	return &Refusal{Status: http.StatusServiceUnavailable, RPC: wire.CodeInternal, Rule: "upstream:crowded", Retry: 2,
+		Say: "The server " + name + " sends too many large answers at once. Try again in a moment.", Cause: cause}
 }
 
 // back judges a message on its way to the client and makes it ours: lists become

@@ -22,6 +22,7 @@ type server struct {
 	eras    eras
 	hoard   *hoard // of all servers
 	held    int64  // of this one; guarded by hoard.mu
+	flow    flow
 }
 
 // keep returns the running server of the old state when its config is the same.
@@ -33,6 +34,7 @@ func (g *Gateway) keep(old *state, s *Server, c Config) *server {
 	}
 	n := &server{Server: *s, hoard: &g.hoard}
 	n.breaker.most, n.breaker.longest = s.Failures, s.Rest
+	n.flow.rate, n.flow.now = s.Rate, g.deps.Now
 	n.catalog.tools = map[string]map[string]wire.Raw{}
 	if s.URL != "" {
 		n.url, _ = url.Parse(s.URL) // judged by Validate

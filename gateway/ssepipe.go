@@ -39,7 +39,7 @@ func openSSE(ctx context.Context, to *line, max int) (*ssePipe, error) {
 		cancel()
 		return nil, err
 	}
-	p := &ssePipe{to: to, body: resp.Body, in: wire.NewEventReader(resp.Body, max), cancel: cancel}
+	p := &ssePipe{to: to, body: resp.Body, in: wire.NewEventReader(s.paced(life, to.who, resp.Body), max), cancel: cancel}
 	if resp.StatusCode != http.StatusOK {
 		p.close()
 		return nil, statusError(resp.StatusCode)

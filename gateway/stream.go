@@ -15,14 +15,19 @@ import (
 const userAgent = "kidoban/" + kidoban.Version + " (+https://github.com/kidoban/kidoban)"
 
 // sseWriter writes server-sent events to a client, each with a deadline, so that
-// a reader that does not read costs one buffer and half a minute (G-PX3).
+// a reader that does not read costs one buffer and half a minute, or less when
+// there are many of them (G-PX3).
 type sseWriter struct {
-	w    http.ResponseWriter
-	rc   *http.ResponseController
-	wait time.Duration
-	now  func() time.Time
-	buf  []byte
+	w      http.ResponseWriter
+	rc     *http.ResponseController
+	wait   time.Duration
+	stalls *stalls
+	user   string
+	buf    []byte
 }
+
+// sseKept is the largest buffer that a stream keeps while it waits, in bytes.
+const sseKept = 4 << 10
 
 // startStream sends the head of an event stream.
 func (g *Gateway) startStream(c *call) *sseWriter {
@@ -32,20 +37,22 @@ func (g *Gateway) startStream(c *call) *sseWriter {
 	h.Set("X-Accel-Buffering", "no") // TR-19
 	c.w.WriteHeader(http.StatusOK)
 	c.dated = true
-	s := &sseWriter{w: c.w, rc: http.NewResponseController(c.w), wait: c.st.config.WriteWait, now: g.deps.Now}
+	s := &sseWriter{w: c.w, rc: http.NewResponseController(c.w), wait: c.st.config.WriteWait, stalls: &g.stalls, user: c.Caller.User}
 	_ = s.flush()
 	return s
 }
 
 func (s *sseWriter) flush() error {
-	_ = s.rc.SetWriteDeadline(time.Now().Add(s.wait)) // the kernel's clock; not every writer has deadlines
+	wait := s.stalls.enter(s.user, s.wait)
+	defer s.stalls.leave(s.user)
+	_ = s.rc.SetWriteDeadline(time.Now().Add(wait)) // the kernel's clock; not every writer has deadlines
 	if len(s.buf) > 0 {
 		if _, err := s.w.Write(s.buf); err != nil {
 			return err
 		}
 	}
 	s.buf = s.buf[:0]
-	if cap(s.buf) > 256<<10 {
+	if cap(s.buf) > sseKept {
 		s.buf = nil
 	}
 	return s.rc.Flush()
@@ -72,13 +79,20 @@ type read struct {
 }
 
 // events reads the server's stream in a goroutine that ends with ctx or with the
-// stream. Its channel holds nothing: a slow client slows the server down.
-func events(ctx context.Context, r *hoarder, max int) <-chan read {
-	out := make(chan read)
+// stream. It reads no event before next says that the last one is out: a slow
+// client slows the server down, and one event is all that is held for it.
+func events(ctx context.Context, r *hoarder, max int) (out chan read, next chan struct{}) {
+	out, next = make(chan read), make(chan struct{}, 1)
 	go func() {
 		defer r.rest()
 		in := wire.NewEventReader(r, max).Bare()
 		for {
+			select {
+			case <-next:
+			case <-ctx.Done():
+				return
+			}
+			r.rest()
 			ev, err := in.Next()
 			select {
 			case out <- read{ev, err}:
@@ -88,10 +102,9 @@ func events(ctx context.Context, r *hoarder, max int) <-chan read {
 			if err != nil {
 				return
 			}
-			r.rest()
 		}
 	}()
-	return out
+	return out, next
 }
 
 // stream relays an event stream until its end. For the answer to a POST that is
@@ -99,7 +112,8 @@ func events(ctx context.Context, r *hoarder, max int) <-chan read {
 func (g *Gateway) stream(st *state, c *call, up *upcall, open bool) *Refusal {
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
-	in := events(ctx, c.server.hoarder(up), st.config.MaxResponse)
+	in, next := events(ctx, c.server.hoarder(ctx, c.Caller.User, up), st.config.MaxResponse)
+	next <- struct{}{}
 	out := g.startStream(c)
 	tick := time.NewTicker(st.config.KeepAlive)
 	defer tick.Stop()
@@ -140,6 +154,7 @@ func (g *Gateway) stream(st *state, c *call, up *upcall, open bool) *Refusal {
 			if last && !open {
 				return nil
 			}
+			next <- struct{}{}
 		}
 	}
 }
@@ -149,6 +164,11 @@ func (g *Gateway) stream(st *state, c *call, up *upcall, open bool) *Refusal {
 func (g *Gateway) streamEnd(c *call, up *upcall, out *sseWriter, open bool, err error) *Refusal {
 	clean := errors.Is(err, io.EOF)
 	if open || clean && c.Era == wire.Legacy {
+		return nil
+	}
+	if errors.Is(err, errCrowded) {
+		up.gone = true
+		g.refuseStream(c, out, crowded(c.Server, err))
 		return nil
 	}
 	up.failed = true

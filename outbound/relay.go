@@ -22,6 +22,12 @@ type RelayOptions struct {
 	Resolve       func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
+// What HTTP/2 may hold of answers that are not read yet, in bytes.
+const (
+	streamBuffer     = 128 << 10
+	connectionBuffer = 32 << 20
+)
+
 // Relay returns a transport for streaming through the address guard. It follows
 // no redirects (a RoundTripper never does), uses no proxy and decodes nothing.
 // plain says that the server's URL is http: only opened ranges are dialled then.
@@ -46,5 +52,8 @@ func Relay(plain bool, o RelayOptions) *http.Transport {
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  o.HeaderTimeout,
 		MaxResponseHeaderBytes: min(o.MaxHeader, HardMaxHeader),
+		// What is not read must wait at the server: by itself HTTP/2 would hold 4 MiB
+		// of each answer.
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: connectionBuffer},
 	}
 }

@@ -3,6 +3,8 @@ package wire
 import (
 	"bytes"
 	"io"
+	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,7 +30,7 @@ type EventParser struct {
 	max    int
 	lastID string
 	ev     Event
-	data   []byte // data lines of the event so far, each with a LF
+	data   []byte // data lines of the event so far, joined by LF; nil when there was none
 	line   []byte // the unfinished line
 	seen   int    // bytes of the event so far
 	bare   bool   // hand on events without data that set an id or a delay
@@ -54,22 +56,20 @@ const byteOrderMark = "\xef\xbb\xbf"
 // parser is of no use after it.
 func (p *EventParser) Feed(chunk []byte, emit func(Event) (more bool)) error {
 	chunk = p.skipMark(chunk)
+	lf, cr := ends{char: '\n'}, ends{char: '\r'}
 	for len(chunk) > 0 {
 		if p.lastCR && chunk[0] == '\n' {
 			p.lastCR, chunk = false, chunk[1:]
 			continue
 		}
 		p.lastCR = false
-		end := bytes.IndexAny(chunk, "\r\n")
-		part := chunk
-		if end >= 0 {
-			part = chunk[:end]
-		}
+		end := min(lf.in(chunk), cr.in(chunk))
+		part := chunk[:end]
 		if p.seen += len(part); p.seen > p.max {
 			return kidoban.Errorf(kidoban.KindLimit, "An event of the stream is longer than %d bytes.", p.max)
 		}
 		p.line = append(p.line, part...)
-		if end < 0 {
+		if end == len(chunk) {
 			return nil
 		}
 		p.lastCR = chunk[end] == '\r'
@@ -79,6 +79,31 @@ func (p *EventParser) Feed(chunk []byte, emit func(Event) (more bool)) error {
 		}
 	}
 	return nil
+}
+
+// ends finds a character in a chunk that grows shorter from its front, looking at
+// each byte once.
+type ends struct {
+	char byte
+	left int // bytes of the chunk behind the next one; what was never looked for is 0
+	know bool
+}
+
+// in returns where the next one is, or the chunk's length.
+func (e *ends) in(chunk []byte) int {
+	if e.know && e.left < len(chunk) {
+		return len(chunk) - 1 - e.left
+	}
+	if e.know && e.left == math.MaxInt {
+		return len(chunk)
+	}
+	at := bytes.IndexByte(chunk, e.char)
+	if e.know = true; at < 0 {
+		e.left = math.MaxInt
+		return len(chunk)
+	}
+	e.left = len(chunk) - 1 - at
+	return at
 }
 
 // skipMark drops a byte order mark at the very start, also when it comes in
@@ -99,11 +124,14 @@ func (p *EventParser) skipMark(chunk []byte) []byte {
 
 // endLine applies the line that is complete; an empty one completes an event.
 func (p *EventParser) endLine() (Event, bool) {
-	line := p.line
-	p.line = p.line[:0]
-	if len(line) > 0 {
+	if line := p.line; len(line) > 0 {
 		p.seen++
-		p.data = p.ev.field(line, p.data)
+		var kept bool
+		if p.data, kept = p.ev.field(line, p.data); kept {
+			p.line = nil
+		} else {
+			p.line = p.line[:0]
+		}
 		return Event{}, false
 	}
 	if p.ev.HasID {
@@ -112,23 +140,32 @@ func (p *EventParser) endLine() (Event, bool) {
 	ev, data := p.ev, p.data
 	p.ev, p.data, p.seen = Event{Retry: -1}, nil, 0
 	ev.ID = p.lastID
-	if data == nil {
+	if ev.Data = data; data == nil {
 		return ev, p.bare && (ev.HasID || ev.Retry >= 0)
 	}
-	ev.Data = data[:len(data)-1]
 	return ev, true
 }
 
-// field takes one line into the event and returns the data so far, each data
-// line with a LF after it.
-func (ev *Event) field(line, data []byte) []byte {
+// longLine is from when on a line becomes the event's data as it is, uncopied.
+const longLine = 1 << 10
+
+// field takes one line into the event and returns the data so far, and whether
+// that is now the line's own memory.
+func (ev *Event) field(line, data []byte) (all []byte, kept bool) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
 	value = bytes.TrimPrefix(value, []byte(" "))
 	switch string(name) {
 	case "event":
 		ev.Type = string(value)
 	case "data":
-		data = append(append(data, value...), '\n')
+		switch {
+		case data != nil:
+			data = append(append(data, '\n'), value...)
+		case len(value) >= longLine:
+			return value, true
+		default:
+			data = append([]byte{}, value...)
+		}
 	case "id":
 		if bytes.IndexByte(value, 0) < 0 {
 			ev.ID, ev.HasID = string(value), true
@@ -138,7 +175,7 @@ func (ev *Event) field(line, data []byte) []byte {
 			ev.Retry = time.Duration(n) * time.Millisecond
 		}
 	}
-	return data
+	return data, false
 }
 
 // EventReader reads events from an io.Reader. Not for concurrent use.
@@ -196,8 +233,12 @@ func AppendEvent(dst []byte, ev Event) []byte {
 	if ev.Data == nil { // sets an id or a delay, and says nothing
 		return append(dst, '\n')
 	}
-	data := bytes.ReplaceAll(ev.Data, []byte("\r\n"), []byte("\n"))
-	data = bytes.ReplaceAll(data, []byte("\r"), []byte("\n"))
+	data := ev.Data
+	if bytes.IndexByte(data, '\r') >= 0 {
+		data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+		data = bytes.ReplaceAll(data, []byte("\r"), []byte("\n"))
+	}
+	dst = slices.Grow(dst, len(data)+len("data: \n\n"))
 	for line := range bytes.SplitSeq(data, []byte("\n")) {
 		dst = append(append(append(dst, "data: "...), line...), '\n')
 	}

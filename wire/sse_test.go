@@ -108,3 +108,39 @@ func FuzzSSE(f *testing.F) {
 		}
 	})
 }
+
+// Long lines are handed over uncopied: no later event, and no later line, may
+// write into one, however the bytes are cut and whatever ends the lines.
+func TestSSE_LongLines(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		end := rapid.SampledFrom([]string{"\n", "\r", "\r\n"}).Draw(t, "end")
+		var stream string
+		var want []string
+		for i := range rapid.IntRange(1, 5).Draw(t, "events") {
+			var lines []string
+			for range rapid.IntRange(1, 4).Draw(t, "lines") {
+				line := strings.Repeat(string(rune('a'+i)), rapid.SampledFrom([]int{0, 1, longLine - 1, longLine, 3 * longLine}).Draw(t, "length"))
+				lines = append(lines, line)
+				stream += "data: " + line + end
+			}
+			stream += end
+			want = append(want, strings.Join(lines, "\n"))
+		}
+		p, got := NewEventParser(0), []Event(nil)
+		for len(stream) > 0 {
+			n := rapid.IntRange(1, len(stream)).Draw(t, "cut")
+			if err := p.Feed([]byte(stream[:n]), func(ev Event) bool { got = append(got, ev); return true }); err != nil {
+				t.Fatal(err)
+			}
+			stream = stream[n:]
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%d events, not %d", len(got), len(want))
+		}
+		for i, ev := range got {
+			if string(ev.Data) != want[i] {
+				t.Fatalf("event %d: %q, not %q", i, ev.Data, want[i])
+			}
+		}
+	})
+}

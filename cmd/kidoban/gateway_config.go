@@ -87,6 +87,7 @@ type serverConfig struct {
 	Processes int               `yaml:"processes" doc:"At most so many processes. Default 16."`
 	Idle      span              `yaml:"idle" doc:"A process without calls ends after. Default 5m."`
 	Wait      span              `yaml:"wait" doc:"Until it begins to answer. Default 60s."`
+	Rate      int64             `yaml:"mib_per_second" doc:"How fast its long answers are relayed, all together; one user gets half of it. The first 16 KiB of an answer are not counted. Default 8."`
 	Breaker   breakerConfig     `yaml:"breaker" doc:"When a server that fails is left alone."`
 	MemoryMiB int64             `yaml:"memory_mib" doc:"Memory of one process with all it starts. Default 1024."`
 	UID       int               `yaml:"uid" doc:"User to run as when the gateway runs as root. Default: one that nobody else is."`
@@ -336,10 +337,13 @@ func (s serverConfig) server(name string, keep []string) (gateway.Server, error)
 		return kidoban.Errorf(kidoban.KindUsage, "server "+name+": "+format, args...)
 	}
 	out := gateway.Server{Name: name, Title: s.Title, URL: s.URL, Transport: s.Transport, Era: s.Era, Scopes: s.Scopes, Shared: s.Shared, Processes: s.Processes, Idle: time.Duration(s.Idle),
-		Wait: time.Duration(s.Wait), Failures: s.Breaker.Failures, Rest: time.Duration(s.Breaker.Longest)}
+		Wait: time.Duration(s.Wait), Failures: s.Breaker.Failures, Rest: time.Duration(s.Breaker.Longest), Rate: s.Rate << 20}
 	var errs []error
 	if s.Wait < 0 || s.Breaker.Failures < 0 || s.Breaker.Longest < 0 || s.Breaker.Failures > 1000 {
 		errs = append(errs, bad("wait and breaker must be positive, failures at most 1000"))
+	}
+	if s.Rate < 0 || s.Rate > 1<<20 {
+		errs = append(errs, bad("mib_per_second must be from 1 to 1048576"))
 	}
 	switch s.Address {
 	case "", "public":

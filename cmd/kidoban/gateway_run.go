@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -421,6 +422,9 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	if err := s.greet(e); err != nil {
 		l.Close()
 		return err
+	}
+	if runtime.GOMAXPROCS(0) < 2 { // on one processor, too, a small call goes before what takes long
+		runtime.GOMAXPROCS(2)
 	}
 	s.ready.Store(true)
 	failed := make(chan error, 1)

@@ -48,6 +48,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "normal-client" {
 		os.Exit(beNormal())
 	}
+	if len(os.Args) > 2 && os.Args[1] == "isolation-end" {
+		os.Exit(beIsolationEnd(os.Args[2]))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "roaming-server" {
 		if err := roamingServer().Run(context.Background(), &mcp.StdioTransport{}); err != nil {
 			os.Exit(1)

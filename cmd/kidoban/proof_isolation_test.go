@@ -1,139 +1,166 @@
 package main
 
 import (
-	"context"
+	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
 
 // isolation is a gateway before four good servers and four bad ones, with clients
-// that the operator registered: each counts as a user of its own.
+// that the operator registered: each counts as a user of its own. The good servers
+// and the good client are a process each, what is bad is another one.
 type isolation struct {
 	t      *testing.T
 	p      *program
+	good   *isolationEnd // the good servers
+	client *isolationEnd // the good client
+	bad    *isolationEnd // the bad servers and all attackers
 	secret string
-	http   *http.Client
+	tokens map[string]isolationToken // by client and path
+}
 
-	mu     sync.Mutex
-	tokens map[string]string
+type isolationToken struct {
+	text string
+	at   time.Time
 }
 
 const (
-	isolationGood    = 4
-	isolationClients = 6 // 0 is the good one
+	isolationGood   = 4  // good servers
+	isolationCalm   = 40 // good clients; the others are attackers
+	isolationHordes = 50
 )
 
-// badServers are what may stand behind a gateway.
-func badServers(t *testing.T) map[string]string {
-	t.Helper()
-	list := `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bad","version":"1"},"tools":[{"name":"echo","inputSchema":{"type":"object"}}]}`
-	serve := func(call func(http.ResponseWriter, *http.Request, string)) string {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			raw, _ := io.ReadAll(r.Body)
-			var m struct {
-				ID json.RawMessage `json:"id"`
-			}
-			_ = json.Unmarshal(raw, &m)
-			switch {
-			case strings.Contains(string(raw), `"tools/call"`):
-				call(w, r, string(m.ID))
-			case m.ID == nil:
-				w.WriteHeader(http.StatusAccepted)
-			default:
-				w.Header().Set("Content-Type", "application/json")
-				fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, list)
-			}
-		}))
-		t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
-		return s.URL
+// isolationTask is what a process is told, a line of JSON.
+type isolationTask struct {
+	Do     string            // what to do until the next line; "" is to stop
+	Server string            // whom to attack
+	Listen string            // of the gateway
+	Public string            // its host name
+	Tokens map[string]string // by client and path
+	Past   map[string]string // attack these URLs instead, past the gateway
+	N      int
+	Span   time.Duration // in which all is to be opened
+}
+
+// isolationSeen is what it answers when it has stopped.
+type isolationSeen struct {
+	Times  []time.Duration
+	Lists  int
+	Faults []string
+	Counts map[string]int
+}
+
+// isolationEnd is such a process.
+type isolationEnd struct {
+	t    *testing.T
+	urls map[string]string // of the servers in it
+	in   *json.Encoder
+	out  *json.Decoder
+}
+
+// isolationPlace is what a process is started through: on one processor, when
+// there is one for each side, and behind everything else, when it is bad.
+func isolationPlace(apart bool, processor, nice string) (wrap []string) {
+	if apart {
+		wrap = append(wrap, "taskset", "-c", processor)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if nice != "" {
+		wrap = append(wrap, "nice", "-n", nice)
+	}
+	return wrap
+}
+
+// isolationApart tells whether the two sides can have a processor each.
+func isolationApart() bool {
+	_, err := exec.LookPath("taskset")
+	return err == nil && runtime.NumCPU() >= 2
+}
+
+func startIsolationEnd(t *testing.T, role string, wrap []string) *isolationEnd {
+	t.Helper()
+	args := append(wrap, os.Args[0], "isolation-end", role)
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := "http://" + l.Addr().String()
-	l.Close()
-	var turn atomic.Int64
-	event := []byte("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"info\",\"data\":\"" + strings.Repeat("x", 32<<10) + "\"}}\n\n")
-	return map[string]string{
-		"dead": dead,
-		"slow": serve(func(_ http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() }),
-		"endless": serve(func(w http.ResponseWriter, _ *http.Request, _ string) {
-			w.Header().Set("Content-Type", "text/event-stream")
-			for {
-				if _, err := w.Write(event); err != nil {
-					return
-				}
-				w.(http.Flusher).Flush()
-			}
-		}),
-		"lying": serve(func(w http.ResponseWriter, _ *http.Request, id string) {
-			w.Header().Set("Content-Type", "application/json")
-			switch turn.Add(1) % 6 {
-			case 0:
-				io.WriteString(w, `{"jsonrpc":"2.0","id":"of somebody else","result":{}}`)
-			case 1:
-				io.WriteString(w, `{"jsonrpc":"2.0","id":`+id+`,"result":`+strings.Repeat("[", 100_000))
-			case 2:
-				fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"%s"}]}}`, id, strings.Repeat("x", 20<<20))
-			case 3:
-				w.Header().Set("Content-Length", "1000000")
-				io.WriteString(w, `{"jsonrpc":"2.0"`)
-			case 4:
-				w.Header().Set("Content-Type", "text/event-stream")
-				io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"sampling/createMessage\",\"id\":8}\n\n")
-			case 5:
-				w.WriteHeader(http.StatusTeapot)
-			}
-		}),
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	e := &isolationEnd{t: t, in: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out))}
+	if err := e.out.Decode(&e.urls); err != nil {
+		t.Fatalf("the process of the %s did not start: %v", role, err)
+	}
+	return e
+}
+
+func (e *isolationEnd) tell(task isolationTask) {
+	e.t.Helper()
+	if err := e.in.Encode(task); err != nil {
+		e.t.Fatal(err)
 	}
 }
 
-func newIsolation(t *testing.T) *isolation {
+func (e *isolationEnd) stop() (seen isolationSeen) {
+	e.t.Helper()
+	e.tell(isolationTask{})
+	if err := e.out.Decode(&seen); err != nil {
+		e.t.Fatal(err)
+	}
+	return seen
+}
+
+func newIsolation(t *testing.T, apart bool) *isolation {
 	t.Helper()
-	s := &isolation{t: t, secret: strings.Repeat("s3cret-of-a-test-", 3), tokens: map[string]string{}, http: &http.Client{Timeout: 60 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	s := &isolation{t: t, secret: strings.Repeat("s3cret-of-a-test-", 3), tokens: map[string]isolationToken{}}
+	s.good = startIsolationEnd(t, "good", isolationPlace(apart, "0", ""))
+	s.client = startIsolationEnd(t, "client", isolationPlace(apart, "0", ""))
+	s.bad = startIsolationEnd(t, "bad", isolationPlace(apart, "1", "19"))
 	file := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(file, []byte(s.secret), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var c strings.Builder
-	c.WriteString(proofUnlimited() + "clients:\n")
-	for i := range isolationClients {
+	// All limits are the defaults, but for getting so many tokens from one address.
+	c.WriteString("limits:\n  token_per_ip: {count: 100000, per: 1m, burst: 100000}\nclients:\n")
+	for i := range isolationCalm + isolationHordes {
 		fmt.Fprintf(&c, "  - {id: load-%d, name: load, auth_method: client_secret_basic, secret_file: %s, grants: [client_credentials], scopes: ['mcp:read', 'mcp:write']}\n", i, file)
 	}
 	c.WriteString("servers:\n")
-	good := httptest.NewServer(benchUpstream())
-	t.Cleanup(func() { good.CloseClientConnections(); good.Close() })
 	for i := range isolationGood {
-		fmt.Fprintf(&c, "  good-%d: {url: %q, address: loopback}\n", i, good.URL)
+		fmt.Fprintf(&c, "  good-%d: {url: %q, address: loopback}\n", i, s.good.urls["good"])
 	}
-	for name, url := range badServers(t) {
+	for name, url := range s.bad.urls {
 		fmt.Fprintf(&c, "  %s: {url: %q, address: loopback, wait: 2s}\n", name, url)
 	}
-	s.p = startProgram(t, c.String())
+	s.p = newProgram(t, c.String())
+	s.p.wrap = isolationPlace(apart, "0", "")
+	s.p.start()
 	s.p.url = "http://" + s.p.listen // straight, without the witness
 	return s
 }
 
-// token gets a token of a client for a path, and keeps it.
+// token is one of a client for a path.
 func (s *isolation) token(client int, path string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.t.Helper()
 	key := fmt.Sprint(client, path)
-	if s.tokens[key] != "" {
-		return s.tokens[key]
+	if have := s.tokens[key]; time.Since(have.at) < 7*time.Minute {
+		return have.text
 	}
 	public := s.p.saw.url
 	form := url.Values{"grant_type": {"client_credentials"}, "scope": {"mcp:read mcp:write"}, "resource": {public + path}}
@@ -144,7 +171,7 @@ func (s *isolation) token(client int, path string) string {
 	req.Host = strings.TrimPrefix(public, "http://")
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.SetBasicAuth(fmt.Sprint("load-", client), s.secret)
-	resp, err := s.http.Do(req)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -155,239 +182,169 @@ func (s *isolation) token(client int, path string) string {
 	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || got.Access == "" {
 		s.t.Fatalf("no token: %d %v", resp.StatusCode, err)
 	}
-	s.tokens[key] = got.Access
+	s.tokens[key] = isolationToken{got.Access, time.Now()}
 	return got.Access
 }
 
-func (s *isolation) request(ctx context.Context, client int, path, body string) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, "POST", s.p.url+path, strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Host = strings.TrimPrefix(s.p.saw.url, "http://")
-	req.Header.Set("Authorization", "Bearer "+s.token(client, path))
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json, text/event-stream")
-	return req, nil
-}
-
-// post makes one call and reads at most 256 KB of the answer.
-func (s *isolation) post(ctx context.Context, client int, path, body string) (int, string) {
-	req, err := s.request(ctx, client, path, body)
-	if err != nil {
-		return 0, err.Error()
-	}
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 256<<10))
-	if err != nil {
-		return 0, err.Error()
-	}
-	return resp.StatusCode, string(raw)
-}
-
-// others are the calls of a good client to the good servers, and its lists of all.
-type others struct {
-	mu    sync.Mutex
-	times []time.Duration
-	bad   []string
-	lists int
-}
-
-func (s *isolation) watch(stop <-chan struct{}) *others {
-	o := &others{}
-	var wg sync.WaitGroup
-	loop := func(pause time.Duration, f func() string) {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(pause):
-				}
-				if why := f(); why != "" {
-					o.mu.Lock()
-					o.bad = append(o.bad, why)
-					o.mu.Unlock()
-				}
+// tell gives a process its task, with fresh tokens.
+func (s *isolation) tell(e *isolationEnd, task isolationTask) {
+	s.t.Helper()
+	task.Listen, task.Public, task.Tokens = s.p.listen, strings.TrimPrefix(s.p.saw.url, "http://"), map[string]string{}
+	if e == s.client {
+		for i := range isolationCalm {
+			for _, path := range append(isolationGoodPaths(), "/mcp") {
+				task.Tokens[fmt.Sprint(i, path)] = s.token(i, path)
 			}
-		})
+		}
+	} else if task.Past == nil {
+		paths := []string{"/s/" + task.Server + "/mcp"}
+		if task.Server == "" {
+			paths = isolationAbandoned
+		}
+		for i := range isolationHordes {
+			for _, path := range paths {
+				task.Tokens[fmt.Sprint(isolationCalm+i, path)] = s.token(isolationCalm+i, path)
+			}
+		}
 	}
+	e.tell(task)
+}
+
+func isolationGoodPaths() (paths []string) {
 	for i := range isolationGood {
-		path := fmt.Sprintf("/s/good-%d/mcp", i)
-		loop(10*time.Millisecond, func() string {
-			from := time.Now()
-			status, text := s.post(context.Background(), 0, path, benchBody)
-			took := time.Since(from)
-			o.mu.Lock()
-			o.times = append(o.times, took)
-			o.mu.Unlock()
-			if status != 200 || !strings.Contains(text, `"result"`) {
-				return fmt.Sprintf("%s: %d %.200s", path, status, text)
-			}
-			return ""
-		})
+		paths = append(paths, fmt.Sprintf("/s/good-%d/mcp", i))
 	}
-	loop(100*time.Millisecond, func() string {
-		status, text := s.post(context.Background(), 0, "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}`)
-		for i := range isolationGood {
-			if status != 200 || !strings.Contains(text, fmt.Sprintf(`"good-%d__echo"`, i)) {
-				return fmt.Sprintf("the list of all: %d %.300s", status, text)
-			}
-		}
-		if !strings.Contains(text, `"kidoban/missing":["dead"`) { // and whoever is left alone by now
-			return fmt.Sprintf("the list does not say who is missing: %.300s", text[max(0, len(text)-300):])
-		}
-		o.mu.Lock()
-		o.lists++
-		o.mu.Unlock()
-		return ""
-	})
-	wg.Wait()
-	return o
+	return paths
 }
 
-// isolationRow is what one phase showed, for the documentation.
-type isolationRow struct {
-	What  string  `json:"what"`
-	Calls int     `json:"calls_of_the_others"`
-	P50   float64 `json:"p50_ms"`
-	P99   float64 `json:"p99_ms"`
-	Ratio float64 `json:"p99_to_quiet"`
-	RSS   int64   `json:"rss_mb"`
+// spell is what some time showed.
+type spell struct {
+	isolationSeen
+	attack isolationSeen
+	rss    int64         // the most there was, bytes
+	cpu    time.Duration // of the gateway
 }
+
+// live lets the good client work for a time, and the attackers with a task.
+func (s *isolation) live(span time.Duration, attack *isolationTask) (got spell) {
+	s.t.Helper()
+	s.tell(s.client, isolationTask{Do: "watch"})
+	if attack != nil {
+		attack.Span = span
+		s.tell(s.bad, *attack)
+	}
+	cpu := s.p.cpu()
+	for end := time.Now().Add(span); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		got.rss = max(got.rss, s.p.rss())
+	}
+	got.cpu = s.p.cpu() - cpu
+	got.isolationSeen = s.client.stop()
+	if attack != nil {
+		got.attack = s.bad.stop()
+	}
+	return got
+}
+
+// with adds what another spell showed.
+func (a spell) with(b spell) spell {
+	a.Times, a.Faults = append(a.Times, b.Times...), append(a.Faults, b.Faults...)
+	a.attack.Faults = append(a.attack.Faults, b.attack.Faults...)
+	a.Lists, a.rss, a.cpu = a.Lists+b.Lists, max(a.rss, b.rss), a.cpu+b.cpu
+	if a.attack.Counts == nil {
+		a.attack.Counts = map[string]int{}
+	}
+	for k, n := range b.attack.Counts {
+		a.attack.Counts[k] += n
+	}
+	return a
+}
+
+// isolationRow is what one attack showed, for the documentation.
+type isolationRow struct {
+	What  string         `json:"what"`
+	Calls [3]int         `json:"calls_of_the_others"` // quiet, attack past the gateway, attack
+	P50   [3]float64     `json:"p50_ms"`
+	P99   [3]float64     `json:"p99_ms"`
+	Quiet float64        `json:"p99_to_quiet"`
+	Past  float64        `json:"p99_to_past"` // to the same attack past the gateway
+	CPU   [3]float64     `json:"gateway_cpu_percent"`
+	RSS   [3]int64       `json:"rss_mb"` // the most there was
+	Did   map[string]int `json:"attackers"`
+}
+
+// loadOnlyEnv names one attack of the full test that is to be made alone.
+const loadOnlyEnv = "KIDOBAN_LOAD_ONLY"
+
+// isolationTurns is how often quiet and attack take turns in the full test, so
+// that what else the machine does falls on both.
+const isolationTurns = 3
 
 // TestGPX3_OneBadServerOrClientHurtsNobodyElse: one of five servers dead, slow,
 // endless or lying under load; slow readers; sessions opened and abandoned. The
 // calls of the others all succeed, and memory is bounded. With KIDOBAN_LOAD=full
-// it is 1,000 readers and 10,000 sessions, and the latencies are worth reading.
+// it is 1,000 readers and 10,000 sessions, both sides have a processor each, and
+// the latencies are worth reading.
 func TestGPX3_OneBadServerOrClientHurtsNobodyElse(t *testing.T) {
 	full := os.Getenv(loadEnv) == "full"
-	readers, sessions, phase := 60, 400, time.Second
+	readers, sessions, span, turns := 60, 400, time.Second, 1
 	if full {
-		readers, sessions, phase = 1000, 10_000, 20*time.Second
+		readers, sessions, span, turns = 1000, 10_000, 10*time.Second, isolationTurns
 	}
-	s := newIsolation(t)
-	var quiet isolationRow
-	run := func(what string, attack func(stop <-chan struct{})) {
-		stop, over := make(chan struct{}), make(chan *others)
-		go func() { over <- s.watch(stop) }()
-		var wg sync.WaitGroup
-		if attack != nil {
-			wg.Go(func() { attack(stop) })
+	s := newIsolation(t, full && isolationApart())
+	// The first list asks the dead server; it must have failed before lists count.
+	for i := 0; ; i++ {
+		if got := s.live(500*time.Millisecond, nil); len(got.Faults) == 0 && got.Lists > 0 {
+			break
+		} else if i == 40 {
+			t.Fatalf("the good client is not served: %v", got.Faults)
 		}
-		time.Sleep(phase)
-		rss := s.p.rss() >> 20
-		close(stop)
-		o := <-over
-		wg.Wait()
-		row := isolationRow{What: what, Calls: len(o.times), P50: percentile(o.times, 50), P99: percentile(o.times, 99), RSS: rss}
-		if quiet.P99 == 0 {
-			quiet = row
+	}
+	quiet := s.live(span, nil).rss >> 20
+	attacks := []isolationTask{
+		{Do: "hammer", Server: "dead"}, {Do: "hammer", Server: "slow"}, {Do: "hammer", Server: "endless"}, {Do: "hammer", Server: "lying"},
+		{Do: "ignore", Server: "endless", N: readers}, {Do: "abandon", N: sessions / turns},
+	}
+	for _, task := range attacks {
+		if only := os.Getenv(loadOnlyEnv); only != "" && only != task.Do+" "+task.Server {
+			continue
 		}
-		row.Ratio = row.P99 / quiet.P99
+		what := strings.TrimSpace(task.Do + " " + task.Server)
+		var got [3]spell
+		for range turns {
+			if full {
+				got[0] = got[0].with(s.live(span, nil))
+				past := task
+				past.Past = s.bad.urls
+				got[1] = got[1].with(s.live(span, &past))
+			}
+			got[2] = got[2].with(s.live(span, &task))
+		}
+		row := isolationRow{What: what, Did: got[2].attack.Counts}
+		for i, g := range got {
+			row.Calls[i], row.P50[i], row.P99[i] = len(g.Times), percentile(g.Times, 50), percentile(g.Times, 99)
+			row.RSS[i], row.CPU[i] = g.rss>>20, 100*g.cpu.Seconds()/(span*time.Duration(turns)).Seconds()
+		}
+		if full {
+			row.Quiet, row.Past = row.P99[2]/row.P99[0], row.P99[2]/row.P99[1]
+		}
 		text, _ := json.Marshal(row)
 		t.Logf("%s", text)
-		if len(o.bad) > 0 {
-			t.Errorf("%s: %d failures of the others, the first: %s", what, len(o.bad), o.bad[0])
-		}
-		if len(o.times) == 0 || o.lists == 0 {
-			t.Errorf("%s: %d calls and %d lists of the others", what, len(o.times), o.lists)
-		}
-		if row.RSS > quiet.RSS+160+int64(readers/5) {
-			t.Errorf("%s: %d MB resident, %d MB when quiet", what, row.RSS, quiet.RSS)
-		}
-	}
-	// The first list asks the dead server; it must have failed before lists count.
-	waitFor(t, func() bool {
-		_, text := s.post(context.Background(), 0, "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}`)
-		return strings.Contains(text, `"kidoban/missing":["dead"`)
-	})
-	run("nothing", nil)
-	run("nothing, again", nil)
-	for _, bad := range []string{"dead", "slow", "endless", "lying"} {
-		run("a "+bad+" server", func(stop <-chan struct{}) { s.hammer("/s/"+bad+"/mcp", stop) })
-	}
-	run(fmt.Sprintf("%d slow readers", readers), func(stop <-chan struct{}) { s.slowReaders(readers, stop) })
-	run(fmt.Sprintf("%d sessions opened and abandoned", sessions), func(stop <-chan struct{}) { s.abandon(sessions, stop) })
-	run("nothing, afterwards", nil)
-}
-
-// hammer calls a server over and over from 16 workers, as four users, each about
-// as often as the default rates allow.
-func (s *isolation) hammer(path string, stop <-chan struct{}) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() { <-stop; cancel() }()
-	var wg sync.WaitGroup
-	for i := range 16 {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				if status, text := s.post(ctx, 1+i%4, path, benchBody); status == 200 && strings.Contains(text, `"result"`) && ctx.Err() == nil && !strings.Contains(path, "endless") {
-					s.t.Errorf("%s answered with a result: %.200s", path, text)
-					return
-				}
-				time.Sleep(100 * time.Millisecond)
+		for _, g := range got {
+			if len(g.Faults) > 0 {
+				t.Errorf("%s: %d failures of the others, the first: %s", what, len(g.Faults), g.Faults[0])
 			}
-		})
-	}
-	wg.Wait()
-}
-
-// slowReaders ask for an endless answer and read nothing of it.
-func (s *isolation) slowReaders(n int, stop <-chan struct{}) {
-	var conns []net.Conn
-	defer func() {
-		for _, c := range conns {
-			c.Close()
-		}
-	}()
-	for i := range n {
-		c, err := net.Dial("tcp", s.p.listen)
-		if err != nil {
-			s.t.Error(err)
-			return
-		}
-		conns = append(conns, c)
-		if err := c.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
-			s.t.Error(err)
-			return
-		}
-		req, err := s.request(context.Background(), 1+i%5, "/s/endless/mcp", benchBody)
-		if err != nil {
-			s.t.Error(err)
-			return
-		}
-		if err := req.Write(c); err != nil {
-			s.t.Error(err)
-			return
-		}
-	}
-	<-stop
-}
-
-// abandon opens sessions, at a server and at all servers, and leaves them.
-func (s *isolation) abandon(n int, stop <-chan struct{}) {
-	var opened, refused atomic.Int64
-	var wg sync.WaitGroup
-	for w := range 8 {
-		wg.Go(func() {
-			for i := range n / 8 {
-				path := []string{"/mcp", "/s/good-0/mcp"}[i%2]
-				if status, _ := s.post(context.Background(), 1+w%5, path, initializeMessage); status == 200 {
-					opened.Add(1)
-				} else {
-					refused.Add(1)
-				}
+			if len(g.attack.Faults) > 0 {
+				t.Errorf("%s: %d faults of the attackers, the first: %s", what, len(g.attack.Faults), g.attack.Faults[0])
 			}
-		})
+		}
+		if row.Calls[2] == 0 || got[2].Lists == 0 {
+			t.Errorf("%s: %d calls and %d lists of the others", what, row.Calls[2], got[2].Lists)
+		}
+		if row.RSS[2] > quiet+isolationMemory {
+			t.Errorf("%s: %d MB resident, %d MB when quiet", what, row.RSS[2], quiet)
+		}
 	}
-	wg.Wait()
-	if refused.Load() != 0 || opened.Load() == 0 {
-		s.t.Errorf("%d sessions opened, %d refused", opened.Load(), refused.Load())
-	}
-	<-stop
 }
+
+// isolationMemory is how much more the process may hold under any attack, in MB.
+const isolationMemory = 160
