@@ -3,6 +3,7 @@ package toolscan
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -195,7 +196,17 @@ func TestStaticKeepsSecrets(t *testing.T) {
 // TestAdvisories: each has its source, and versions are judged exactly.
 func TestAdvisories(t *testing.T) {
 	for _, a := range Advisories() {
-		if len(a.Sources) == 0 || !strings.HasPrefix(a.Sources[0], "https://") || len(a.Owasp) == 0 || a.Summary == "" || a.Remedy() == "" {
+		seen := map[string]bool{}
+		for _, s := range append(slices.Clone(a.Sources), a.See...) {
+			if seen[s] || !strings.HasPrefix(s, "https://") {
+				t.Errorf("%s: the source %q is none, or stands there twice", a.ID, s)
+			}
+			seen[s] = true
+		}
+		if a.Unconfirmed != "" && !strings.Contains(a.Says(), a.Unconfirmed) {
+			t.Errorf("%s does not say what is not confirmed", a.ID)
+		}
+		if len(a.Sources) == 0 || len(a.Owasp) == 0 || a.Summary == "" || a.Remedy() == "" {
 			t.Errorf("%s is incomplete", a.ID)
 		}
 		if a.Fixed != "" {

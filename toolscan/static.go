@@ -113,7 +113,7 @@ func staticCommand(e *Entry, add adder) {
 		if !certain {
 			conf = 0.5
 		}
-		add("static-vulnerable", a.Severity, conf, "/args", ref.name+pinMark(ref)+ref.version, a.ID+": "+a.Summary, a.Remedy())
+		add("static-vulnerable", a.Severity, conf, "/args", ref.name+pinMark(ref)+ref.version, a.ID+": "+a.Says(), a.Remedy())
 	}
 	if known := resembles(ref.name); known != "" {
 		add("static-typosquat", kidoban.High, 0.7, "/args", ref.name, "The package's name resembles "+known+" and is not it.", "Check that this is the package you meant.")

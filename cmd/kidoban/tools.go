@@ -264,9 +264,12 @@ func (c advisoriesCmd) Run(e *env) error {
 			fmt.Fprintf(e.stdout, "    %s %s", a.Package, affected(a))
 			fmt.Fprintln(e.stdout)
 		}
-		fmt.Fprintf(e.stdout, "    %s %s\n", a.Summary, a.Remedy())
+		fmt.Fprintf(e.stdout, "    %s %s\n", a.Says(), a.Remedy())
 		for _, s := range a.Sources {
 			fmt.Fprintf(e.stdout, "    %s\n", s)
+		}
+		for _, s := range a.See {
+			fmt.Fprintf(e.stdout, "    %s (not read for this list)\n", s)
 		}
 	}
 	return nil
