@@ -43,6 +43,7 @@ type Page struct {
 	Elements []Element
 	PNG      []byte // "" without a screen, or when larger than MaxPNG
 	XID      int    // number of the document's exchange, 0 when unknown
+	Doc      int    // number of the document in its tab; a script that changes the page keeps it
 }
 
 // Element is something that a person can fill in or press.

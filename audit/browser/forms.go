@@ -29,6 +29,7 @@ type forms struct {
 	captured string
 	at       string
 	page     *Page
+	docs     int       // documents so far
 	doc      []docForm // forms of the page, by number
 }
 
@@ -182,6 +183,8 @@ func (f *docForm) submission(at string, pressed int) (method, to string, body []
 func (t *forms) parse(x *kidoban.Exchange, at string) (refresh string) {
 	body := x.Response.Body
 	p := &Page{URL: at, Status: x.Status(), Header: x.Response.Header, HTML: body[:min(len(body), MaxHTML)], XID: x.ID}
+	t.docs++
+	p.Doc = t.docs
 	t.page, t.doc = p, nil
 	if !strings.Contains(strings.ToLower(x.Header("Content-Type")), "html") {
 		p.Text = fold(string(body[:min(len(body), MaxText)]))

@@ -44,6 +44,10 @@ const actScript = `(fn, raw) => {
   setTimeout(() => e.click(), 0); return "";
 }`
 
+// laterScript ends after the tasks that were queued before it, and after those that
+// they queued.
+const laterScript = `new Promise(done => setTimeout(() => setTimeout(() => done(true), 0), 0))`
+
 // watchScript tells what a person does: trusted events only. The value of a password
 // field never leaves the page.
 const watchScript = `(() => {

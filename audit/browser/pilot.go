@@ -96,11 +96,12 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 	}
 	logins, codes, rereads := 0, 0, 0
 	filled := map[string]bool{} // places where a password was sent
+	var was *Page               // the page that was acted on last
 	for range maxSteps {
 		if j.Captured = tab.Captured(); j.Captured != "" {
 			return j, nil
 		}
-		p, kind, err := settled(ctx, tab, e)
+		p, kind, err := settled(ctx, tab, e, was)
 		if err != nil {
 			return j, err
 		}
@@ -109,6 +110,7 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 		}
 		j.Visits = append(j.Visits, Visit{Page: p, Kind: kind})
 		v := &j.Visits[len(j.Visits)-1]
+		was = p
 		if e.Hands && (kind == KindLogin || kind == KindCode || kind == KindOther && p.Status < 400) {
 			v.Did = "login"
 			if err := byHand(ctx, tab, p, kind, e); err != nil {
@@ -193,7 +195,7 @@ func Walk(ctx context.Context, tab Tab, from string, e Errand) (*Journey, error)
 				logins--
 				delete(filled, place(p.URL))
 			}
-			j.Visits = j.Visits[:len(j.Visits)-1]
+			j.Visits, was = j.Visits[:len(j.Visits)-1], nil
 			continue
 		}
 		if err != nil {
@@ -210,18 +212,20 @@ const elementGone = "the element is no longer there"
 func stale(err error) bool { return err != nil && strings.Contains(err.Error(), elementGone) }
 
 // settled reads the page, and gives a script a moment where nothing can be pressed
-// yet.
-func settled(ctx context.Context, tab Tab, e Errand) (*Page, Kind, error) {
+// yet, or where the page is still the one that was acted on: a script may be asking
+// the server.
+func settled(ctx context.Context, tab Tab, e Errand, was *Page) (*Page, Kind, error) {
 	for try := 0; ; try++ {
 		p, err := tab.Page(ctx)
 		if err != nil {
 			return nil, KindOther, err
 		}
 		k := Read(p, e.Name)
-		if k != KindOther || e.Quick || p.Status >= 400 || try >= 40 || tab.Captured() != "" {
+		same := p.unmoved(was)
+		if k != KindOther && !same || e.Quick || p.Status >= 400 || try >= 40 || tab.Captured() != "" {
 			return p, k, nil
 		}
-		if len(p.Elements) > 0 && try >= 6 {
+		if len(p.Elements) > 0 && try >= 6 && !same {
 			return p, k, nil
 		}
 		t := time.NewTimer(150 * time.Millisecond)
@@ -232,6 +236,21 @@ func settled(ctx context.Context, tab Tab, e Errand) (*Page, Kind, error) {
 			return p, k, kidoban.Wrap(kidoban.KindUnreachable, ctx.Err(), "the login took too long")
 		}
 	}
+}
+
+// unmoved tells whether p is was, as far as a person sees.
+func (p *Page) unmoved(was *Page) bool {
+	if was == nil || p.Doc != was.Doc || p.URL != was.URL || p.Text != was.Text || len(p.Elements) != len(was.Elements) {
+		return false
+	}
+	for i, x := range p.Elements {
+		y := was.Elements[i]
+		y.Value = x.Value // what was filled in
+		if x != y {
+			return false
+		}
+	}
+	return true
 }
 
 // byHand waits until the person at the window has left the page.

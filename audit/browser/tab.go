@@ -34,7 +34,9 @@ type tab struct {
 	mu       sync.Mutex
 	captured string
 	pending  bool // a document of the main frame is on its way
+	wanted   bool // the page has asked for another one, of which no request was seen yet
 	changed  time.Time
+	docs     int // documents of the main frame so far
 	origins  map[string]bool
 	doc      *kidoban.Exchange // the last whole document
 	docID    int
@@ -90,10 +92,17 @@ func (t *tab) listen(ev any) {
 		case t.events <- e:
 		default: // more than 256 at once: the rest of the page is not for us
 		}
+	case *page.EventFrameRequestedNavigation:
+		if e.FrameID == t.main && e.Disposition == page.ClientNavigationDispositionCurrentTab {
+			t.mu.Lock()
+			t.wanted, t.changed = true, time.Now()
+			t.mu.Unlock()
+		}
 	case *page.EventFrameNavigated:
 		if e.Frame.ParentID == "" {
 			t.mu.Lock()
-			t.pending, t.changed = false, time.Now()
+			t.pending, t.wanted, t.changed = false, false, time.Now()
+			t.docs++
 			t.mu.Unlock()
 		}
 	case *page.EventJavascriptDialogOpening:
@@ -118,14 +127,14 @@ func (t *tab) paused(e *fetch.EventRequestPaused) {
 	to := e.Request.URL + e.Request.URLFragment
 	if main && t.policy.Capture != nil && t.policy.Capture(withPost(to, e.Request)) {
 		t.mu.Lock()
-		t.captured, t.pending, t.changed = withPost(to, e.Request), false, time.Now()
+		t.captured, t.pending, t.wanted, t.changed = withPost(to, e.Request), false, false, time.Now()
 		t.mu.Unlock()
 		t.refuse(e)
 		return
 	}
 	t.mu.Lock()
 	if main {
-		t.pending, t.changed = true, time.Now()
+		t.pending, t.wanted, t.changed = true, false, time.Now()
 		t.asked = &kidoban.Exchange{Started: time.Now(), Request: kidoban.Request{Method: e.Request.Method, URL: e.Request.URL, Header: fieldsOf(e.Request.Headers), Body: postData(e.Request)}}
 	}
 	allowed := main || t.origins[origin(to)] || strings.HasPrefix(to, "data:") || strings.HasPrefix(to, "blob:")
@@ -216,7 +225,7 @@ func (t *tab) Close() {
 func (t *tab) Again() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.captured, t.pending = "", false
+	t.captured, t.pending, t.wanted = "", false, false
 }
 
 func (t *tab) Captured() string {
@@ -254,11 +263,13 @@ func (t *tab) Goto(ctx context.Context, to string) error {
 	return t.rest(sctx)
 }
 
-// Times of waiting for a page: how long nothing may move, and how long a click may
-// take to move something.
+// Times of waiting for a page: how long nothing may move, how long a click may take
+// to move something, and how long a page that was asked for may stay without a
+// request (it was called off, or became a download).
 const (
 	stillFor  = 60 * time.Millisecond
 	clickTime = 150 * time.Millisecond
+	wantedFor = 5 * time.Second
 	pollEvery = 20 * time.Millisecond
 )
 
@@ -266,7 +277,8 @@ const (
 func (t *tab) rest(ctx context.Context) error {
 	for {
 		t.mu.Lock()
-		done, quiet := t.captured != "", !t.pending && time.Since(t.changed) >= stillFor
+		still := time.Since(t.changed)
+		done, quiet := t.captured != "", !t.pending && still >= stillFor && (!t.wanted || still >= wantedFor)
 		t.mu.Unlock()
 		if done {
 			return nil
@@ -307,6 +319,7 @@ func (t *tab) Page(ctx context.Context) (*Page, error) {
 	if t.doc != nil {
 		p.Status, p.Header, p.XID = t.doc.Status(), t.doc.Response.Header, t.docID
 	}
+	p.Doc = t.docs
 	t.mu.Unlock()
 	if t.policy.Pictures {
 		if res, err := chromedp.Call(sctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatPng}); err == nil && len(res.Data) <= MaxPNG {
@@ -344,7 +357,7 @@ func (t *tab) run(ctx context.Context, fn string, args ...any) error {
 			return nil
 		}
 		t.mu.Lock()
-		moving := t.pending
+		moving := t.pending || t.wanted
 		t.mu.Unlock()
 		if moving && fn == "press" {
 			return nil // the page left while the click was still being answered
@@ -375,6 +388,10 @@ func (t *tab) Click(ctx context.Context, index int) error {
 	}
 	sctx, cancel := t.step(ctx)
 	defer cancel()
+	// The click is a task of the page. When this later task has run, a form that was
+	// sent or a link has told of it, however slow the machine is. A page that leaves
+	// meanwhile answers with an error, which rest sees for itself.
+	_, _ = chromedp.Run(sctx, chromedp.Evaluate[bool](laterScript, chromedp.EvalAwaitPromise))
 	return t.rest(sctx)
 }
 
