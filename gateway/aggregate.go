@@ -22,7 +22,7 @@ const nameMark, uriMark = "__", "+"
 // aggregateHello is what the aggregate says of itself. It offers what any server
 // behind it may offer.
 var aggregateHello = hello{era: wire.Legacy, version: wire.LatestLegacy, info: clientInfo(),
-	capabilities: wire.Raw(`{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true},"completions":{}}`)}
+	capabilities: wire.Raw(`{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"completions":{}}`)}
 
 // reach lists the servers that a call is about: its own, or for the aggregate all
 // that the token reaches, in order of name.

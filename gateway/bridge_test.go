@@ -464,3 +464,39 @@ func TestTR13_SubscriptionsOfAModernClientAtALegacyServer(t *testing.T) {
 		}
 	}
 }
+
+// TestGPX2_RequestsOutsideOfCallsAreAnswered: a server that pings, or asks what
+// belongs to no call, on its stream of notifications is not left waiting.
+func TestGPX2_RequestsOutsideOfCallsAreAnswered(t *testing.T) {
+	answers := make(chan string, 4)
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case r.Method == http.MethodGet:
+			w.Header().Set("Content-Type", "text/event-stream")
+			io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"id\":71,\"method\":\"ping\"}\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":72,\"method\":\"roots/list\"}\n\n")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		case strings.Contains(body, `"initialize"`):
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"pings","version":"1"}}`)
+		default:
+			if !strings.Contains(body, `"method"`) {
+				answers <- body
+			}
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	one := at("one", up.URL)
+	one.Era = "legacy"
+	r := newRig(t, []Server{one})
+	connect(t, r, "one", "alice", "modern", &mcp.ClientOptions{ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) {}})
+	for _, want := range []string{`"id":71,"result":{}`, `"id":72,"error":{"code":-32601`} {
+		select {
+		case got := <-answers:
+			if !strings.Contains(got, want) {
+				t.Errorf("%s lacks %s", got, want)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("no answer with %s", want)
+		}
+	}
+}

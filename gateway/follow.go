@@ -11,26 +11,33 @@ import (
 // subscribeAll collects the notifications of the server, or of all servers, until
 // stop. A server that cannot be reached has none; one that ends is followed again
 // when it is back. s, when not nil, is the legacy session whose settings the
-// servers are told.
-func (g *Gateway) subscribeAll(c *call, s *session) (notes <-chan wire.Message, stop func()) {
+// servers are told. watch names resources whose changes are wanted, too; watched
+// are those whose servers agreed, by their names for the client.
+func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) (notes <-chan wire.Message, watched []string, stop func()) {
 	out := make(chan wire.Message, 64)
 	ctx, cancel := context.WithCancel(c.r.Context())
 	var wg sync.WaitGroup
 	for _, srv := range g.reach(c) {
-		f := &follower{g: g, c: c, s: s, srv: srv, out: out}
+		f := &follower{g: g, c: c, s: s, srv: srv, out: out, uris: watch[srv]}
 		p, leave := f.attach(ctx)
+		for _, uri := range f.agreed {
+			watched = append(watched, f.outside(uri))
+		}
 		wg.Go(func() { f.stay(ctx, p, leave) })
 	}
-	return out, func() { cancel(); wg.Wait() }
+	return out, watched, func() { cancel(); wg.Wait() }
 }
 
 // follower keeps one subscription alive.
 type follower struct {
-	g   *Gateway
-	c   *call
-	s   *session
-	srv *server
-	out chan<- wire.Message
+	g      *Gateway
+	c      *call
+	s      *session
+	srv    *server
+	out    chan<- wire.Message
+	uris   []string // resources to watch
+	agreed []string // those that the server agreed to tell of when it was asked last
+	wg     sync.WaitGroup
 }
 
 // attach subscribes; a nil peer means that the server cannot be reached.
@@ -43,12 +50,32 @@ func (f *follower) attach(ctx context.Context) (peer, func()) {
 	if f.s != nil {
 		f.g.remind(ctx, f.s, f.srv, p)
 	}
-	return p, func() { cancel(); release() }
+	if len(f.uris) == 0 {
+		return p, func() { cancel(); release() }
+	}
+	ctx, end := context.WithCancel(ctx)
+	watched := f.watch(ctx, p)
+	f.agreed = watched
+	return p, func() {
+		end()
+		f.wg.Wait()
+		f.unwatch(p, watched)
+		cancel()
+		release()
+	}
+}
+
+// outside is the client's name of a resource.
+func (f *follower) outside(uri string) string {
+	if f.c.server == nil {
+		return f.srv.Name + uriMark + uri
+	}
+	return uri
 }
 
 func (f *follower) pass(m wire.Message) {
-	if m.Method == wire.MethodResUpdated && f.c.server == nil {
-		m.Params = wire.SetMember(m.Params, "uri", wire.Quote(f.srv.Name+uriMark+wire.LookupString(m.Params, "uri")))
+	if m.Method == wire.MethodResUpdated {
+		m.Params = wire.SetMember(m.Params, "uri", wire.Quote(f.outside(wire.LookupString(m.Params, "uri"))))
 	}
 	if changesLists(m.Method) {
 		f.g.bridges.list.drop(f.c.Caller.User, f.c.Caller.Client)

@@ -331,6 +331,9 @@ func (p *httpPeer) followOnce() bool {
 			return p.ctx.Err() == nil
 		}
 		m, err := p.reader.Read(p.to.clean(ev.Data))
+		if err == nil && m.Kind == wire.Request { // a ping; anything else belongs to no call and has nobody to ask
+			p.asked(p.ctx, own(m), nil, handler{})
+		}
 		if err != nil || m.Kind != wire.Notification {
 			continue
 		}

@@ -3,7 +3,6 @@ package gateway
 import (
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/kidoban/kidoban/wire"
 )
@@ -82,14 +81,9 @@ func (g *Gateway) legacyOnlyMethod(st *state, c *call, s *session) bool {
 
 // initialize opens a session.
 func (g *Gateway) initialize(st *state, c *call) *Refusal {
-	h := aggregateHello
-	if c.server != nil {
-		p, release, refusal := g.acquire(c.r.Context(), c, c.server)
-		if refusal != nil {
-			return refusal
-		}
-		h = p.hello()
-		release()
+	h, refusal := g.offered(c)
+	if refusal != nil {
+		return refusal
 	}
 	version := c.Params.ProtocolVersion
 	if era, known := wire.EraOf(version); !known || era != wire.Legacy {
@@ -103,21 +97,12 @@ func (g *Gateway) initialize(st *state, c *call) *Refusal {
 	g.bridges.keep(s)
 	result := wire.SetMember(wire.Raw("{}"), "protocolVersion", wire.Quote(version))
 	result = wire.SetMember(result, "capabilities", legacyCapabilities(h))
-	info := h.info
-	if info == nil {
-		info = clientInfo()
-	}
-	result = wire.SetMember(result, "serverInfo", info)
+	result = wire.SetMember(result, "serverInfo", h.info)
 	if h.instructions != nil {
 		result = wire.SetMember(result, "instructions", h.instructions)
 	}
 	c.w.Header().Set(wire.HeaderSession, sealed)
-	m, refusal := g.final(c, wire.Message{Kind: wire.Result, Result: result})
-	if refusal != nil {
-		return refusal
-	}
-	c.writeMessage(m)
-	return nil
+	return g.writeFinal(c, result)
 }
 
 // legacyCapabilities are those of the server that also hold for a legacy client:
@@ -174,76 +159,34 @@ func (g *Gateway) serveLegacy(st *state, c *call, s *session, v *conversation) *
 		delete(s.calls, id)
 		s.mu.Unlock()
 	}()
-	var out *sseWriter
-	tick := time.NewTicker(st.config.KeepAlive)
-	defer tick.Stop()
+	a := g.answering(st, c)
+	defer a.end()
 	for {
-		var err error
+		var refusal *Refusal
+		ended, gone := false, false
 		select {
 		case <-c.r.Context().Done():
 			return nil
 		case <-v.ctx.Done():
 			return nil // cancelled by the client: no answer (2025-11-25, cancellation)
-		case <-tick.C:
-			if out == nil {
-				out = g.startStream(c)
-			}
-			err = out.comment()
+		case <-a.tick.C:
+			gone = a.alive() != nil
 		case e := <-v.events:
-			var m wire.Message
 			switch {
 			case e.note != nil:
-				m = *e.note
+				refusal, ended, gone = a.before(*e.note)
+			case e.ask != nil && s.id == "":
+				e.ask.reply <- reply{refusal: cannotAsk}
 			case e.ask != nil:
-				if s.id == "" {
-					e.ask.reply <- reply{refusal: cannotAsk}
-					continue
-				}
-				m = s.ask(e.ask, g.where())
+				refusal, ended, gone = a.before(s.ask(e.ask, g.where()))
 			default:
-				return g.finish(c, out, e)
+				return a.finish(e)
 			}
-			if r := g.deps.Guards.Results; r != nil {
-				var refusal *Refusal
-				if m, refusal = r.Guard(c.r.Context(), &c.Call, m); refusal != nil {
-					if out == nil {
-						return refusal
-					}
-					g.refuseStream(c, out, refusal)
-					return nil
-				}
-			}
-			if out == nil {
-				out = g.startStream(c)
-			}
-			err = out.message(m)
 		}
-		if err != nil {
-			return nil // the client has gone
+		if ended || gone {
+			return refusal
 		}
 	}
-}
-
-// finish writes the end of a conversation, into the stream if there is one.
-func (g *Gateway) finish(c *call, out *sseWriter, e event) *Refusal {
-	var refusal *Refusal
-	var m wire.Message
-	if e.err != nil {
-		refusal = g.failed(c, e.err)
-	} else {
-		m, refusal = g.final(c, *e.done)
-	}
-	switch {
-	case refusal != nil && out == nil:
-		return refusal
-	case refusal != nil:
-		g.refuseStream(c, out, refusal)
-	case out != nil:
-		_ = out.message(m) // the client may have gone
-	default:
-		c.writeMessage(m)
-	}
-	return nil
 }
 
 // bridgeListen answers GET with the notifications that belong to no request.
@@ -255,32 +198,16 @@ func (g *Gateway) bridgeListen(st *state, c *call) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	notes, stop := g.subscribeAll(c, s)
+	notes, _, stop := g.subscribeAll(c, s, nil)
 	defer stop()
-	out := g.startStream(c)
-	var announced time.Time
-	tick := time.NewTicker(st.config.KeepAlive)
-	defer tick.Stop()
-	for {
-		var err error
-		select {
-		case <-c.r.Context().Done():
-			return nil
-		case <-g.drain.Done():
-			return nil
-		case <-tick.C:
-			err = out.comment()
-		case m := <-notes:
-			g.announce(c.r.Context(), c.Caller, m.Method, &announced)
-			err = out.message(m)
-		}
-		if err != nil {
-			return nil
-		}
-		if _, refusal := g.session(c); refusal != nil {
-			return nil // the session has ended
-		}
-	}
+	a := g.answering(st, c)
+	defer a.end()
+	a.stream()
+	a.notes(notes, func(m wire.Message) (wire.Message, bool) { return m, true }, func() bool {
+		_, refusal := g.session(c)
+		return refusal == nil // or the session has ended
+	})
+	return nil
 }
 
 // bridgeEnd answers DELETE.

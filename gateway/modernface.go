@@ -62,14 +62,9 @@ func (g *Gateway) bridgeModern(st *state, c *call) *Refusal {
 
 // discover says what the server offers, in the modern way.
 func (g *Gateway) discover(c *call) *Refusal {
-	h := aggregateHello
-	if c.server != nil {
-		p, release, refusal := g.acquire(c.r.Context(), c, c.server)
-		if refusal != nil {
-			return refusal
-		}
-		h = p.hello()
-		release()
+	h, refusal := g.offered(c)
+	if refusal != nil {
+		return refusal
 	}
 	versions := wire.Raw{'['}
 	for i, v := range modernVersions() {
@@ -81,95 +76,62 @@ func (g *Gateway) discover(c *call) *Refusal {
 	result := wire.SetMember(wire.Raw("{}"), "supportedVersions", append(versions, ']'))
 	caps := wire.DropMember(h.capabilities, "tasks") // the legacy experiment is another protocol
 	result = wire.SetMember(result, "capabilities", caps)
-	info := h.info
-	if info == nil {
-		info = clientInfo()
-	}
-	result = wire.SetMember(result, "_meta", wire.SetMember(wire.Raw("{}"), "io.modelcontextprotocol/serverInfo", info))
+	result = wire.SetMember(result, "_meta", wire.SetMember(wire.Raw("{}"), "io.modelcontextprotocol/serverInfo", h.info))
 	if h.instructions != nil {
 		result = wire.SetMember(result, "instructions", h.instructions)
 	}
-	m, refusal := g.final(c, wire.Message{Kind: wire.Result, Result: result})
-	if refusal != nil {
-		return refusal
-	}
-	c.writeMessage(m)
-	return nil
+	return g.writeFinal(c, result)
 }
 
 // serveModern follows a conversation for a modern client. When the server asks
 // something, the request ends with input_required and the conversation is held.
 func (g *Gateway) serveModern(st *state, c *call, h *hold) *Refusal {
-	var out *sseWriter
-	tick := time.NewTicker(st.config.KeepAlive)
-	defer tick.Stop()
+	a := g.answering(st, c)
+	defer a.end()
 	level := wire.LookupString(c.Params.Meta, wire.MetaLogLevel)
 	for {
-		var err error
+		var refusal *Refusal
+		ended, gone := false, false
 		select {
 		case <-c.r.Context().Done(): // closing the answer is cancelling the request (TR-12)
-			h.conv.cancel()
-			return nil
-		case <-tick.C:
-			if out == nil {
-				out = g.startStream(c)
-			}
-			err = out.comment()
+			gone = true
+		case <-a.tick.C:
+			gone = a.alive() != nil
 		case e := <-h.conv.events:
 			switch {
 			case e.ask != nil:
-				h.asked = e.ask
-				asked, refusal := g.guardMessage(c, wire.Message{Kind: wire.Request, Method: e.ask.method, Params: e.ask.params})
+				result, refusal := g.askModern(c, h, e.ask)
 				if refusal != nil {
 					h.conv.cancel()
-					return refusal
+					return a.refuse(refusal)
 				}
-				h.asked.params = asked.Params
-				result, refusal := g.park(c, h)
-				if refusal != nil {
-					h.conv.cancel()
-					return refusal
-				}
-				m := wire.Message{Kind: wire.Result, ID: c.Message.ID, Result: result}
-				if out != nil {
-					_ = out.message(m) // the client may have gone; the hold expires
-				} else {
-					c.writeMessage(m)
-				}
+				a.result(wire.Message{Kind: wire.Result, ID: c.Message.ID, Result: result}) // if the client has gone, the hold expires
 				return nil
 			case e.note == nil:
 				h.conv.cancel()
-				return g.finish(c, out, e)
+				return a.finish(e)
 			case e.note.Method == wire.MethodLogMessage && level == "": // TR-11
-				continue
+			default:
+				refusal, ended, gone = a.before(*e.note)
 			}
-			note, refusal := g.guardMessage(c, *e.note)
-			if refusal != nil { // the server will be asked nothing more
-				h.conv.cancel()
-				if out == nil {
-					return refusal
-				}
-				g.refuseStream(c, out, refusal)
-				return nil
-			}
-			if out == nil {
-				out = g.startStream(c)
-			}
-			err = out.message(note)
 		}
-		if err != nil {
+		if ended || gone { // the server will be asked nothing more
 			h.conv.cancel()
-			return nil
+			return refusal
 		}
 	}
 }
 
-// guardMessage guards what a server says before its answer.
-func (g *Gateway) guardMessage(c *call, m wire.Message) (wire.Message, *Refusal) {
-	if r := g.deps.Guards.Results; r != nil {
-		return r.Guard(c.r.Context(), &c.Call, m)
+// askModern guards a question of the server and holds the conversation until the
+// client comes back with the answer.
+func (g *Gateway) askModern(c *call, h *hold, q *question) (wire.Raw, *Refusal) {
+	asked, refusal := g.guardMessage(c, wire.Message{Kind: wire.Request, Method: q.method, Params: q.params})
+	if refusal != nil {
+		return nil, refusal
 	}
-	return m, nil
+	h.asked = q
+	h.asked.params = asked.Params
+	return g.park(c, h)
 }
 
 // park keeps the conversation and returns the result that asks for input.
@@ -204,10 +166,11 @@ func (g *Gateway) park(c *call, h *hold) (wire.Raw, *Refusal) {
 		}
 	})
 	b.mu.Unlock()
-	ask := wire.SetMember(wire.Raw("{}"), "method", wire.Quote(h.asked.method))
-	if h.asked.params != nil {
-		ask = wire.SetMember(ask, "params", h.asked.params)
+	params := h.asked.params
+	if params == nil {
+		params = wire.Raw("{}") // the Go SDK's client reads no question without
 	}
+	ask := wire.SetMember(wire.SetMember(wire.Raw("{}"), "method", wire.Quote(h.asked.method)), "params", params)
 	result := wire.SetMember(wire.Raw(`{"resultType":"input_required"}`), "inputRequests", wire.SetMember(wire.Raw("{}"), inputKey, ask))
 	return wire.SetMember(result, "requestState", wire.Quote(sealed)), nil
 }
@@ -251,70 +214,4 @@ func (g *Gateway) resume(st *state, c *call) *Refusal {
 
 func stateUsed() *Refusal {
 	return refuse(http.StatusBadRequest, wire.CodeInvalidParams, "state:used", "The requestState was used or has expired. Start again without it.")
-}
-
-// subscriptions serves subscriptions/listen: first what will come, then what
-// was asked for and nothing else (TR-13).
-func (g *Gateway) subscriptions(st *state, c *call) *Refusal {
-	want, ok := wire.Lookup(c.Message.Params, "notifications")
-	if !ok || want[0] != '{' {
-		c.writeError(wire.CodeInvalidParams, "The params member notifications is missing.")
-		return nil
-	}
-	kinds := map[string]string{wire.MethodToolsChanged: "toolsListChanged", wire.MethodPromptsChanged: "promptsListChanged", wire.MethodResChanged: "resourcesListChanged"}
-	agreed, open := wire.Raw("{}"), map[string]bool{}
-	for method, name := range kinds {
-		if v, _ := wire.Lookup(want, name); string(v) == "true" {
-			agreed, open[method] = wire.SetMember(agreed, name, wire.Raw("true")), true
-		}
-	}
-	notes, stop := g.subscribeAll(c, nil)
-	defer stop()
-	id := slices.Clone(c.Message.ID.Raw)
-	mark := func(params wire.Raw) wire.Raw {
-		meta, ok := wire.Lookup(params, "_meta")
-		if !ok {
-			meta = wire.Raw("{}")
-		}
-		if params == nil {
-			params = wire.Raw("{}")
-		}
-		return wire.SetMember(params, "_meta", wire.SetMember(meta, wire.MetaSubscriptionID, id))
-	}
-	out := g.startStream(c)
-	ack := wire.Message{Kind: wire.Notification, Method: "notifications/subscriptions/acknowledged", Params: mark(wire.SetMember(wire.Raw("{}"), "notifications", agreed))}
-	if out.message(ack) != nil {
-		return nil
-	}
-	bye := func() *Refusal {
-		_ = out.message(wire.Message{Kind: wire.Result, ID: c.Message.ID, Result: wire.SetMember(mark(nil), "resultType", wire.Raw(`"complete"`))})
-		return nil
-	}
-	if len(open) == 0 {
-		return bye()
-	}
-	var announced time.Time
-	tick := time.NewTicker(st.config.KeepAlive)
-	defer tick.Stop()
-	for {
-		var err error
-		select {
-		case <-c.r.Context().Done():
-			return nil
-		case <-g.drain.Done():
-			return bye()
-		case <-tick.C:
-			err = out.comment()
-		case m := <-notes:
-			if !open[m.Method] {
-				continue
-			}
-			g.announce(c.r.Context(), c.Caller, m.Method, &announced)
-			m.Params = mark(m.Params)
-			err = out.message(m)
-		}
-		if err != nil {
-			return nil
-		}
-	}
 }

@@ -73,7 +73,7 @@ func helloOf(era wire.Era, result wire.Raw) hello {
 
 // ourCapabilities is what the gateway declares where one relationship serves
 // many clients. What the asking client cannot do is refused on its behalf.
-var ourCapabilities = wire.Raw(`{"elicitation":{"form":{},"url":{}},"sampling":{}}`)
+var ourCapabilities = wire.Raw(`{"elicitation":{"form":{},"url":{}},"sampling":{},"roots":{}}`)
 
 func initializeParams() wire.Raw {
 	p := wire.SetMember(wire.Raw("{}"), "protocolVersion", wire.Quote(wire.LatestLegacy))
