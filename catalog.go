@@ -214,6 +214,7 @@ var checks = [...]Check{
 	{"E08", "b", "request-state-replayable", T3, Medium, Fail, Confirmed, mod | tool, false},
 	{"E08", "c", "request-state-usable-elsewhere", T3, High, Fail, Confirmed, mod | tool, false},
 	{"E08", "d", "request-state-readable-without-mac", T3, Medium, Weak, Signal, mod | tool, true},
+	{"E08", "e", "request-state-usable-by-another-user", T4, High, Fail, Confirmed, mod | tool, false},
 	{"E09", "a", "foreign-origin-accepted", T1, Low, Fail, Confirmed, 0, false},
 	{"E09", "b", "null-origin-accepted", T1, Low, Weak, Confirmed, 0, false},
 	{"E09", "c", "cors-reflects-any-origin", T1, Medium, Fail, Confirmed, 0, true},

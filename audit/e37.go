@@ -35,6 +35,9 @@ type twoPeople struct {
 	handle     string // name of a handle that a tool of A's gave
 	handleX    []*kidoban.Exchange
 	handleWork bool
+	state      *kidoban.Exchange   // the answer that holds a requestState of A's
+	stateX     []*kidoban.Exchange // an invented one and A's, in B's hands
+	stateWork  bool
 
 	who     string // a tool that tells who calls
 	mixes   []*kidoban.Exchange
@@ -47,7 +50,7 @@ type twoPeople struct {
 }
 
 func probeTwoPeople() probe {
-	keys := []string{"E07-3", "E07-6", "E31-d", "E35-c", "E37-a", "E37-b"}
+	keys := []string{"E07-3", "E07-6", "E08-e", "E31-d", "E35-c", "E37-a", "E37-b"}
 	return define(spec{name: "two people", keys: keys, tier: kidoban.T4}, collectTwoPeople, func(f *Facts, e twoPeople) []kidoban.Result {
 		if !e.has {
 			return everyone(keys, func(k string) kidoban.Result { return rekey(e.none, k) })
@@ -112,6 +115,7 @@ func collectTwoPeople(ctx context.Context, s *session) (e twoPeople) {
 	s.collectForeignSession(ctx, &e)
 	tools := readTools(s.invoke(ctx, "E37", "the list of tools", e.a.Access, "tools/list", nil), s.o.Tools)
 	s.collectHandle(ctx, tools, &e)
+	s.collectForeignState(ctx, tools, &e)
 	s.collectMix(ctx, tools, &e)
 	s.collectForeignLink(ctx, tools, &e)
 	return e
@@ -197,6 +201,33 @@ func (s *session) collectHandle(ctx context.Context, tools []tooling, e *twoPeop
 				return
 			}
 		}
+	}
+}
+
+// collectForeignState looks for a tool that asks back, and lets the second person
+// answer with the state that the first one was given. A server that runs the tool
+// with a state that nobody was given has no use for it, and nothing is learned.
+func (s *session) collectForeignState(ctx context.Context, tools []tooling, e *twoPeople) {
+	if !e.modern {
+		return
+	}
+	for _, t := range tools {
+		if t.readOnly {
+			continue
+		}
+		x := s.callTool(ctx, "E08-e", "a call of the first person that asks back", e.a.Access, t.name, t.args, nil)
+		r := ReplyOf(x)
+		state, answer := wire.LookupString(r.Result, "requestState"), answers(r.Result)
+		if !r.ok() || state == "" || len(answer) == 0 {
+			continue
+		}
+		go2 := func(note, state string) *kidoban.Exchange {
+			return s.callTool(ctx, "E08-e", note, e.b.Access, t.name, t.args, map[string]any{"requestState": state, "inputResponses": answer})
+		}
+		control := go2("control: a state that nobody was given", "kidoban-"+s.nonce(24))
+		taken := go2("the first person's state in the second one's hands", state)
+		e.state, e.stateX, e.stateWork = x, []*kidoban.Exchange{control, taken}, ran(taken) && !ran(control)
+		return
 	}
 }
 
@@ -288,7 +319,7 @@ func (s *session) collectForeignLink(ctx context.Context, tools []tooling, e *tw
 }
 
 func judgeTwoPeople(e *twoPeople) []kidoban.Result {
-	return append([]kidoban.Result{judgeForeignSession(e), judgeHandle(e), judgeSharedList(e), judgeForeignObject(e)}, judgeMix(e), judgeForeignLink(e))
+	return append([]kidoban.Result{judgeForeignSession(e), judgeHandle(e), judgeForeignState(e), judgeSharedList(e), judgeForeignObject(e)}, judgeMix(e), judgeForeignLink(e))
 }
 
 func judgeForeignSession(e *twoPeople) kidoban.Result {
@@ -315,6 +346,21 @@ func judgeHandle(e *twoPeople) kidoban.Result {
 		return positive(key, kidoban.Confirmed, "a "+e.handle+" of one person works for another", e.handleX...)
 	}
 	return passed(key, "a handle works for its owner only", e.handleX...)
+}
+
+func judgeForeignState(e *twoPeople) kidoban.Result {
+	const key = "E08-e"
+	switch {
+	case !e.modern:
+		return absent(key, "the server does not speak the stateless era", e.listA)
+	case e.state == nil:
+		return absent(key, "no named tool gives a requestState", e.listA)
+	case e.stateWork:
+		return positive(key, kidoban.Confirmed, "a requestState of one person works for another", append([]*kidoban.Exchange{e.state}, e.stateX...)...)
+	case ran(e.stateX[0]):
+		return absent(key, "the tool runs with any requestState, so it does not rely on it", e.stateX...)
+	}
+	return passed(key, "a requestState works for its owner only", append([]*kidoban.Exchange{e.state}, e.stateX...)...)
 }
 
 func judgeSharedList(e *twoPeople) kidoban.Result {

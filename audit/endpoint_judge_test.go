@@ -510,3 +510,25 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		}
 	})
 }
+
+// TestE08e_TheSecondPersonsAnswer: a state that works for another proves something
+// only where an invented one does not.
+func TestE08e_TheSecondPersonsAnswer(t *testing.T) {
+	did := reply(200, `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`, "Content-Type", isJSON)
+	no := reply(200, `{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}`, "Content-Type", isJSON)
+	asks := reply(200, `{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"s"}}`, "Content-Type", isJSON)
+	for name, c := range map[string]struct {
+		control, taken *kidoban.Exchange
+		want           kidoban.Outcome
+	}{
+		"taken":       {no, did, kidoban.Fail},
+		"refused":     {no, no, kidoban.Pass},
+		"asks anew":   {no, asks, kidoban.Pass},
+		"any will do": {did, did, kidoban.NotApplicable},
+	} {
+		e := &twoPeople{modern: true, listA: asks, state: asks, stateX: []*kidoban.Exchange{c.control, c.taken}, stateWork: ran(c.taken) && !ran(c.control)}
+		if r := judgeForeignState(e); r.Outcome != c.want {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}

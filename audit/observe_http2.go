@@ -76,7 +76,7 @@ func (r *http2Reader) read(d side, asking bool) (whole bool) {
 	f := http2.NewFramer(nil, src)
 	f.SetMaxReadFrameSize(1 << 20)
 	f.MaxHeaderListSize = http2Fields
-	dec := hpack.NewDecoder(4096, nil)
+	dec := hpack.NewDecoder(4096, func(hpack.HeaderField) {}) // for promises; the framer has its own
 	dec.SetAllowedMaxDynamicTableSize(http2Table)
 	f.ReadMetaHeaders = dec
 	for r.size < http2Kept && len(r.order) < maxMessages {

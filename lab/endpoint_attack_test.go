@@ -279,8 +279,8 @@ func sessionAttacks() []attack {
 			return once && b.confirm(at, state, "1") != ""
 		}},
 		{"E08-c", func(b *agent) bool {
-			state := b.ask(b.access("alice"), "1")
-			return strings.Contains(b.confirm(b.access("bob"), state, "7"), "for alice")
+			at := b.access("alice")
+			return b.confirm(at, b.ask(at, "1"), "7") != ""
 		}},
 		{"E08-d", func(b *agent) bool {
 			at := b.access("alice")
@@ -288,6 +288,10 @@ func sessionAttacks() []attack {
 			raw, err := base64.RawURLEncoding.DecodeString(state)
 			forged := base64.RawURLEncoding.EncodeToString(bytes.Replace(raw, []byte(`"amount":"1"`), []byte(`"amount":"9"`), 1))
 			return err == nil && bytes.Contains(raw, []byte(`"user":"alice"`)) && b.confirm(at, forged, "1") == "" && b.confirm(at, state, "1") != ""
+		}},
+		{"E08-e", func(b *agent) bool {
+			state := b.ask(b.access("alice"), "1")
+			return strings.Contains(b.confirm(b.access("bob"), state, "1"), "for alice")
 		}},
 	}
 }

@@ -12,8 +12,9 @@ func inputSwitches() []Switch {
 	return []Switch{
 		{Key: "E08-a", Title: "The requestState of needs_input is plain JSON and believed: the amount in it is paid.", Eras: modern, Expect: []string{"E08-a", "E08-d"}},
 		{Key: "E08-b", Title: "A requestState is good more than once.", Eras: modern},
-		{Key: "E08-c", Title: "A requestState works for another call and for another person.", Eras: modern},
+		{Key: "E08-c", Title: "A requestState works for another call of the same person.", Eras: modern},
 		{Key: "E08-d", Title: "The requestState is plain JSON; it is compared with the server's copy, so changing it is useless.", Eras: modern},
+		{Key: "E08-e", Title: "A requestState works for another person.", Eras: modern},
 		{Key: "E35-a", Title: "connect_account hands out the address of a third party's authorization endpoint."},
 		{Key: "E35-b", Title: "The address that connect_account hands out logs its opener in as the person."},
 		{Key: "E35-c", Title: "Whoever opens the address of connect_account connects an account for the person."},
