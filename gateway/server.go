@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
@@ -16,7 +15,7 @@ import (
 type server struct {
 	Server
 	url     *url.URL
-	http    *http.Transport // nil for stdio
+	http    *outbound.Direct // nil for stdio
 	breaker breaker
 	catalog catalog
 	eras    eras
@@ -38,7 +37,7 @@ func (g *Gateway) keep(old *state, s *Server, c Config) *server {
 	n.catalog.tools = map[string]map[string]wire.Raw{}
 	if s.URL != "" {
 		n.url, _ = url.Parse(s.URL) // judged by Validate
-		n.http = outbound.Relay(n.url.Scheme == "http", outbound.RelayOptions{Lab: s.Loopback, Private: s.Private, RootCAs: s.RootCAs, MaxIdle: 256})
+		n.http = outbound.NewDirect(n.url.Scheme == "http", outbound.RelayOptions{Lab: s.Loopback, Private: s.Private, RootCAs: s.RootCAs, MaxIdle: 256})
 	}
 	n.eras.fixed = wire.Era(s.Era)
 	return n

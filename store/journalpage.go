@@ -117,12 +117,17 @@ func (d *DB) spans(ctx context.Context, word string, in span) (out []span, more 
 // journalList is the list of the entries in a span, with the query's conditions.
 func journalList(q console.JournalQuery, in span) *listing {
 	l := &listing{columns: `chain, seq, at_ms, hash, body`, from: "journal", key: []string{"at_ms", "chain", "seq"}, looks: []string{"body"}, q: q.Query}
-	number, chain, _ := strings.Cut(q.After.Key, " ")
-	seq, err := strconv.ParseInt(number, 10, 64)
-	if err != nil {
-		seq = 0
+	// One upper bound: of two PostgreSQL begins to read at the wrong one.
+	if q.After.At.IsZero() || ms(q.After.At) >= in.to {
+		l.behind(time.UnixMilli(in.to), "", 0)
+	} else {
+		number, chain, _ := strings.Cut(q.After.Key, " ")
+		seq, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			seq = 0
+		}
+		l.behind(q.After.At, chain, seq)
 	}
-	l.behind(q.After.At, chain, seq)
 	if q.Request != "" { // the second half lets the engines use the partial index
 		l.and("request = ? AND request <> ''", q.Request)
 	}
@@ -136,9 +141,6 @@ func journalList(q console.JournalQuery, in span) *listing {
 	}
 	if in.from > 0 {
 		l.and("at_ms >= ?", in.from)
-	}
-	if in.to < math.MaxInt64 {
-		l.and("at_ms < ?", in.to)
 	}
 	return l
 }
