@@ -108,6 +108,9 @@ func (c *compiler) take(id, where string, p *cedar.Policy) {
 		return
 	}
 	reads := c.check(where, p)
+	for member := range reads {
+		c.set.memo.read(member)
+	}
 	c.set.add(entry{id: cedar.PolicyID(id), policy: p, arguments: reads["arguments"], session: reads["session"]})
 }
 

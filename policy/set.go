@@ -35,13 +35,15 @@ type Verdict struct {
 // session that has read something (Options.Flow).
 func Barrier(id string) bool { return strings.HasPrefix(id, "default-flow-") }
 
-// Set is a compiled set of policies. It is immutable and safe for concurrent use.
+// Set is a compiled set of policies. It decides the same for ever, and is safe for
+// concurrent use.
 type Set struct {
 	all       entries
 	whatever  entries // without the forbids that depend on arguments or session
 	arguments bool    // some policy reads context.arguments
 	session   bool    // some policy reads context.session
 	byArgs    bool    // some permit depends on arguments or session
+	memo      memo
 }
 
 // entry is one policy with its name and what it reads.
@@ -68,8 +70,24 @@ func (l entries) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 // ReadsSession tells whether a policy reads context.session.
 func (s *Set) ReadsSession() bool { return s.session }
 
-// Decide answers a query.
+// Decide answers a query. The caller changes nothing in the verdict.
 func (s *Set) Decide(q *Query) Verdict {
+	var room [256]byte
+	key, keep := s.memo.key(room[:0], q)
+	if keep {
+		if v, ok := s.memo.get(key); ok {
+			return v
+		}
+	}
+	v := s.judge(q)
+	if keep {
+		s.memo.put(key, v)
+	}
+	return v
+}
+
+// judge asks Cedar.
+func (s *Set) judge(q *Query) Verdict {
 	var args types.Record
 	if s.arguments {
 		var err error

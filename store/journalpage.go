@@ -117,10 +117,12 @@ func (d *DB) spans(ctx context.Context, word string, in span) (out []span, more 
 // journalList is the list of the entries in a span, with the query's conditions.
 func journalList(q console.JournalQuery, in span) *listing {
 	l := &listing{columns: `chain, seq, at_ms, hash, body`, from: "journal", key: []string{"at_ms", "chain", "seq"}, looks: []string{"body"}, q: q.Query}
-	// One upper bound: of two PostgreSQL begins to read at the wrong one.
+	// The tightest bound on the time alone: PostgreSQL cannot tell how much one on
+	// the whole key leaves, and begins to read at the wrong one of two.
 	if q.After.At.IsZero() || ms(q.After.At) >= in.to {
-		l.behind(time.UnixMilli(in.to), "", 0)
+		l.and("at_ms < ?", in.to)
 	} else {
+		l.and("at_ms <= ?", ms(q.After.At))
 		number, chain, _ := strings.Cut(q.After.Key, " ")
 		seq, err := strconv.ParseInt(number, 10, 64)
 		if err != nil {
