@@ -8,10 +8,10 @@ import (
 	"io"
 	"sort"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
-	"github.com/google/gopacket/tcpassembly"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+	"github.com/gopacket/gopacket/tcpassembly"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit/keylog"

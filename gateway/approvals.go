@@ -213,7 +213,7 @@ func (g *ApprovalGuard) ask(ctx context.Context, c *Call, rules ApprovalRules) (
 func approvalBinding(c *Call, args []byte) string {
 	pin := ""
 	if c.Tool != nil {
-		pin = toolscan.Fingerprint(c.Tool)
+		pin = c.fingerprint()
 	}
 	sum := sha256.Sum256(args)
 	return hex.EncodeToString(binding("approval", c.Caller.User, c.Caller.Client, c.Caller.Grant, c.sessionID, c.Server, c.Message.Method, c.Params.Name, c.Params.URI, pin, string(sum[:])))

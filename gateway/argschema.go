@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -100,20 +99,21 @@ func (v *visits) Validate(*jsonschema.ValidatorContext, any) {
 	}
 }
 
-// schemaCache keeps compiled schemas by the hash of their bytes.
+// schemaCache keeps compiled schemas by the hash of the definition they stand in.
 type schemaCache struct {
 	mu  sync.Mutex
-	all map[[32]byte]*argSchema
+	all map[string]*argSchema
 }
 
-func (k *schemaCache) of(raw wire.Raw) (*argSchema, error) {
-	key := sha256.Sum256(raw)
+func (k *schemaCache) of(c *Call) (*argSchema, error) {
+	key := c.fingerprint()
 	k.mu.Lock()
 	s := k.all[key]
 	k.mu.Unlock()
 	if s != nil {
 		return s, nil
 	}
+	raw, _ := wire.Lookup(c.Tool, "inputSchema")
 	s, err := newArgSchema(raw)
 	if err != nil {
 		return nil, err

@@ -82,7 +82,7 @@ func NewArgumentGuard(resolve func(context.Context, string) ([]netip.Addr, error
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &ArgumentGuard{schemas: schemaCache{all: map[[32]byte]*argSchema{}}, urls: urlGuard{resolve: resolve}, log: log}
+	return &ArgumentGuard{schemas: schemaCache{all: map[string]*argSchema{}}, urls: urlGuard{resolve: resolve}, log: log}
 }
 
 // Sentences of refusals: constant, so that no word of the server's comes back.
@@ -124,8 +124,7 @@ func (g *ArgumentGuard) Guard(ctx context.Context, c *Call) (wire.Raw, *Refusal)
 	for _, name := range fixedOf(rules, c.Params.Name) {
 		args, changed = wire.SetMember(args, name, rules.Fixed[c.Params.Name+"."+name]), true
 	}
-	raw, _ := wire.Lookup(c.Tool, "inputSchema")
-	schema, err := g.schemas.of(raw)
+	schema, err := g.schemas.of(c)
 	if err != nil {
 		return nil, noArguments("argument:schema_unusable", sayNoSchema).because(err)
 	}

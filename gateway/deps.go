@@ -12,6 +12,7 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/sandbox"
+	"github.com/kidoban/kidoban/toolscan"
 	"github.com/kidoban/kidoban/wire"
 )
 
@@ -134,9 +135,18 @@ type Call struct {
 	// nil when the call is not tools/call or the tool was never listed.
 	Tool wire.Raw
 
+	toolSum   string // hash of Tool, when it is known; see fingerprint
 	rec       Record
 	sessionID string   // of the client's legacy session, hashed; "" for none
 	labels    []string // of what is called or read
 	asks      []string // policies that want a person's yes
 	flagged   bool     // the result reads like orders
+}
+
+// fingerprint is the hash of the tool's definition, "" without one.
+func (c *Call) fingerprint() string {
+	if c.toolSum == "" && c.Tool != nil {
+		c.toolSum = toolscan.Fingerprint(c.Tool)
+	}
+	return c.toolSum
 }

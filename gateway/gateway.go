@@ -390,7 +390,7 @@ func (g *Gateway) judge(st *state, c *call) *Refusal {
 	c.Upstream = &c.server.Server
 	g.listed(c)
 	if c.Message.Method == wire.MethodToolsCall {
-		c.Tool = c.server.catalog.tool(c.accountKey(), c.Params.Name)
+		c.Tool, c.toolSum = c.server.catalog.tool(c.accountKey(), c.Params.Name)
 		if refusal := c.mirrorsArguments(); refusal != nil {
 			return refusal
 		}

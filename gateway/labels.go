@@ -18,30 +18,57 @@ import (
 type labeler struct {
 	scanner *toolscan.Scanner
 	mu      sync.Mutex
-	caps    map[string][]toolscan.Capability // by fingerprint of the definition; guarded by mu
+	objects map[labelled]policy.Object // guarded by mu
+}
+
+// labelled is what the labels of a tool depend on. A server is its config, which is
+// another one after a change.
+type labelled struct {
+	server    *Server
+	name, sum string // of the tool; hash of its definition, "" without one
 }
 
 // maxLabelled bounds the definitions remembered.
 const maxLabelled = 20_000
 
 func (l *labeler) capabilities(tool wire.Raw) []toolscan.Capability {
-	sum := toolscan.Fingerprint(tool)
+	it := toolscan.Item{Kind: toolscan.KindTool, Name: wire.LookupString(tool, "name"), Raw: []byte(tool)}
+	return l.scanner.Item(toolscan.NewContext(toolscan.Server{Items: []toolscan.Item{it}}, nil), it).Capabilities
+}
+
+// object is a tool as policy sees it; sum is the hash of def, and def may be nil.
+// Whoever has the object changes nothing in it.
+func (l *labeler) object(s *Server, server, name, sum string, def wire.Raw) policy.Object {
+	key := labelled{s, name, sum}
 	l.mu.Lock()
-	caps, ok := l.caps[sum]
+	o, ok := l.objects[key]
 	l.mu.Unlock()
 	if ok {
-		return caps
+		return o
 	}
-	it := toolscan.Item{Kind: toolscan.KindTool, Name: wire.LookupString(tool, "name"), Raw: []byte(tool)}
-	caps = l.scanner.Item(toolscan.NewContext(toolscan.Server{Items: []toolscan.Item{it}}, nil), it).Capabilities
+	o = policy.Object{Kind: policy.Tool, Server: server, Name: name, Class: string(ClassOf(def)), Labels: slices.Clip(l.tool(s, name, def))}
+	if len(name) > maxLabelledName {
+		return o
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.caps == nil || len(l.caps) >= maxLabelled {
-		l.caps = map[string][]toolscan.Capability{}
+	if l.objects == nil || len(l.objects) >= maxLabelled {
+		l.objects = map[labelled]policy.Object{}
 	}
-	l.caps[sum] = caps
-	return caps
+	key.name, o.Name = strings.Clone(name), strings.Clone(name) // not the message it came in
+	l.objects[key] = o
+	return o
 }
+
+// forget empties the memory.
+func (l *labeler) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.objects = nil
+}
+
+// maxLabelledName is the longest name of a tool that is remembered, in bytes.
+const maxLabelledName = 256
 
 // tool labels a tool. def may be nil: then the name alone speaks.
 func (l *labeler) tool(s *Server, name string, def wire.Raw) []string {

@@ -123,7 +123,7 @@ func (p *PinGuard) Check(ctx context.Context, c *Call) *Refusal {
 		if c.Tool == nil {
 			return heldBy("pin:never_listed")
 		}
-		if x.state[pinKey{kind, name, toolscan.Fingerprint(c.Tool)}] != PinApproved {
+		if x.state[pinKey{kind, name, c.fingerprint()}] != PinApproved {
 			return heldBy("pin:held")
 		}
 		return nil

@@ -93,7 +93,8 @@ func NewPolicyGuard(sessions SessionStore, people People, scanner *toolscan.Scan
 	return g
 }
 
-// SetRules puts rules in force for the calls that follow.
+// SetRules puts rules in force for the calls that follow. It also forgets what is
+// known of tools, so that servers of an earlier config are not held for ever.
 func (g *PolicyGuard) SetRules(r PolicyRules) {
 	if r.Set == nil {
 		r.Set = policy.Default()
@@ -102,6 +103,7 @@ func (g *PolicyGuard) SetRules(r PolicyRules) {
 		r.Memory = sessionMemory
 	}
 	g.rules.Store(&r)
+	g.labels.forget()
 }
 
 // Sentences of refusals; what decided stands in the audit log alone (G-TG7).
@@ -197,7 +199,7 @@ func (g *PolicyGuard) question(c *Call) (*policy.Query, bool) {
 		q.Action = policy.Connect
 	case wire.MethodToolsCall:
 		q.Action, q.Arguments = policy.Call, c.Params.Arguments
-		q.Object = g.toolObject(c, c.Params.Name, c.Tool)
+		q.Object = g.toolObject(c, c.Params.Name, c.fingerprint(), c.Tool)
 	case wire.MethodPromptsGet:
 		q.Action, q.Arguments = policy.Get, c.Params.Arguments
 		q.Object.Kind, q.Object.Name = policy.Prompt, c.Params.Name
@@ -218,8 +220,8 @@ func (g *PolicyGuard) question(c *Call) (*policy.Query, bool) {
 	return q, true
 }
 
-func (g *PolicyGuard) toolObject(c *Call, name string, def wire.Raw) policy.Object {
-	return policy.Object{Kind: policy.Tool, Server: c.Server, Name: name, Class: string(ClassOf(def)), Labels: g.labels.tool(c.Upstream, name, def)}
+func (g *PolicyGuard) toolObject(c *Call, name, sum string, def wire.Raw) policy.Object {
+	return g.labels.object(c.Upstream, c.Server, name, sum, def)
 }
 
 // listUse is what would be done with what a list shows.
@@ -259,7 +261,7 @@ func (g *PolicyGuard) List(ctx context.Context, c *Call, result wire.Raw) (wire.
 		name := wire.LookupString(item, l.name)
 		switch use.kind {
 		case policy.Tool:
-			q.Object = g.toolObject(c, name, item)
+			q.Object = g.toolObject(c, name, toolscan.Fingerprint(item), item)
 		case policy.Prompt:
 			q.Object = policy.Object{Kind: use.kind, Server: c.Server, Name: name}
 		default:

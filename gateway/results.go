@@ -181,12 +181,26 @@ func (k cleaner) part(raw wire.Raw) wire.Raw {
 	if len(raw) == 0 {
 		return raw
 	}
+	if k.rules.Secrets == ModeOff && len(raw) <= k.rules.MaxText && plainASCII(raw) {
+		return raw
+	}
 	text := string(raw)
 	if len(raw) <= k.rules.MaxText && !bytes.Contains(raw, []byte(`\u`)) && toolscan.Strip(text) == text && (k.rules.Secrets == ModeOff || len(toolscan.Secrets(text)) == 0) {
 		return raw
 	}
 	out, _ := k.value(raw, "")
 	return out
+}
+
+// plainASCII tells that JSON holds visible ASCII and no escape but those of one
+// character: nothing that could be hidden.
+func plainASCII(raw wire.Raw) bool {
+	for i, b := range raw {
+		if b >= 0x7f || b < ' ' && b != '\n' && b != '\r' && b != '\t' || b == '\\' && i+1 < len(raw) && raw[i+1] == 'u' {
+			return false
+		}
+	}
+	return true
 }
 
 // opaque members hold base64 or our own envelopes.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/toolscan"
 	"github.com/kidoban/kidoban/wire"
 )
 
@@ -34,7 +35,7 @@ func (g *Gateway) keep(old *state, s *Server, c Config) *server {
 	n := &server{Server: *s, hoard: &g.hoard}
 	n.breaker.most, n.breaker.longest = s.Failures, s.Rest
 	n.flow.rate, n.flow.now = s.Rate, g.deps.Now
-	n.catalog.tools = map[string]map[string]wire.Raw{}
+	n.catalog.tools = map[string]map[string]listedTool{}
 	if s.URL != "" {
 		n.url, _ = url.Parse(s.URL) // judged by Validate
 		n.http = outbound.NewDirect(n.url.Scheme == "http", outbound.RelayOptions{Lab: s.Loopback, Private: s.Private, RootCAs: s.RootCAs, MaxIdle: 256})
@@ -131,9 +132,15 @@ func (b *breaker) done(now time.Time, failed, unknown bool) {
 // catalog remembers the tools that a server listed, by whose view it was.
 type catalog struct {
 	mu    sync.RWMutex
-	tools map[string]map[string]wire.Raw // account key → tool → definition; guarded by mu
-	asked map[string][]string            // account key → lists the gateway asked for itself; guarded by mu
-	seen  map[string]time.Time           // account key → when it was listed, roughly; guarded by mu
+	tools map[string]map[string]listedTool // account key → tool; guarded by mu
+	asked map[string][]string              // account key → lists the gateway asked for itself; guarded by mu
+	seen  map[string]time.Time             // account key → when it was listed, roughly; guarded by mu
+}
+
+// listedTool is a definition and its hash.
+type listedTool struct {
+	def wire.Raw
+	sum string
 }
 
 const (
@@ -141,10 +148,13 @@ const (
 	maxTools = 10_000 // tools remembered per view
 )
 
-func (k *catalog) tool(view, name string) wire.Raw {
+// tool returns the definition of a tool with its hash, nil and "" for what was never
+// listed.
+func (k *catalog) tool(view, name string) (def wire.Raw, sum string) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	return k.tools[view][name]
+	t := k.tools[view][name]
+	return t.def, t.sum
 }
 
 // headers returns the annotated parameters of a tool, from any view of it: they
@@ -153,8 +163,8 @@ func (k *catalog) headers(name string) []wire.HeaderParam {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	for _, view := range k.tools {
-		if def := view[name]; def != nil {
-			schema, _ := wire.Lookup(def, "inputSchema")
+		if t := view[name]; t.def != nil {
+			schema, _ := wire.Lookup(t.def, "inputSchema")
 			params, err := wire.HeaderParams(schema)
 			if err != nil {
 				return nil
@@ -179,7 +189,7 @@ func (k *catalog) learn(view string, first bool, result wire.Raw) {
 			break
 		}
 	}
-	page := map[string]wire.Raw{}
+	page := map[string]listedTool{}
 	if old := k.tools[view]; !first {
 		for n, d := range old {
 			page[n] = d
@@ -187,10 +197,10 @@ func (k *catalog) learn(view string, first bool, result wire.Raw) {
 	}
 	wire.Elements(list, func(def wire.Raw) bool {
 		if name := wire.LookupString(def, "name"); name != "" && len(page) < maxTools {
-			if old, same := k.tools[view][name]; same && string(old) == string(def) {
+			if old, same := k.tools[view][name]; same && string(old.def) == string(def) {
 				page[name] = old
 			} else {
-				page[name] = slices.Clone(def)
+				page[name] = listedTool{slices.Clone(def), toolscan.Fingerprint(def)}
 			}
 		}
 		return true

@@ -49,7 +49,6 @@ func (g *Gateway) inTask(c *call, sealed string) (id string, ok bool) {
 
 // openTask finds the task that a message speaks of.
 func (g *Gateway) openTask(c *call) *Refusal {
-	unknown := refuse(http.StatusOK, wire.CodeInvalidParams, "task:unknown", "This task is not known.")
 	if c.Message.Method == wire.MethodTaskList && (c.server == nil || c.server.Account != AccountUser) {
 		// Whoever shares an account shares its list: nobody gets it.
 		return refuse(http.StatusOK, wire.CodeMethodNotFound, "task:list", "Tasks cannot be listed here. Ask for each by its id.")
@@ -57,7 +56,7 @@ func (g *Gateway) openTask(c *call) *Refusal {
 	if strings.HasPrefix(c.Message.Method, "tasks/") && c.Params.TaskID != "" {
 		id, ok := g.inTask(c, c.Params.TaskID)
 		if !ok && c.server == nil {
-			return unknown
+			return unknownTask()
 		} else if !ok {
 			id = strangeTask(c.Params.TaskID) // the server says in its own words that there is no such task
 		}
@@ -68,7 +67,7 @@ func (g *Gateway) openTask(c *call) *Refusal {
 		if filter, ok := wire.Lookup(c.Message.Params, "notifications"); ok {
 			list, ok := wire.Lookup(filter, "taskIds")
 			if ids, all := g.openTasks(c, list); ok && !all {
-				return unknown
+				return unknownTask()
 			} else if ok {
 				c.Message.Params = wire.SetMember(c.Message.Params, "notifications", wire.SetMember(filter, "taskIds", ids))
 			}
@@ -76,12 +75,16 @@ func (g *Gateway) openTask(c *call) *Refusal {
 	}
 	var ok bool
 	if c.Message.Params, ok = g.related(c, c.Message.Params, g.opened); !ok {
-		return unknown
+		return unknownTask()
 	}
 	if c.Message.Result, ok = g.related(c, c.Message.Result, g.opened); !ok {
-		return unknown
+		return unknownTask()
 	}
 	return nil
+}
+
+func unknownTask() *Refusal {
+	return refuse(http.StatusOK, wire.CodeInvalidParams, "task:unknown", "This task is not known.")
 }
 
 // strangeTask is an id that no server has given out, in place of one that was not
@@ -114,10 +117,10 @@ func (g *Gateway) openTasks(c *call, list wire.Raw) (out wire.Raw, all bool) {
 
 // related changes the task that _meta says a message belongs to.
 func (g *Gateway) related(c *call, params wire.Raw, change func(*call, wire.Raw) (wire.Raw, bool)) (wire.Raw, bool) {
-	if !bytes.Contains(params, []byte(relatedTask)) {
+	meta, ok := wire.Lookup(params, "_meta")
+	if !ok {
 		return params, true
 	}
-	meta, _ := wire.Lookup(params, "_meta")
 	about, has := wire.Lookup(meta, relatedTask)
 	raw, has2 := wire.Lookup(about, taskMember)
 	if !has || !has2 {

@@ -273,11 +273,7 @@ func depthOf(msg []byte, max int) int {
 	for i := 0; i < len(msg); i++ {
 		switch msg[i] {
 		case '"':
-			for i++; i < len(msg) && msg[i] != '"'; i++ {
-				if msg[i] == '\\' {
-					i++
-				}
-			}
+			i = skipString(msg, i) - 1
 		case '{', '[':
 			if depth++; depth > deepest {
 				if deepest = depth; deepest > max {
