@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,13 +28,23 @@ type httpPeer struct {
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
-	next   int64
-	subs   fan
-	listen bool // the stream of notifications runs; guarded by mu
+	next   int64         // guarded by mu
+	subs   fan           // guarded by mu
+	calls  []*asking     // under way, whose clients may be asked something; guarded by mu
+	listen bool          // the stream of notifications runs; guarded by mu
+	heard  chan struct{} // closed when that stream was answered for the first time
+	hear   sync.Once     // closes heard
+}
+
+// asking is a call whose client may be asked something.
+type asking struct {
+	ctx  context.Context
+	caps wire.Raw
+	h    handler
 }
 
 func openHTTP(ctx context.Context, to *line, reader *wire.Reader, c Config, era wire.Era) (*httpPeer, error) {
-	p := &httpPeer{s: to.s, to: to, reader: reader, max: c.MaxResponse, wait: to.s.Wait, idle: c.IdleWait}
+	p := &httpPeer{s: to.s, to: to, reader: reader, max: c.MaxResponse, wait: to.s.Wait, idle: c.IdleWait, heard: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background()) // ended by close
 	if err := p.introduce(ctx, era); err != nil {
 		p.cancel()
@@ -131,7 +142,52 @@ func (p *httpPeer) request(ctx context.Context, o outgoing, h handler) (wire.Mes
 	if p.said.era == wire.Modern {
 		return rounds(ctx, o, h, func(params wire.Raw) (wire.Message, error) { return p.post(ctx, o.method, params, o.caps, h) })
 	}
+	defer p.enlist(ctx, o.caps, h)()
 	return p.post(ctx, o.method, legacyParams(o.params), o.caps, h)
+}
+
+// heardWithin is how long the first call waits for the stream of notifications.
+const heardWithin = time.Second
+
+// enlist has what a legacy server asks outside of a call's own answer find this
+// call. Many servers ask so: on the stream of notifications, which must be there
+// before they do.
+func (p *httpPeer) enlist(ctx context.Context, caps wire.Raw, h handler) (leave func()) {
+	if h.ask == nil || len(caps) == 0 || string(caps) == "{}" {
+		return func() {}
+	}
+	a := &asking{ctx, caps, h}
+	p.mu.Lock()
+	p.calls = append(p.calls, a)
+	first := p.listening()
+	p.mu.Unlock()
+	if first {
+		timer := time.NewTimer(heardWithin)
+		defer timer.Stop()
+		select {
+		case <-p.heard:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.calls = slices.DeleteFunc(p.calls, func(o *asking) bool { return o == a })
+	}
+}
+
+// askedAside routes a request that came on the stream of notifications to the
+// newest call, as there is no telling which one it belongs to. All are of one user
+// and one client.
+func (p *httpPeer) askedAside(m wire.Message) {
+	a := &asking{ctx: p.ctx}
+	p.mu.Lock()
+	if n := len(p.calls); n > 0 {
+		a = p.calls[n-1]
+	}
+	p.mu.Unlock()
+	p.asked(a.ctx, m, a.caps, a.h)
 }
 
 // post sends one request and reads its answer, which may be a document or a stream.
@@ -278,15 +334,23 @@ func (p *httpPeer) subscribe(f func(wire.Message)) func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := p.subs.add(f)
-	if !p.listen {
-		p.listen = true
-		go p.follow()
-	}
+	p.listening()
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.subs.to, n)
 	}
+}
+
+// listening begins the stream of notifications; first says that it had not. The
+// caller holds mu.
+func (p *httpPeer) listening() (first bool) {
+	if p.listen {
+		return false
+	}
+	p.listen = true
+	go p.follow()
+	return true
 }
 
 // follow reads notifications until the peer is closed; it comes back after a
@@ -317,6 +381,7 @@ func (p *httpPeer) followOnce() bool {
 		method, body, mirror = http.MethodPost, wire.AppendRequest(nil, wire.StringID("kidoban-listen"), wire.MethodListen, params), wire.MirrorHeaders(wire.MethodListen, peek, nil)
 	}
 	resp, err := p.send(p.ctx, method, body, mirror)
+	p.hear.Do(func() { close(p.heard) })
 	if err != nil {
 		return p.ctx.Err() == nil
 	}
@@ -331,8 +396,8 @@ func (p *httpPeer) followOnce() bool {
 			return p.ctx.Err() == nil
 		}
 		m, err := p.reader.Read(p.to.clean(ev.Data))
-		if err == nil && m.Kind == wire.Request { // a ping; anything else belongs to no call and has nobody to ask
-			p.asked(p.ctx, own(m), nil, handler{})
+		if err == nil && m.Kind == wire.Request {
+			p.askedAside(own(m))
 		}
 		if err != nil || m.Kind != wire.Notification {
 			continue
