@@ -1,17 +1,20 @@
 package account
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -137,7 +140,7 @@ func TestGVA2_TokenExchangeAndIDJAG(t *testing.T) {
 			}
 			keep := func(user, issuer, token string, life time.Duration) {
 				t.Helper()
-				if err := w.KeepProof(t.Context(), user, issuer, token, time.Now().Add(life)); err != nil {
+				if err := w.KeepProof(t.Context(), user, Login{Issuer: issuer, Subject: "sub-" + user, IDToken: token, Expires: time.Now().Add(life)}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -216,5 +219,58 @@ func TestProviderQuirks(t *testing.T) {
 		if _, err := ParseKey([]byte(bad), ""); kidoban.KindOf(err) != kidoban.KindUsage {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+// TestGVA2_OldLoginsAreRenewedOnce: of a hundred calls one renews the login; what it
+// got serves the others and the next ones; a provider that is away is asked again
+// later, one that says no is not; and nobody's login serves another.
+func TestGVA2_OldLoginsAreRenewedOnce(t *testing.T) {
+	const issuer = "https://idp.example"
+	now := time.Now()
+	w, _ := newWallet(t, nil, func() time.Time { return now })
+	w.SetApps(map[string]*App{"tools": {Provider: &Provider{Issuer: issuer}}})
+	var mu sync.Mutex
+	var asked []string
+	var fails error
+	w.Renew = func(_ context.Context, l Login) (Login, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, l.Subject+" "+l.Refresh)
+		return Login{issuer, l.Subject, fmt.Sprint("fresh ", len(asked)), fmt.Sprint("next ", len(asked)), now.Add(time.Minute)}, fails
+	}
+	keep := func(user, refresh string) {
+		t.Helper()
+		if err := w.KeepProof(t.Context(), user, Login{issuer, "sub-" + user, "old", refresh, now.Add(5 * time.Second)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep("alice", "first")
+	keep("bob", "")
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			if got, kind, err := w.Subject(t.Context(), "alice", issuer); err != nil || got != "fresh 1" || kind != TypeIDToken {
+				t.Errorf("%q %q %v", got, kind, err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, _, err := w.Subject(t.Context(), "bob", issuer); kidoban.KindOf(err) != kidoban.KindNotFound {
+		t.Errorf("without a refresh token: %v", err)
+	}
+	now = now.Add(55 * time.Second)
+	fails = kidoban.Errorf(kidoban.KindUnreachable, "away")
+	if _, _, err := w.Subject(t.Context(), "alice", issuer); kidoban.KindOf(err) != kidoban.KindUnreachable {
+		t.Errorf("away: %v", err)
+	}
+	fails = kidoban.Errorf(kidoban.KindNotFound, "no")
+	for range 3 {
+		if _, _, err := w.Subject(t.Context(), "alice", issuer); kidoban.KindOf(err) != kidoban.KindNotFound {
+			t.Errorf("ended: %v", err)
+		}
+	}
+	if got := strings.Join(asked, ", "); got != "sub-alice first, sub-alice next 1, sub-alice next 1" {
+		t.Errorf("asked: %s", got)
 	}
 }

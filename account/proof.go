@@ -8,57 +8,126 @@ import (
 	"github.com/kidoban/kidoban"
 )
 
-// proof is the plaintext of a login at an identity provider: what the provider
-// said of the user, to be exchanged for tokens in the user's name.
+// Login is what an identity provider said of a user who logged in there.
+type Login struct {
+	Issuer  string
+	Subject string
+	IDToken string
+	Refresh string // refresh token; "" when the provider granted none
+	Expires time.Time
+}
+
+// proof is the plaintext of a login that is kept: it is exchanged for tokens in the
+// user's name.
 type proof struct {
 	Kind    string    `json:"kind"` // "proof"
 	Token   string    `json:"token"`
 	Expires time.Time `json:"expires"`
+	Subject string    `json:"subject,omitempty"`
+	Refresh string    `json:"refresh,omitempty"`
 }
 
 // proofServer begins the Server of proofs; the issuer follows. No server's name
 // holds a colon.
 const proofServer = "proof:"
 
-// KeepProof keeps the ID token of a user's login, sealed, when an app exchanges
-// such of that issuer; otherwise it keeps nothing.
-func (w *Wallet) KeepProof(ctx context.Context, user, issuer, idToken string, expires time.Time) error {
+// KeepProof keeps a user's login, sealed, when an app exchanges such of that
+// issuer; otherwise it keeps nothing.
+func (w *Wallet) KeepProof(ctx context.Context, user string, l Login) error {
 	w.mu.Lock()
 	needed := false
 	for _, a := range w.apps {
-		needed = needed || a.Provider != nil && a.Provider.Issuer == issuer
+		needed = needed || a.Provider != nil && a.Provider.Issuer == l.Issuer
 	}
 	w.mu.Unlock()
 	if !needed {
 		return nil
 	}
-	acc, err := w.seal(ctx, user, proofServer+issuer, issuer, proof{"proof", idToken, expires})
+	acc, err := w.seal(ctx, user, proofServer+l.Issuer, l.Issuer, l.proof())
 	if err != nil {
 		return err
 	}
 	return w.Store.PutAccount(ctx, acc)
 }
 
-// Subject implements Subjects with the proofs that KeepProof kept.
+func (l Login) proof() proof { return proof{"proof", l.IDToken, l.Expires, l.Subject, l.Refresh} }
+
+// Subject implements Subjects with the logins that KeepProof kept. One whose ID
+// token has run out is renewed with its refresh token, by one caller at a time.
 func (w *Wallet) Subject(ctx context.Context, user, issuer string) (string, string, error) {
-	again := kidoban.Errorf(kidoban.KindNotFound, "the login at %s is too long ago: log in there again", issuer)
-	acc, err := w.Store.Account(ctx, user, proofServer+issuer)
-	if kidoban.KindOf(err) == kidoban.KindNotFound && err != nil {
-		return "", "", again
-	}
+	acc, p, err := w.proof(ctx, user, issuer)
 	if err != nil {
 		return "", "", err
+	}
+	if w.Now().Add(slack).Before(p.Expires) {
+		return p.Token, TypeIDToken, nil
+	}
+	flight := w.flight(walletKey{user, acc.Server})
+	flight.Lock()
+	defer flight.Unlock()
+	if acc, p, err = w.proof(ctx, user, issuer); err != nil { // the one before may have renewed it
+		return "", "", err
+	}
+	if w.Now().Add(slack).Before(p.Expires) {
+		return p.Token, TypeIDToken, nil
+	}
+	if p, err = w.renewProof(ctx, acc, p); err != nil {
+		return "", "", err
+	}
+	return p.Token, TypeIDToken, nil
+}
+
+func loginAgain(issuer string) error {
+	return kidoban.Errorf(kidoban.KindNotFound, "the login at %s is too long ago: log in there again", issuer)
+}
+
+// proof reads a login.
+func (w *Wallet) proof(ctx context.Context, user, issuer string) (acc Account, p proof, err error) {
+	acc, err = w.Store.Account(ctx, user, proofServer+issuer)
+	if err != nil && kidoban.KindOf(err) == kidoban.KindNotFound {
+		return acc, p, loginAgain(issuer)
+	}
+	if err != nil {
+		return acc, p, err
 	}
 	raw, err := w.unseal(ctx, acc)
 	if err != nil {
-		return "", "", err
+		return acc, p, err
 	}
-	var p proof
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return "", "", kidoban.Wrap(kidoban.KindInternal, err, "the login at %s cannot be read", issuer)
+	return acc, p, kidoban.Wrap(kidoban.KindInternal, json.Unmarshal(raw, &p), "the login at %s cannot be read", issuer)
+}
+
+// renewProof asks the provider for a fresh ID token. Of several replicas the store
+// lets one win; the others take what it stored, for a provider may give each
+// refresh token out once.
+func (w *Wallet) renewProof(ctx context.Context, acc Account, p proof) (proof, error) {
+	if w.Renew == nil || p.Refresh == "" {
+		return p, loginAgain(acc.Issuer)
 	}
-	if !w.Now().Before(p.Expires) {
-		return "", "", again
+	l, err := w.Renew(ctx, Login{acc.Issuer, p.Subject, p.Token, p.Refresh, p.Expires})
+	if err != nil {
+		now, fresh, rerr := w.proof(ctx, acc.User, acc.Issuer)
+		if rerr == nil && now.Version != acc.Version && w.Now().Add(slack).Before(fresh.Expires) {
+			return fresh, nil
+		}
+		if kidoban.KindOf(err) == kidoban.KindNotFound { // it will not be asked again
+			p.Refresh = ""
+			_ = w.swapProof(ctx, acc, p) // a login that came meanwhile stands
+			return p, err
+		}
+		return p, kidoban.Wrap(kidoban.KindUnreachable, err, "the login at %s cannot be renewed just now", acc.Issuer)
 	}
-	return p.Token, TypeIDToken, nil
+	return l.proof(), w.swapProof(ctx, acc, l.proof())
+}
+
+func (w *Wallet) swapProof(ctx context.Context, acc Account, p proof) error {
+	next, err := w.seal(ctx, acc.User, acc.Server, acc.Issuer, p)
+	if err != nil {
+		return err
+	}
+	next.Version = acc.Version
+	if err := w.Store.SwapAccount(ctx, next); err != nil && kidoban.KindOf(err) != kidoban.KindConflict {
+		return err
+	}
+	return nil
 }

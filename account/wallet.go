@@ -18,10 +18,14 @@ import (
 type Options struct {
 	Store    Store
 	Vault    *vault.Vault
-	Subjects Subjects         // nil: the logins that KeepProof kept
-	RootCAs  *x509.CertPool   // nil: the system's
-	Now      func() time.Time // nil: time.Now
-	Rand     io.Reader        // nil: crypto/rand
+	Subjects Subjects // nil: the logins that KeepProof kept
+	// Renew asks an identity provider for a fresh ID token with a login's refresh
+	// token; nil: logins last as long as their ID tokens. KindNotFound: the user must
+	// log in there again.
+	Renew   func(context.Context, Login) (Login, error)
+	RootCAs *x509.CertPool   // nil: the system's
+	Now     func() time.Time // nil: time.Now
+	Rand    io.Reader        // nil: crypto/rand
 }
 
 // Subjects give what proves at an identity provider who a user is.

@@ -199,9 +199,9 @@ type Deps struct {
 	Upstream Upstream         // nil: no accounts at third parties
 	// Describe says what stands behind a resource, for the consent page; may be nil.
 	Describe func(ctx context.Context, user User, resource string) []Behind
-	// Proof keeps the ID token of a login at a provider, for exchanges in the user's
-	// name (RFC 8693); may be nil. It is called for verified tokens only.
-	Proof func(ctx context.Context, userID, issuer, idToken string, expires time.Time) error
+	// Proof keeps what a login at a provider gave, for exchanges in the user's name
+	// (RFC 8693); may be nil. It is called for verified tokens only.
+	Proof func(ctx context.Context, userID string, l ProviderLogin) error
 	// Console is the path of pages with more about a person's access, for a link on
 	// the account page; empty: there are none.
 	Console string

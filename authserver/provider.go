@@ -251,21 +251,13 @@ type idClaims struct {
 
 func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, tok *oauth2.Token, nonce string) (User, error) {
 	refuse := func(text string) (User, error) { return User{}, kidoban.Errorf(kidoban.KindRefused, "%s", text) }
-	raw, _ := tok.Extra("id_token").(string)
-	q := quirkOf(x.Issuer)
-	id, err := p.Verifier(&oidc.Config{ClientID: x.ClientID, Now: s.deps.Now, SkipIssuerCheck: q.multiTenant}).Verify(ctx, raw)
+	raw, id, claims, err := s.verifyIDToken(ctx, x, p, tok)
 	if err != nil {
-		return User{}, kidoban.Wrap(kidoban.KindRefused, err, "the ID token is not valid")
-	}
-	var claims idClaims
-	if err := id.Claims(&claims); err != nil {
 		return User{}, err
 	}
+	q := quirkOf(x.Issuer)
 	if id.Nonce != nonce {
 		return refuse("the ID token's nonce is another login's")
-	}
-	if q.multiTenant && !tenantIssuer(x.Issuer, id.Issuer, claims.Tenant) {
-		return refuse("the ID token's issuer is another tenant")
 	}
 	verified := claims.EmailVerified == true || claims.EmailVerified == "true" || q.emailVerified
 	email := strings.ToLower(claims.Email)
@@ -293,7 +285,7 @@ func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, 
 		return refuse("this person's access has been switched off")
 	}
 	if s.deps.Proof != nil {
-		if err := s.deps.Proof(ctx, u.ID, x.Issuer, raw, id.Expiry); err != nil {
+		if err := s.deps.Proof(ctx, u.ID, ProviderLogin{x.Issuer, id.Subject, raw, tok.RefreshToken, id.Expiry}); err != nil {
 			return User{}, err
 		}
 	}
@@ -302,6 +294,23 @@ func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, 
 		return u, s.deps.Store.SetAdmin(ctx, u.ID, true)
 	}
 	return u, nil
+}
+
+// verifyIDToken checks the ID token of a token answer for this gateway.
+func (s *Server) verifyIDToken(ctx context.Context, x Provider, p *oidc.Provider, tok *oauth2.Token) (raw string, id *oidc.IDToken, claims idClaims, err error) {
+	raw, _ = tok.Extra("id_token").(string)
+	q := quirkOf(x.Issuer)
+	id, err = p.Verifier(&oidc.Config{ClientID: x.ClientID, Now: s.deps.Now, SkipIssuerCheck: q.multiTenant}).Verify(ctx, raw)
+	if err != nil {
+		return "", nil, claims, kidoban.Wrap(kidoban.KindRefused, err, "the ID token is not valid")
+	}
+	if err := id.Claims(&claims); err != nil {
+		return "", nil, claims, err
+	}
+	if q.multiTenant && !tenantIssuer(x.Issuer, id.Issuer, claims.Tenant) {
+		return "", nil, claims, kidoban.Errorf(kidoban.KindRefused, "the ID token's issuer is another tenant")
+	}
+	return raw, id, claims, nil
 }
 
 // tenantIssuer compares the issuer of a multi-tenant provider: the configured one

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/oauth"
 )
@@ -53,7 +54,12 @@ func newIDP(t *testing.T) *idp {
 			_ = r.ParseForm()
 			q := p.codes[r.Form.Get("code")]
 			id, secret, _ := r.BasicAuth()
-			if q == nil || !oauth.VerifyS256(q.Get("code_challenge"), r.Form.Get("code_verifier")) || id != "rp" || secret != "rp-secret" {
+			if r.Form.Get("refresh_token") == "granted" {
+				q = url.Values{}
+			} else if q != nil && !oauth.VerifyS256(q.Get("code_challenge"), r.Form.Get("code_verifier")) {
+				q = nil
+			}
+			if q == nil || id != "rp" || secret != "rp-secret" {
 				w.WriteHeader(400)
 				fmt.Fprint(w, `{"error":"invalid_grant"}`)
 				return
@@ -133,9 +139,9 @@ func TestGVA2_LoginsProveTheirUser(t *testing.T) {
 	p := newIDP(t)
 	w := newWorld(t, func(w *world) {
 		w.cfg.Login.Providers = []authserver.Provider{{ID: "corp", Name: "Corp", Issuer: p.URL, ClientID: "rp", ClientSecret: "rp-secret", AllowDomains: []string{"corp.example"}}}
-		w.deps.Proof = func(_ context.Context, user, issuer, token string, expires time.Time) error {
-			if issuer != p.URL || strings.Count(token, ".") != 2 || !expires.After(w.clock.now()) {
-				t.Errorf("%s %s %v", issuer, token, expires)
+		w.deps.Proof = func(_ context.Context, user string, l authserver.ProviderLogin) error {
+			if l.Issuer != p.URL || l.Subject != "42" || strings.Count(l.IDToken, ".") != 2 || !l.Expires.After(w.clock.now()) {
+				t.Errorf("%+v", l)
 			}
 			kept = append(kept, user)
 			return nil
@@ -155,6 +161,47 @@ func TestGVA2_LoginsProveTheirUser(t *testing.T) {
 	c := w.browser()
 	if a := c.get(c.toProvider(c.get("/login")).String()); a.StatusCode == 303 || len(kept) != 1 {
 		t.Errorf("%d, %v", a.StatusCode, kept)
+	}
+}
+
+// TestGVA2_RenewedLoginsAreVerified: a fresh ID token is believed as little as the
+// first one.
+func TestGVA2_RenewedLoginsAreVerified(t *testing.T) {
+	w, p := newIDPWorld(t)
+	old := authserver.ProviderLogin{Issuer: p.URL, Subject: "42", IDToken: "old", Refresh: "granted"}
+	l, err := w.s.RenewLogin(t.Context(), old)
+	if err != nil || l.Subject != "42" || strings.Count(l.IDToken, ".") != 2 || l.Refresh != "granted" || l.Issuer != p.URL {
+		t.Fatalf("%+v %v", l, err)
+	}
+	foreign := newSigner(t, "idp")
+	for name, c := range map[string]struct {
+		claims map[string]any
+		sign   *signer
+		change func(*authserver.ProviderLogin)
+	}{
+		"another subject":       {claims: map[string]any{"sub": "43"}},
+		"another audience":      {claims: map[string]any{"aud": "other"}},
+		"another issuer":        {claims: map[string]any{"iss": "https://evil.example"}},
+		"over":                  {claims: map[string]any{"exp": 1}},
+		"another key":           {sign: &foreign},
+		"a dead refresh token":  {change: func(l *authserver.ProviderLogin) { l.Refresh = "dead" }},
+		"no refresh token":      {change: func(l *authserver.ProviderLogin) { l.Refresh = "" }},
+		"a provider not in use": {change: func(l *authserver.ProviderLogin) { l.Issuer = "https://gone.example" }},
+	} {
+		p.mu.Lock()
+		p.claims, p.sign = c.claims, c.sign
+		p.mu.Unlock()
+		one := old
+		if c.change != nil {
+			c.change(&one)
+		}
+		if l, err := w.s.RenewLogin(t.Context(), one); kidoban.KindOf(err) != kidoban.KindNotFound || l.IDToken != "" {
+			t.Errorf("%s: %+v %v", name, l, err)
+		}
+	}
+	p.Close()
+	if _, err := w.s.RenewLogin(t.Context(), old); kidoban.KindOf(err) != kidoban.KindUnreachable {
+		t.Errorf("a provider that is away: %v", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/account"
 	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/gateway"
@@ -92,4 +93,19 @@ func (s *service) describe(ctx context.Context, user authserver.User, resource s
 		out = append(out, b)
 	}
 	return out
+}
+
+// keepLogin hands a login at a provider from the authorization server to the wallet.
+func (s *service) keepLogin(ctx context.Context, user string, l authserver.ProviderLogin) error {
+	return s.wallet.KeepProof(ctx, user, account.Login(l))
+}
+
+// renewLogin has the authorization server, which is the provider's client, renew a
+// login for the wallet.
+func (s *service) renewLogin(ctx context.Context, l account.Login) (account.Login, error) {
+	if s.as == nil { // with open: true there are no logins
+		return account.Login{}, kidoban.Errorf(kidoban.KindNotFound, "nobody logs in here")
+	}
+	fresh, err := s.as.RenewLogin(ctx, authserver.ProviderLogin(l))
+	return account.Login(fresh), err
 }

@@ -116,7 +116,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if s.vault, err = openVault(ctx, conf, s.db); err != nil {
 		return s, err
 	}
-	s.wallet = account.New(account.Options{Store: s.db, Vault: s.vault})
+	s.wallet = account.New(account.Options{Store: s.db, Vault: s.vault, Renew: s.renewLogin})
 	s.out = outbound.New(outbound.Options{Lab: strings.HasPrefix(conf.PublicURL, "http://"), RootCAs: roots})
 	chain := "gateway"
 	if s.db.Postgres() {
@@ -144,7 +144,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if err != nil {
 		return s, err
 	}
-	if s.as, err = authserver.New(ctx, ac, authserver.Deps{Console: conf.consolePath(), Store: s.db, Sealer: sealer{s.vault}, Outbound: s.out, Observer: observer{s}, Upstream: upstreams{s}, Proof: s.wallet.KeepProof, Describe: s.describe, Address: s.address}); err != nil {
+	if s.as, err = authserver.New(ctx, ac, authserver.Deps{Console: conf.consolePath(), Store: s.db, Sealer: sealer{s.vault}, Outbound: s.out, Observer: observer{s}, Upstream: upstreams{s}, Proof: s.keepLogin, Describe: s.describe, Address: s.address}); err != nil {
 		return s, err
 	}
 	key, err := s.stateKey(ctx)

@@ -1,0 +1,63 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/kidoban/kidoban"
+)
+
+// ProviderLogin is what an identity provider said of a person who logged in there.
+type ProviderLogin struct {
+	Issuer  string // as configured
+	Subject string
+	IDToken string
+	Refresh string // refresh token; "" when the provider granted none
+	Expires time.Time
+}
+
+// RenewLogin gets a fresh ID token for a login with its refresh token (OpenID
+// Connect Core §12). The new one is verified like the first and must be of the same
+// subject. KindNotFound: the provider does not renew it, the person must log in
+// again. Other errors may pass.
+func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin) (ProviderLogin, error) {
+	again := func(cause error) (ProviderLogin, error) {
+		return ProviderLogin{}, &kidoban.Error{Kind: kidoban.KindNotFound, Sentence: "the login at " + old.Issuer + " has ended: log in there again", Cause: cause}
+	}
+	policy := s.policy.Load()
+	i := slices.IndexFunc(policy.Login.Providers, func(x Provider) bool { return x.Issuer == old.Issuer })
+	if i < 0 || old.Refresh == "" {
+		return again(nil)
+	}
+	x := policy.Login.Providers[i]
+	p, ctx, err := s.provider(ctx, x)
+	if err != nil {
+		return ProviderLogin{}, err
+	}
+	cfg := policy.oauthConfig(x, p.Endpoint())
+	tok, err := cfg.TokenSource(ctx, &oauth2.Token{RefreshToken: old.Refresh}).Token()
+	var said *oauth2.RetrieveError
+	switch {
+	case errors.As(err, &said) && said.Response != nil && (said.Response.StatusCode == http.StatusBadRequest || said.Response.StatusCode == http.StatusUnauthorized):
+		return again(err)
+	case err != nil:
+		return ProviderLogin{}, kidoban.Wrap(kidoban.KindUnreachable, err, "the identity provider %s did not renew a login", x.ID)
+	}
+	if raw, _ := tok.Extra("id_token").(string); raw == "" { // which OpenID Connect allows
+		return again(errors.New("the provider gave no new ID token"))
+	}
+	raw, id, _, err := s.verifyIDToken(ctx, x, p, tok)
+	if err != nil {
+		return again(err)
+	}
+	if id.Subject != old.Subject {
+		return again(errors.New("the new ID token is of another subject"))
+	}
+	refresh := tok.RefreshToken // the old one stays when there is no new one
+	return ProviderLogin{old.Issuer, id.Subject, raw, refresh, id.Expiry}, nil
+}
