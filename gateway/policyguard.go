@@ -33,11 +33,17 @@ type PolicyGuard struct {
 	// store: the call it is about waits too.
 	Alert func(context.Context, kidoban.Alert)
 
+	// Alone says that no other process writes what sessions have read: then what this
+	// one remembers of it is whole, and a call to a way out need not ask the store. It
+	// is set before the first use.
+	Alone bool
+
 	rules atomic.Pointer[PolicyRules]
 
 	mu     sync.Mutex
 	known  map[string]knownPerson  // guarded by mu
 	recent map[string]knownSession // guarded by mu
+	noted  int                     // how often a session changed here; guarded by mu
 }
 
 // PolicyRules are the operator's part. They are not changed once in use.
@@ -129,7 +135,7 @@ func (g *PolicyGuard) Decide(ctx context.Context, c *Call) *Refusal {
 	q.Principal = rules.principal(who)
 	c.labels = q.Object.Labels
 	if q.Action == policy.Call {
-		out := slices.ContainsFunc(c.labels, wayOut)
+		out := !g.Alone && slices.ContainsFunc(c.labels, wayOut)
 		if q.Session, err = g.session(ctx, rules, c, out); err != nil {
 			return refuse(http.StatusOK, wire.CodeInternal, ruleUnknown, sayUnsure).because(err)
 		}

@@ -34,6 +34,7 @@ func (g *PolicyGuard) labelsOf(ctx context.Context, rules *PolicyRules, key stri
 	now := g.now()
 	g.mu.Lock()
 	k, ok := g.recent[key]
+	noted := g.noted
 	g.mu.Unlock()
 	if ok && !fresh && now.Sub(k.at) < sessionFresh {
 		return k.labels, nil
@@ -44,6 +45,9 @@ func (g *PolicyGuard) labelsOf(ctx context.Context, rules *PolicyRules, key stri
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.noted != noted {
+		return labels, nil // good for this call; the next one looks anew
+	}
 	if len(g.recent) >= maxPeople {
 		g.recent = map[string]knownSession{}
 	}
@@ -78,10 +82,17 @@ func (g *PolicyGuard) note(ctx context.Context, c *Call, labels []string) error 
 	if err := g.sessions.LabelSession(context.WithoutCancel(ctx), key, add); err != nil {
 		return err
 	}
+	g.changed(key)
+	return nil
+}
+
+// changed forgets what is remembered of a session, also what somebody is just
+// reading from before the change.
+func (g *PolicyGuard) changed(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.noted++
 	delete(g.recent, key)
-	return nil
 }
 
 // Session lists what a user's session has read, for the page that shows it.
@@ -93,9 +104,7 @@ func (g *PolicyGuard) Session(ctx context.Context, user string) ([]SessionLabel,
 // Forget begins a session anew, because its user says that the agent's memory
 // was emptied. Nothing that an agent can reach does this.
 func (g *PolicyGuard) Forget(ctx context.Context, user string) error {
-	g.mu.Lock()
-	delete(g.recent, user)
-	g.mu.Unlock()
+	defer g.changed(user)
 	return g.sessions.ForgetSession(ctx, user)
 }
 

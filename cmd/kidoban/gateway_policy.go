@@ -122,6 +122,7 @@ func (s *service) openDecisions(conf gatewayConfig, key []byte) (err error) {
 	d := &s.decide
 	d.scanner = toolscan.New()
 	d.policy = gateway.NewPolicyGuard(s.db, s, d.scanner, s.log, time.Now)
+	d.policy.Alone = !s.db.Postgres() // an SQLite file has one gateway
 	page := func(id string) string { return gateway.ApprovalPage(conf.PublicURL, id) }
 	if d.approvals, err = gateway.NewApprovalGuard(s.db, key, page, s.log, time.Now, rand.Reader); err != nil {
 		return err
