@@ -193,6 +193,36 @@ func TestConsole_EveryPage(t *testing.T) {
 	}
 }
 
+// TestConsole_RefusalPages: what is refused looks like the rest, in each language
+// and width, and says what to do.
+func TestConsole_RefusalPages(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	w.person("alice", true)
+	w.person("bob", false)
+	ctx := chrome(t, "en")
+	run(t, ctx, size(1280), chromedp.Navigate(w.url+"/login"), chromedp.WaitVisible(`input[name=password]`), chromedp.SendKeys(`input[name=name]`, "bob"),
+		chromedp.SendKeys(`input[name=password]`, password), chromedp.Click(`form button.approve`), chromedp.WaitReady(`button[value=sessions]`))
+	for _, look := range []struct {
+		name, scheme, lang string
+		width              int
+	}{{"light", "light", "en", 1280}, {"phone", "light", "ja", 390}, {"phone-dark", "dark", "zh", 390}} {
+		run(t, ctx, scheme(look.scheme), size(look.width))
+		for name, path := range map[string]string{"refused": "/console/users", "missing": "/console/no-such-page"} {
+			run(t, ctx, chromedp.Navigate(w.url+path+"?lang="+look.lang), chromedp.WaitReady(`footer`))
+			shoot(t, ctx, name+"-"+look.name)
+			if bad := axe(t, ctx); bad != "" {
+				t.Errorf("%s %s: %s", name, look.name, bad)
+			}
+			if text := read(t, ctx, chromedp.Text("main")); strings.Contains(text, "alice") || len(text) < 8 {
+				t.Errorf("%s %s: %q", name, look.name, text)
+			}
+			if over := evaluate(t, ctx, `String(document.documentElement.scrollWidth - document.documentElement.clientWidth)`); over != "0" {
+				t.Errorf("%s %s is %s pixels too wide", name, look.name, over)
+			}
+		}
+	}
+}
+
 // evaluate runs a script of the test in the page and waits for its promise.
 func evaluate(t *testing.T, ctx context.Context, source string) string {
 	t.Helper()

@@ -112,6 +112,28 @@ func (f *frame) Count(n int) string {
 	return f.Num(n)
 }
 
+// Many is a text about a number, in the singular where the number is one; more are
+// further arguments.
+func (f *frame) Many(id, n string, more ...any) string {
+	if n == "1" {
+		id += "_one"
+	}
+	return f.T(id, append([]any{n}, more...)...)
+}
+
+// Span shows a length of time in its largest unit that leaves no rest.
+func (f *frame) Span(d time.Duration) string {
+	for _, u := range []struct {
+		of   time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "min"}, {time.Second, "s"}} {
+		if d >= u.of && d%u.of == 0 {
+			return f.Num(int64(d/u.of)) + " " + u.name
+		}
+	}
+	return d.String()
+}
+
 // Plain makes hidden and direction-changing characters of strangers' text visible.
 func (f *frame) Plain(s string) string { return toolscan.Visible(s, 300) }
 

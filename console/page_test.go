@@ -47,7 +47,8 @@ func TestConsole_Texts(t *testing.T) {
 			t.Errorf("%s: the arguments differ", id)
 		}
 	}
-	asked := regexp.MustCompile(`\.T "([a-z0-9_-]+)"`)
+	asked := regexp.MustCompile(`\.(?:T|Many) "([a-z0-9_-]+)"`)
+	many := regexp.MustCompile(`\.Many "([a-z0-9_-]+)"`)
 	made := regexp.MustCompile(`\.T \(print "([a-z_]+)"`)
 	names, err := fs.Glob(pageFiles, "pages/*.html")
 	if err != nil || len(names) < 19 {
@@ -61,6 +62,11 @@ func TestConsole_Texts(t *testing.T) {
 		for _, m := range asked.FindAllSubmatch(text, -1) {
 			if _, ok := texts[string(m[1])]; !ok {
 				t.Errorf("%s asks for %q", name, m[1])
+			}
+		}
+		for _, m := range many.FindAllSubmatch(text, -1) {
+			if _, ok := texts[string(m[1])+"_one"]; !ok {
+				t.Errorf("%s asks for %q, which has no singular", name, m[1])
 			}
 		}
 		for _, m := range made.FindAllSubmatch(text, -1) {
@@ -133,7 +139,7 @@ func TestMeter_Measure(t *testing.T) {
 func TestPlot(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	p := plot{ID: "p", Title: `<script>"&`, Desc: "d", Format: func(f float64) string { return fmt.Sprint(f) }, Times: []time.Time{at, at.Add(time.Hour)}, Lines: []plotLine{{"l", []float64{0, 7}}}}
-	want := `<polyline class="line s0" points="52.0,148.0 632.0,25.5 "/>`
+	want := `<polyline class="line s0" points="52.0,148.0 432.0,25.5 "/>`
 	if s := string(p.SVG()); !strings.Contains(s, want) || strings.Contains(s, "<script>") || !strings.Contains(s, "&lt;script&gt;&#34;&amp;") {
 		t.Error(s)
 	}

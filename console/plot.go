@@ -28,7 +28,7 @@ type plotLine struct {
 }
 
 const (
-	plotW, plotH           = 640.0, 170.0
+	plotW, plotH           = 440.0, 170.0
 	plotLeft, plotBottom   = 52.0, 22.0
 	plotTop, plotRight     = 8.0, 8.0
 	plotInnerW, plotInnerH = plotW - plotLeft - plotRight, plotH - plotTop - plotBottom
