@@ -226,8 +226,10 @@ func judgeForm(f *Facts, ev f7Evidence) kidoban.Result {
 			return passed(key, what+" is refused: "+trailText(p), p.Last())
 		}
 	}
-	if b := ev.t.Behind; ev.form.mode && b != nil && b.Kind == CallbackCode && b.Mode != strings.TrimPrefix(what, "response_mode=") {
-		return passed(key, what+" is ignored: the code comes in the "+b.Mode, b.Last())
+	for _, b := range []*Trail{ev.t.M1, ev.t.Behind} {
+		if ev.form.mode && b != nil && b.Kind == CallbackCode && b.Mode != strings.TrimPrefix(what, "response_mode=") {
+			return passed(key, what+" is ignored: the code comes in the "+b.Mode, b.Last())
+		}
 	}
 	r := verdict(key, what, ev.t)
 	if ev.form.only && r.Outcome != kidoban.Pass {
