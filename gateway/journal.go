@@ -264,10 +264,19 @@ func (j *Journal) waiting0() time.Time {
 	return time.Time{}
 }
 
+// drop removes the oldest n, which nobody reads any more. The room is used again,
+// unless it is that of a jam.
 func (j *Journal) drop(n int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.waiting = append(j.waiting[:0:0], j.waiting[n:]...)
+	rest := j.waiting[n:]
+	if cap(j.waiting) > 4*journalBatch && len(rest) < journalBatch {
+		j.waiting = append(make([]Record, 0, journalBatch), rest...)
+		return
+	}
+	left := copy(j.waiting, rest)
+	clear(j.waiting[left:])
+	j.waiting = j.waiting[:left]
 }
 
 func (j *Journal) entries(batch []Record) []Entry {

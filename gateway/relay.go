@@ -133,6 +133,9 @@ func (g *Gateway) needsBridge(c *call) (bool, *Refusal) {
 	return !modern, nil
 }
 
+// envelope is about what a new envelope has more than the one it replaces, in bytes.
+const envelope = 64
+
 // pass sends the message on in a new envelope. What the server answers comes
 // back the same way.
 func (g *Gateway) pass(st *state, c *call) *Refusal {
@@ -142,7 +145,14 @@ func (g *Gateway) pass(st *state, c *call) *Refusal {
 	}
 	m := c.Message
 	m.Params = params
-	resp, up, refusal := g.send(st, c, http.MethodPost, wire.AppendMessage(make([]byte, 0, len(m.Raw)+64), m))
+	room := g.buffers.Get().(*bytes.Buffer)
+	room.Reset()
+	room.Grow(len(m.Raw) + envelope)
+	body := wire.AppendMessage(room.AvailableBuffer(), m)
+	if c.server.http.Short(len(body)) { // else somebody may read it still when this is over
+		defer g.recycle(room)
+	}
+	resp, up, refusal := g.send(st, c, http.MethodPost, body)
 	if refusal != nil {
 		return refusal
 	}
@@ -396,7 +406,7 @@ func (g *Gateway) document(st *state, c *call, resp *http.Response, up *upcall) 
 	out := g.buffers.Get().(*bytes.Buffer)
 	defer g.recycle(out)
 	out.Reset()
-	out.Grow(len(m.Raw) + 64)
+	out.Grow(len(m.Raw) + envelope)
 	c.writeBody(wire.AppendMessage(out.AvailableBuffer(), m)) // not kept: only its room is
 	return nil
 }

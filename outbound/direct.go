@@ -69,11 +69,16 @@ func (d *Direct) CloseIdleConnections() {
 	}
 }
 
+// Short tells whether a POST with a body of n bytes is written by RoundTrip itself:
+// when that returns, nobody reads the body any more. http.Transport may read on until
+// it closes the body.
+func (d *Direct) Short(n int) bool { return d.dial != nil && n > 0 && n <= directBody }
+
 // RoundTrip implements http.RoundTripper. The request's context ends the reading of
 // the body, too.
 func (d *Direct) RoundTrip(req *http.Request) (*http.Response, error) {
-	short := req.Method == http.MethodPost && req.ContentLength > 0 && req.ContentLength <= directBody && req.GetBody != nil
-	if d.dial == nil || !short || req.URL.Scheme != "http" || req.URL.Host == "" {
+	short := req.Method == http.MethodPost && req.ContentLength <= directBody && d.Short(int(req.ContentLength)) && req.GetBody != nil
+	if !short || req.URL.Scheme != "http" || req.URL.Host == "" {
 		return d.usual.RoundTrip(req)
 	}
 	defer req.Body.Close()

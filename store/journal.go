@@ -56,13 +56,7 @@ func (d *DB) AppendEntries(ctx context.Context, chain string, entries []gateway.
 			return conflict
 		}
 	}
-	entries = slices.Clone(entries) // the caller's stay as they are
-	for i, e := range entries {
-		if e.Record == nil {
-			entries[i].Record = new(gateway.Record)
-			_ = json.Unmarshal(e.Body, entries[i].Record) // what cannot be read is found by its time
-		}
-	}
+	entries = recorded(entries)
 	words := d.seen.missing(seenOf(entries))
 	err := d.write(ctx, func(t tx) error {
 		// The entry before must be the one that the first was chained to. Of two
@@ -93,6 +87,22 @@ func (d *DB) AppendEntries(ctx context.Context, chain string, entries []gateway.
 		d.seen.stored(words)
 	}
 	return err
+}
+
+// recorded fills in what entries say where the journal did not. The caller's stay as
+// they are.
+func recorded(entries []gateway.Entry) []gateway.Entry {
+	if !slices.ContainsFunc(entries, func(e gateway.Entry) bool { return e.Record == nil }) {
+		return entries
+	}
+	entries = slices.Clone(entries)
+	for i, e := range entries {
+		if e.Record == nil {
+			entries[i].Record = new(gateway.Record)
+			_ = json.Unmarshal(e.Body, entries[i].Record) // what cannot be read is found by its time
+		}
+	}
+	return entries
 }
 
 // LastEntry implements gateway.Sink.

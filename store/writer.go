@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/kidoban/kidoban"
@@ -168,11 +170,28 @@ func (t sqliteTx) stmt(q string) (*sql.Stmt, error) {
 	if st, ok := t.w.stmts[q]; ok {
 		return st, nil
 	}
-	st, err := t.w.conn.PrepareContext(context.Background(), q)
+	st, err := t.w.conn.PrepareContext(context.Background(), inOrder(q))
 	if err == nil {
 		t.w.stmts[q] = st
 	}
 	return st, err
+}
+
+// inOrder writes the parameters of a statement as ? where they are $1, $2, … in this
+// order, each once. The text means the same; but SQLite keeps a list of names, which
+// is walked for every parameter that is bound, and a statement for many rows has
+// hundreds.
+func inOrder(q string) string {
+	pieces := strings.Split(q, "$")
+	for i, piece := range pieces[1:] {
+		n := strconv.Itoa(i + 1)
+		rest, ok := strings.CutPrefix(piece, n)
+		if !ok || rest != "" && rest[0] >= '0' && rest[0] <= '9' || strings.ContainsAny(pieces[i], "'\"?") {
+			return q
+		}
+		pieces[i+1] = rest
+	}
+	return strings.Join(pieces, "?")
 }
 
 func (t sqliteTx) exec(q string, args ...any) (int64, error) {

@@ -95,6 +95,7 @@ func (c benchGatewayCmd) role(e *env) error {
 			return err
 		}
 		defer end()
+		collectMore() // as the gateway does; the others keep Go's default
 		h, say = s.front, base+"/s/up/mcp "+secret
 		if c.Profile != "" {
 			f, err := os.Create(c.Profile)

@@ -429,6 +429,7 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	s.ready.Store(true)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
+	collectMore()
 	giveBack()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
