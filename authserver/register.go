@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/limit"
@@ -64,7 +65,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, c *call) (*oau
 	if err := s.checkMetadata(c.policy, &m, ClientDCR, ""); err != nil {
 		return nil, err
 	}
-	if err := s.takeRegistration(r, c, func(asks ...limit.Ask) error { return s.take(w, asks...) }); err != nil {
+	if err := s.takeRegistration(r, c, func(asks ...limit.Ask) error { return s.takeEverywhere(w, r, c, asks...) }); err != nil {
 		return nil, err
 	}
 	if err := s.roomForClients(r, c); err != nil {
@@ -93,6 +94,26 @@ func (s *Server) takeRegistration(r *http.Request, c *call, take func(...limit.A
 		return err
 	}
 	return nil
+}
+
+// takeEverywhere charges limits in this process and, when it gives, in the database
+// for all replicas. What the database refuses is spent here, too, so that a flood
+// costs it no more writes than the limits give.
+func (s *Server) takeEverywhere(w http.ResponseWriter, r *http.Request, c *call, asks ...limit.Ask) error {
+	if err := s.take(w, asks...); err != nil {
+		return err
+	}
+	shares := make([]Share, len(asks))
+	for i, a := range asks {
+		shares[i] = Share{"rate:" + limit.Key(a.Limit.Name, a.Key), a.Limit.Per / time.Duration(max(a.Limit.Count, 1)), a.Limit.Burst}
+	}
+	spent, wait, err := s.deps.Store.TakeLimits(r.Context(), c.now, shares...)
+	if err != nil || wait == 0 {
+		return err
+	}
+	a := asks[spent]
+	s.limits.Charge(c.policy.Limits, []limit.Taken{{Limit: a.Limit.Name, Key: a.Key, Cost: a.Limit.Burst}})
+	return refused(w, limit.Decision{Limit: a.Limit.Name, RetryAfter: wait})
 }
 
 // roomForClients refuses when too many registrations wait for a first consent.

@@ -205,6 +205,10 @@ func (s *Server) followLoop(ctx context.Context) {
 	}
 }
 
+// Rates are what this process has given of the limits, for replicas that tell each
+// other.
+func (s *Server) Rates() *limit.Memory { return s.limits }
+
 // sweepInterval spaces housekeeping.
 const sweepInterval = time.Minute
 

@@ -214,6 +214,14 @@ type Grants interface {
 	ClientGrants(ctx context.Context, now time.Time) ([]string, error)
 }
 
+// Share is the part of a limit that one key may take: one each interval, burst at
+// once.
+type Share struct {
+	Key      string
+	Interval time.Duration
+	Burst    int
+}
+
 // Operations are the server's own keys, replay memory, limits and housekeeping.
 type Operations interface {
 	// Secret returns the secret stored under name, storing sealed when there is
@@ -233,6 +241,10 @@ type Operations interface {
 	// TakeLimit moves the theoretical arrival time of key (GCRA): interval per
 	// event, burst events at once. It returns how long to wait; zero means taken.
 	TakeLimit(ctx context.Context, key string, now time.Time, interval time.Duration, burst int) (time.Duration, error)
+	// TakeLimits takes one of each share, or of none when one is spent: spent is its
+	// index and wait how long until it gives again; a wait of zero means taken. One
+	// transaction for all processes on the database.
+	TakeLimits(ctx context.Context, now time.Time, shares ...Share) (spent int, wait time.Duration, err error)
 	// ClearLimit forgets what was taken of key.
 	ClearLimit(ctx context.Context, key string) error
 

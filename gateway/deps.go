@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/limit"
 	"github.com/kidoban/kidoban/sandbox"
 	"github.com/kidoban/kidoban/toolscan"
 	"github.com/kidoban/kidoban/wire"
@@ -30,6 +31,9 @@ type Deps struct {
 	Once Once
 	// Replicas are the other processes on the same database; nil: there are none.
 	Replicas Replicas
+	// Rates are limits of other rooms that replicas are to share like the gateway's
+	// own; may be nil.
+	Rates *limit.Memory
 	// Notes outlive this process; nil: they do not.
 	Notes Notes
 	// Connect is the page where a user connects the account of a server, or, with an

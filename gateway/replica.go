@@ -177,14 +177,21 @@ func (m *mail) share(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		taken := m.g.limits.Taken()
-		if m.others() == 0 {
-			continue
+		m.tellTaken(ctx, "taken", m.g.limits)
+		if m.g.deps.Rates != nil {
+			m.tellTaken(ctx, "rates", m.g.deps.Rates)
 		}
-		for piece := range slices.Chunk(taken, 100) { // a notification's worth
-			if err := m.post(ctx, "*", letter{Kind: "taken", Taken: piece}); err != nil {
-				break // the database is away, and with it what else would be told
-			}
+	}
+}
+
+func (m *mail) tellTaken(ctx context.Context, kind string, of *limit.Memory) {
+	taken := of.Taken()
+	if m.others() == 0 {
+		return
+	}
+	for piece := range slices.Chunk(taken, 100) { // a notification's worth
+		if err := m.post(ctx, "*", letter{Kind: kind, Taken: piece}); err != nil {
+			return // the database is away, and with it what else would be told
 		}
 	}
 }
@@ -307,7 +314,7 @@ func (m *mail) arrived(body []byte) {
 		delete(m.lives, l.From)
 		m.mu.Unlock()
 		m.lost(l.From)
-	case "reply", "cancelled", "changed", "ended", "lists", "taken":
+	case "reply", "cancelled", "changed", "ended", "lists", "taken", "rates":
 		m.g.bridges.told(l)
 	default:
 		m.mu.Lock()

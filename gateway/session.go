@@ -293,6 +293,11 @@ func (b *bridges) told(l letter) {
 	case "taken":
 		b.g.limits.Charge(b.g.state.Load().config.Limits, l.Taken)
 		return
+	case "rates":
+		if r := b.g.deps.Rates; r != nil {
+			r.Charge(b.g.state.Load().config.Limits, l.Taken)
+		}
+		return
 	}
 	b.mu.Lock()
 	s := b.sessions[l.Client]

@@ -595,6 +595,34 @@ func TestTakeLimit(t *testing.T) {
 	})
 }
 
+// TestGRG5_SharesAreTakenTogether: all or none, exactly as many as there are, and a
+// clock that leapt back holds nobody longer than a whole burst.
+func TestGRG5_SharesAreTakenTogether(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		wide, narrow := authserver.Share{Key: "wide", Interval: time.Minute, Burst: 20}, authserver.Share{Key: "narrow", Interval: time.Minute, Burst: 5}
+		n := parallel(t, 50, func(int) (bool, error) {
+			spent, wait, err := s.TakeLimits(ctx, epoch, wide, narrow)
+			if wait > 0 && spent != 1 {
+				t.Errorf("share %d is said to be spent", spent)
+			}
+			return wait == 0, err
+		})
+		same(t, n, 5)
+		n = parallel(t, 50, func(int) (bool, error) {
+			_, wait, err := s.TakeLimits(ctx, epoch, wide)
+			return wait == 0, err
+		})
+		same(t, n, 15) // what the narrow one refused was given back
+		_, wait, err := s.TakeLimits(ctx, epoch.Add(-time.Hour), narrow)
+		must(t, err)
+		same(t, wait, time.Minute)
+		_, wait, err = s.TakeLimits(ctx, epoch.Add(-58*time.Minute), narrow)
+		must(t, err)
+		same(t, wait, time.Duration(0))
+	})
+}
+
 func TestGCO4_TransactionBelongsToOneBrowser(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *store.DB) {
 		ctx := t.Context()

@@ -72,27 +72,66 @@ func (d *DB) UseOnce(ctx context.Context, id string, now, expires time.Time) (fr
 	return fresh, err
 }
 
-// TakeLimit implements authserver.Operations. The theoretical arrival time is
-// kept in microseconds, so that intervals below a millisecond add up.
-func (d *DB) TakeLimit(ctx context.Context, key string, now time.Time, interval time.Duration, burst int) (wait time.Duration, err error) {
-	nowUS, step := now.UnixMicro(), interval.Microseconds()
-	room := nowUS + step*int64(burst)
-	err = d.write(ctx, func(t tx) error {
-		wait = 0
-		n, err := t.exec(`INSERT INTO limits(key, tat_us) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET
-				tat_us = CASE WHEN limits.tat_us < $3 THEN $4 ELSE limits.tat_us + $5 END
-			WHERE limits.tat_us + $6 <= $7`, key, nowUS+step, nowUS, nowUS+step, step, step, room)
-		if err != nil || n == 1 {
-			return err
-		}
-		return t.query(`SELECT tat_us FROM limits WHERE key = $1`, func(r row) error {
-			var tat int64
-			err := r.Scan(&tat)
-			wait = max(time.Duration(tat+step-room)*time.Microsecond, time.Millisecond)
-			return err
-		}, key)
-	})
+// TakeLimit implements authserver.Operations.
+func (d *DB) TakeLimit(ctx context.Context, key string, now time.Time, interval time.Duration, burst int) (time.Duration, error) {
+	_, wait, err := d.TakeLimits(ctx, now, authserver.Share{Key: key, Interval: interval, Burst: burst})
 	return wait, err
+}
+
+// TakeLimits implements authserver.Operations. The theoretical arrival time is
+// kept in microseconds, so that intervals below a millisecond add up.
+func (d *DB) TakeLimits(ctx context.Context, now time.Time, shares ...authserver.Share) (spent int, wait time.Duration, err error) {
+	err = d.write(ctx, func(t tx) error {
+		for i, s := range shares {
+			var err error
+			if wait, err = takeShare(t, now.UnixMicro(), s); err != nil {
+				return err
+			}
+			if wait == 0 {
+				continue
+			}
+			spent = i
+			for _, s := range shares[:i] { // give back what the earlier ones took
+				if _, err := t.exec(`UPDATE limits SET tat_us = tat_us - $1 WHERE key = $2`, s.Interval.Microseconds(), s.Key); err != nil {
+					return err
+				}
+			}
+			for _, s := range shares[i:] {
+				if err := pullIn(t, now.UnixMicro(), s); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		return nil
+	})
+	return spent, wait, err
+}
+
+func takeShare(t tx, nowUS int64, s authserver.Share) (wait time.Duration, err error) {
+	step := s.Interval.Microseconds()
+	room := nowUS + step*int64(s.Burst)
+	n, err := t.exec(`INSERT INTO limits(key, tat_us) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET
+			tat_us = CASE WHEN limits.tat_us < $3 THEN $4 ELSE limits.tat_us + $5 END
+		WHERE limits.tat_us + $6 <= $7`, s.Key, nowUS+step, nowUS, nowUS+step, step, step, room)
+	if err != nil || n == 1 {
+		return 0, err
+	}
+	err = t.query(`SELECT tat_us FROM limits WHERE key = $1`, func(r row) error {
+		var tat int64
+		err := r.Scan(&tat)
+		wait = max(time.Duration(min(tat, room)+step-room)*time.Microsecond, time.Millisecond)
+		return err
+	}, s.Key)
+	return wait, err
+}
+
+// pullIn brings a state of the future back: when the clock went back, a limit would
+// else hold for as long as it leapt.
+func pullIn(t tx, nowUS int64, s authserver.Share) error {
+	room := nowUS + s.Interval.Microseconds()*int64(s.Burst)
+	_, err := t.exec(`UPDATE limits SET tat_us = $1 WHERE key = $2 AND tat_us > $3`, room, s.Key, room)
+	return err
 }
 
 // ClearLimit implements authserver.Operations.

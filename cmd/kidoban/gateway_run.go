@@ -162,7 +162,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 		StateKey: key, Once: s.db, Connect: s.connect, Alert: s.as.Raise, Address: s.address, Log: log, Notes: s.db,
 	}
 	if s.replicas = s.db.Replicas(); s.replicas != nil {
-		deps.Replicas = s.replicas
+		deps.Replicas, deps.Rates = s.replicas, s.as.Rates()
 	}
 	s.gate, err = gateway.New(gc, deps)
 	if err != nil {
