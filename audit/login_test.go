@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,25 +13,6 @@ import (
 	"github.com/kidoban/kidoban/audit/browser"
 	"github.com/kidoban/kidoban/lab"
 )
-
-// shiftClock is the clock of a lab and its audit: waiting moves it.
-type shiftClock struct {
-	mu    sync.Mutex
-	ahead time.Duration
-}
-
-func (c *shiftClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.ahead)
-}
-
-func (c *shiftClock) Wait(ctx context.Context, d time.Duration) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ahead += d
-	return ctx.Err()
-}
 
 // tester is one of the lab's people.
 func tester(l *lab.Lab, i int, driver browser.Driver) *audit.Tester {
@@ -45,7 +25,7 @@ var labTools = []string{"whoami", "list_notes", "read_note", "start_report", "ge
 // loginLab audits a lab with its accounts, on plain pages unless driver is given.
 func loginLab(t testing.TB, lo lab.Options, driver browser.Driver, change func(*audit.Options)) (*audit.Report, *lab.Lab) {
 	t.Helper()
-	clock := &shiftClock{}
+	clock := &lab.Clock{}
 	lo.Now = clock.Now
 	return auditLabWith(t, lo, func(l *lab.Lab, o *audit.Options) {
 		o.Tiers = []kidoban.Tier{kidoban.T0, kidoban.T1, kidoban.T2, kidoban.T3, kidoban.T4}

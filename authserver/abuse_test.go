@@ -79,7 +79,7 @@ func TestGRG8_PhishingCampaignRaisesAlerts(t *testing.T) {
 		case "register":
 			phish = w.register("Team Notes", "https://notes.phish.example/cb")
 		case "approve":
-			people[step.who].header.Set("X-Test-Address", step.from)
+			people[step.who].Header.Set("X-Test-Address", step.from)
 			phish.tokens(people[step.who])
 		case "use":
 			w.use(w.grantOf(step.who), step.from, 3)
@@ -111,7 +111,7 @@ func TestGRG8_NormalDayRaisesNone(t *testing.T) {
 	for i := range people {
 		name := fmt.Sprint("user", i)
 		b := w.another(name)
-		b.header.Set("X-Test-Address", fmt.Sprintf("203.0.113.%d", 1+i))
+		b.Header.Set("X-Test-Address", fmt.Sprintf("203.0.113.%d", 1+i))
 		x := hosted
 		if i%4 != 0 {
 			x = w.register(fmt.Sprint("Editor of ", name), fmt.Sprintf("http://127.0.0.1/%d", i))

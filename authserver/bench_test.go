@@ -74,11 +74,11 @@ func BenchmarkCodeFlow(b *testing.B) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			page := answer{&http.Response{}, w.call(query, nil, alice.cookies).Body.String()}
+			page := answer{&http.Response{}, w.call(query, nil, alice.Cookies).Body.String()}
 			v := page.hidden()
 			v["scope_choice"] = []string{"mcp:read"}
 			v.Set("decision", "approve")
-			rec := w.call("/authorize/consent", v, alice.cookies)
+			rec := w.call("/authorize/consent", v, alice.Cookies)
 			u, err := url.Parse(rec.Header().Get("Location"))
 			if err != nil || u.Query().Get("code") == "" {
 				b.Error(rec.Code, rec.Body.String())

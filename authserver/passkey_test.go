@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/authserver/authtest"
 )
 
 // TestPasskeys registers a passkey and logs in with it, in a real browser with an
@@ -35,16 +36,16 @@ func TestPasskeys(t *testing.T) {
 		}
 		return chromedp.Void{}, err
 	}
-	run(t, ctx, prepare, chromedp.Navigate(w.url+"/account"), logInWith(w.admin), chromedp.WaitVisible(`a[href="/account/passkey"]`),
+	authtest.Run(t, ctx, prepare, chromedp.Navigate(w.url+"/account"), logInWith(w.admin), chromedp.WaitVisible(`a[href="/account/passkey"]`),
 		chromedp.Click(`a[href="/account/passkey"]`), chromedp.WaitVisible(`input[name=label]`), chromedp.SendKeys(`input[name=label]`, "Laptop"),
 		chromedp.Click(`#begin`), chromedp.WaitVisible(`button[value^="remove_passkey:"]`))
-	shoot(t, ctx, "account-passkey-en")
+	authtest.Shoot(t, ctx, "account-passkey-en")
 	x := w.register("Client", loopback)
-	run(t, ctx, chromedp.Click(`form[action="/logout"] button`), chromedp.WaitVisible(`input[name=name]`),
+	authtest.Run(t, ctx, chromedp.Click(`form[action="/logout"] button`), chromedp.WaitVisible(`input[name=name]`),
 		chromedp.Navigate(w.url+"/authorize?"+x.params().Encode()), chromedp.WaitVisible(`form[action="/login/passkey"] button`),
 		chromedp.Click(`form[action="/login/passkey"] button`), chromedp.WaitVisible(`#begin`))
-	shoot(t, ctx, "passkey-en")
-	run(t, ctx, chromedp.Click(`#begin`), chromedp.WaitVisible(allow))
+	authtest.Shoot(t, ctx, "passkey-en")
+	authtest.Run(t, ctx, chromedp.Click(`#begin`), chromedp.WaitVisible(allow))
 	// What the ceremony sends is good for nothing else.
 	b := w.browser()
 	page := b.get("/login/passkey?t=" + b.get("/login").hidden().Get("t"))

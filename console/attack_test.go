@@ -12,6 +12,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/kidoban/kidoban/authserver/authtest"
 	"github.com/kidoban/kidoban/console"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/store/storetest"
@@ -41,12 +42,12 @@ func TestConsole_CSRF(t *testing.T) {
 	mallory := w.person("mallory", false)
 	stolen := mallory.get("/console/mine").token(t)
 	ctx := chrome(t, "en")
-	run(t, ctx, logIn(w, "alice"))
+	authtest.Run(t, ctx, logIn(w, "alice"))
 	form := fmt.Sprintf(`<form id="f" method="post" action="%s/console/deny"><input name="t" value="%s"><input name="kind" value="host"><input name="pattern" value="innocent.example"><input name="do" value="deny:"></form><script>onload=()=>document.getElementById("f").submit()</script>`, w.url, stolen)
 	near, far := elsewhere(t, form)
 	for _, from := range []string{near, far} {
-		run(t, ctx, chromedp.Navigate(from), chromedp.WaitReady(`footer, input[name=password]`))
-		text := read(t, ctx, chromedp.Text("body"))
+		authtest.Run(t, ctx, chromedp.Navigate(from), chromedp.WaitReady(`footer, input[name=password]`))
+		text := authtest.Read(t, ctx, chromedp.Text("body"))
 		if !strings.Contains(text, "another website") && !strings.Contains(text, "Log in") {
 			t.Errorf("%s: %s", from, text)
 		}
@@ -85,7 +86,7 @@ func TestConsole_XSS(t *testing.T) {
 	// Through a header: the id and the agent of a request that is recorded.
 	b.get("/console/clients", "X-Request-Id", evil[:40], "User-Agent", "<script>window.pwned=1</script>", "Accept-Language", `en"><script>`)
 	ctx := chrome(t, "en")
-	run(t, ctx, logIn(w, "alice"))
+	authtest.Run(t, ctx, logIn(w, "alice"))
 	for _, p := range everyPage {
 		path := strings.Replace(p.path, "ALICE", w.user("alice").ID, 1)
 		if p.name == "definition" {
@@ -99,12 +100,12 @@ func TestConsole_XSS(t *testing.T) {
 			if p.name == "definition" && more != "" {
 				continue
 			}
-			run(t, ctx, chromedp.Navigate(w.url+path+more), chromedp.WaitReady(`footer`))
+			authtest.Run(t, ctx, chromedp.Navigate(w.url+path+more), chromedp.WaitReady(`footer`))
 			state := evaluate(t, ctx, `String([window.pwned, document.querySelectorAll("main script, main img, [onerror], a[href^=javascript], main [hx-on\\:load]").length, document.querySelectorAll("#live ~ [hx-get], main table [hx-get]").length])`)
 			if state != ",0,0" {
 				t.Errorf("%s%s: %s", p.name, more, state)
 			}
-			if text := read(t, ctx, chromedp.OuterHTML("html")); strings.Contains(text, "\u202e") || strings.Contains(text, "<img src=x") {
+			if text := authtest.Read(t, ctx, chromedp.OuterHTML("html")); strings.Contains(text, "\u202e") || strings.Contains(text, "<img src=x") {
 				t.Errorf("%s: the words came through unchanged", p.name)
 			}
 		}
@@ -151,9 +152,9 @@ func TestConsole_Clickjacking(t *testing.T) {
 	w := newWorld(t, storetest.SQLite(t))
 	w.person("alice", true)
 	ctx := chrome(t, "en")
-	run(t, ctx, logIn(w, "alice"))
+	authtest.Run(t, ctx, logIn(w, "alice"))
 	near, _ := elsewhere(t, `<iframe id="f" src="`+w.url+`/console/deny"></iframe><p id="end">end</p>`)
-	run(t, ctx, chromedp.Navigate(near), chromedp.WaitReady(`#end`), chromedp.Sleep(500*time.Millisecond))
+	authtest.Run(t, ctx, chromedp.Navigate(near), chromedp.WaitReady(`#end`), chromedp.Sleep(500*time.Millisecond))
 	// A refused frame is an error page of an opaque origin; a page of ours would be
 	// of the gateway's.
 	out := evaluate(t, ctx, `(()=>{try{return String(document.getElementById("f").contentWindow.location.href)}catch(e){return "closed"}})()`)
@@ -189,24 +190,24 @@ func TestConsole_Fixation(t *testing.T) {
 	w.person("alice", true)
 	mallory := w.person("mallory", false)
 	name := ""
-	for k := range mallory.cookies {
+	for k := range mallory.Cookies {
 		if strings.Contains(k, "-session-") {
 			name = k
 		}
 	}
-	old := mallory.cookies[name]
+	old := mallory.Cookies[name]
 	if name == "" || !strings.HasPrefix(name, "__Host-") {
-		t.Fatalf("%v", mallory.cookies)
+		t.Fatalf("%v", mallory.Cookies)
 	}
 	ctx := chrome(t, "en")
 	// The attacker's own login, and an id of nobody's, planted in the browser.
 	for _, planted := range []string{old, strings.Repeat("A", 43)} {
-		run(t, ctx, chromedp.Navigate(w.url+"/login"), setCookie(w.url, name, planted), logIn2(w, "alice"))
+		authtest.Run(t, ctx, chromedp.Navigate(w.url+"/login"), setCookie(w.url, name, planted), logIn2(w, "alice"))
 		if fresh := cookieOf(t, ctx, w.url, name); fresh == planted || fresh == "" {
 			t.Fatalf("the planted session was kept")
 		}
 		thief := w.browser()
-		thief.cookies[name] = planted
+		thief.Cookies[name] = planted
 		if a := thief.get("/console/users"); strings.Contains(a.body, `href="/console/user?id=`) {
 			t.Error("the planted session is the administrator's")
 		}
@@ -221,15 +222,15 @@ func TestConsole_UserAtAdminPages(t *testing.T) {
 	w.seed("")
 	bob := w.person("bob", false)
 	ctx := chrome(t, "en")
-	run(t, ctx, logIn(w, "bob"))
+	authtest.Run(t, ctx, logIn(w, "bob"))
 	token := bob.get("/console/mine").token(t)
 	for _, p := range everyPage {
 		if p.name == "mine" || p.name == "overview" {
 			continue
 		}
 		path := strings.Replace(p.path, "ALICE", w.user("alice").ID, 1)
-		run(t, ctx, chromedp.Navigate(w.url+path), chromedp.WaitReady(`footer`))
-		text := read(t, ctx, chromedp.Text("html"))
+		authtest.Run(t, ctx, chromedp.Navigate(w.url+path), chromedp.WaitReady(`footer`))
+		text := authtest.Read(t, ctx, chromedp.Text("html"))
 		if !strings.Contains(text, "for administrators") || strings.Contains(text, p.text) {
 			t.Errorf("%s: %s", p.name, text)
 		}
@@ -242,7 +243,7 @@ func TestConsole_UserAtAdminPages(t *testing.T) {
 			}
 		}
 	}
-	shoot(t, ctx, "refused-light")
+	authtest.Shoot(t, ctx, "refused-light")
 	if bad := axe(t, ctx); bad != "" {
 		t.Error(bad)
 	}

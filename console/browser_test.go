@@ -16,76 +16,18 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/authserver/authtest"
 	"github.com/kidoban/kidoban/console"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/store/storetest"
 )
 
-// shots is where screenshots go when somebody wants to look at them.
-var shots = os.Getenv("KIDOBAN_SCREENSHOTS")
+type step = authtest.Step
 
-type step = chromedp.Action[chromedp.Void]
-
-// chrome starts a real browser with a profile of its own.
+// chrome starts a real browser.
 func chrome(t *testing.T, lang string) context.Context {
 	t.Helper()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(t.TempDir()), chromedp.Flag("accept-lang", lang), chromedp.WindowSize(1280, 900))
-	if os.Geteuid() == 0 { // Chromium's sandbox refuses to run for root
-		opts = append(opts, chromedp.NoSandbox)
-	}
-	alloc, stop := chromedp.NewExecAllocator(t.Context(), opts...)
-	t.Cleanup(stop)
-	ctx, cancel := chromedp.NewContext(alloc)
-	t.Cleanup(cancel)
-	if err := chromedp.Do(ctx, script(true)); err != nil { // the browser lives as long as the first action's context
-		t.Fatal(err)
-	}
-	return ctx
-}
-
-func script(on bool) step {
-	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
-		_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
-		return chromedp.Void{}, err
-	}
-}
-
-func run(t *testing.T, ctx context.Context, steps ...step) {
-	t.Helper()
-	limited, cancel := context.WithTimeout(ctx, 40*time.Second)
-	defer cancel()
-	if err := chromedp.Do(limited, steps...); err != nil {
-		look, stop := context.WithTimeout(ctx, 5*time.Second)
-		defer stop()
-		where, _ := chromedp.Run(look, chromedp.Location())
-		text, _ := chromedp.Run(look, chromedp.OuterHTML("html"))
-		t.Fatalf("%v at %s\n%.3000s", err, where, text)
-	}
-}
-
-func read(t *testing.T, ctx context.Context, a chromedp.Action[string]) string {
-	t.Helper()
-	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	s, err := chromedp.Run(limited, a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func shoot(t *testing.T, ctx context.Context, name string) {
-	t.Helper()
-	if shots == "" {
-		return
-	}
-	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(shots, name+".png"), png, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	return authtest.Chromium(t, lang, 1280, 900, true)
 }
 
 func logIn(w *world, name string) step {
@@ -164,12 +106,12 @@ func TestConsole_EveryPage(t *testing.T) {
 	w.person("alice", true)
 	w.seed("")
 	ctx := chrome(t, "en")
-	run(t, ctx, size(1280), logIn(w, "alice"))
+	authtest.Run(t, ctx, size(1280), logIn(w, "alice"))
 	for _, look := range []struct {
 		name, scheme, lang string
 		width              int
 	}{{"light", "light", "en", 1280}, {"dark", "dark", "en", 1280}, {"phone", "light", "ja", 390}, {"phone-dark", "dark", "zh", 390}} {
-		run(t, ctx, scheme(look.scheme), size(look.width))
+		authtest.Run(t, ctx, scheme(look.scheme), size(look.width))
 		for _, p := range everyPage {
 			t.Run(p.name+" "+look.name, func(t *testing.T) {
 				sep := "?"
@@ -177,12 +119,12 @@ func TestConsole_EveryPage(t *testing.T) {
 					sep = "&"
 				}
 				path := strings.Replace(p.path, "ALICE", w.user("alice").ID, 1)
-				run(t, ctx, chromedp.Navigate(w.url+path+sep+"lang="+look.lang), chromedp.WaitReady(`footer`))
-				shoot(t, ctx, p.name+"-"+look.name)
+				authtest.Run(t, ctx, chromedp.Navigate(w.url+path+sep+"lang="+look.lang), chromedp.WaitReady(`footer`))
+				authtest.Shoot(t, ctx, p.name+"-"+look.name)
 				if bad := axe(t, ctx); bad != "" {
 					t.Error(bad)
 				}
-				if text := read(t, ctx, chromedp.Text("main")); !strings.Contains(text, p.text) {
+				if text := authtest.Read(t, ctx, chromedp.Text("main")); !strings.Contains(text, p.text) {
 					t.Errorf("%q is not there: %s", p.text, text)
 				}
 				if over := evaluate(t, ctx, `String(document.documentElement.scrollWidth - document.documentElement.clientWidth)`); over != "0" {
@@ -200,20 +142,20 @@ func TestConsole_RefusalPages(t *testing.T) {
 	w.person("alice", true)
 	w.person("bob", false)
 	ctx := chrome(t, "en")
-	run(t, ctx, size(1280), chromedp.Navigate(w.url+"/login"), chromedp.WaitVisible(`input[name=password]`), chromedp.SendKeys(`input[name=name]`, "bob"),
+	authtest.Run(t, ctx, size(1280), chromedp.Navigate(w.url+"/login"), chromedp.WaitVisible(`input[name=password]`), chromedp.SendKeys(`input[name=name]`, "bob"),
 		chromedp.SendKeys(`input[name=password]`, password), chromedp.Click(`form button.approve`), chromedp.WaitReady(`button[value=sessions]`))
 	for _, look := range []struct {
 		name, scheme, lang string
 		width              int
 	}{{"light", "light", "en", 1280}, {"phone", "light", "ja", 390}, {"phone-dark", "dark", "zh", 390}} {
-		run(t, ctx, scheme(look.scheme), size(look.width))
+		authtest.Run(t, ctx, scheme(look.scheme), size(look.width))
 		for name, path := range map[string]string{"refused": "/console/users", "missing": "/console/no-such-page"} {
-			run(t, ctx, chromedp.Navigate(w.url+path+"?lang="+look.lang), chromedp.WaitReady(`footer`))
-			shoot(t, ctx, name+"-"+look.name)
+			authtest.Run(t, ctx, chromedp.Navigate(w.url+path+"?lang="+look.lang), chromedp.WaitReady(`footer`))
+			authtest.Shoot(t, ctx, name+"-"+look.name)
 			if bad := axe(t, ctx); bad != "" {
 				t.Errorf("%s %s: %s", name, look.name, bad)
 			}
-			if text := read(t, ctx, chromedp.Text("main")); strings.Contains(text, "alice") || len(text) < 8 {
+			if text := authtest.Read(t, ctx, chromedp.Text("main")); strings.Contains(text, "alice") || len(text) < 8 {
 				t.Errorf("%s %s: %q", name, look.name, text)
 			}
 			if over := evaluate(t, ctx, `String(document.documentElement.scrollWidth - document.documentElement.clientWidth)`); over != "0" {
@@ -301,26 +243,26 @@ func TestConsole_WithoutScript(t *testing.T) {
 	w.person("alice", true)
 	w.seed("")
 	ctx := chrome(t, "en")
-	run(t, ctx, size(1280), script(false), logIn(w, "alice"), chromedp.WaitReady(`svg.plot`))
-	run(t, ctx, chromedp.Click(`a[href="/console/log"]`), chromedp.WaitReady(`input[name=other]`),
+	authtest.Run(t, ctx, size(1280), authtest.Script(false), logIn(w, "alice"), chromedp.WaitReady(`svg.plot`))
+	authtest.Run(t, ctx, chromedp.Click(`a[href="/console/log"]`), chromedp.WaitReady(`input[name=other]`),
 		chromedp.Click(`input[name=other]`), chromedp.Click(`form.filter button`), chromedp.WaitReady(`input[name=other][checked]`))
-	if text := read(t, ctx, chromedp.Text("table.list tbody")); strings.Contains(text, "allowed") {
+	if text := authtest.Read(t, ctx, chromedp.Text("table.list tbody")); strings.Contains(text, "allowed") {
 		t.Error(text)
 	}
-	run(t, ctx, chromedp.Navigate(w.url+"/console/log"), chromedp.WaitReady(`a[rel=next]`), chromedp.Click(`a[rel=next]`), chromedp.WaitReady(`.pager a:not([rel])`))
-	run(t, ctx, chromedp.Navigate(w.url+"/console/hosts"), chromedp.SendKeys(`input[name=q]`, "INVITES"), chromedp.Click(`form.filter button`),
+	authtest.Run(t, ctx, chromedp.Navigate(w.url+"/console/log"), chromedp.WaitReady(`a[rel=next]`), chromedp.Click(`a[rel=next]`), chromedp.WaitReady(`.pager a:not([rel])`))
+	authtest.Run(t, ctx, chromedp.Navigate(w.url+"/console/hosts"), chromedp.SendKeys(`input[name=q]`, "INVITES"), chromedp.Click(`form.filter button`),
 		chromedp.WaitReady(`input[value=INVITES]`), chromedp.Click(`button[value^="deny_host:calendar"]`), chromedp.WaitReady(`.done`))
 	if w.as.DeniedHost("calendar-invites.example") == nil {
 		t.Error("not blocked")
 	}
-	run(t, ctx, chromedp.Navigate(w.url+"/console/deny"), chromedp.Click(`button[value^="undeny:"]`), chromedp.WaitReady(`.done`))
-	run(t, ctx, chromedp.Navigate(w.url+"/console/definition?server=files&kind=tool&name=send_mail"), chromedp.Click(`button[value^="approve:"]`), chromedp.WaitReady(`.done`))
-	run(t, ctx, chromedp.Navigate(w.url+"/console/mine"), chromedp.Click(`.langs a[lang=ja]`), chromedp.WaitReady(`html[lang=ja]`),
+	authtest.Run(t, ctx, chromedp.Navigate(w.url+"/console/deny"), chromedp.Click(`button[value^="undeny:"]`), chromedp.WaitReady(`.done`))
+	authtest.Run(t, ctx, chromedp.Navigate(w.url+"/console/definition?server=files&kind=tool&name=send_mail"), chromedp.Click(`button[value^="approve:"]`), chromedp.WaitReady(`.done`))
+	authtest.Run(t, ctx, chromedp.Navigate(w.url+"/console/mine"), chromedp.Click(`.langs a[lang=ja]`), chromedp.WaitReady(`html[lang=ja]`),
 		chromedp.Click(`button[value^="revoke:"]`), chromedp.WaitReady(`.done`), chromedp.Click(`button[value^="disconnect:"]`), chromedp.WaitReady(`main:not(:has(button[value^="disconnect:"])) .done`))
 	if !w.upstream.gone[w.user("alice").ID] {
 		t.Error("the account is still connected")
 	}
-	run(t, ctx, chromedp.Click(`form.who button`), chromedp.WaitReady(`input[name=password]`))
+	authtest.Run(t, ctx, chromedp.Click(`form.who button`), chromedp.WaitReady(`input[name=password]`))
 }
 
 // TestConsole_Live: with htmx the overview renews itself under the content policy;
@@ -333,14 +275,14 @@ func TestConsole_Live(t *testing.T) {
 		t.Fatal("built without htmx: run scripts/htmx.sh")
 	}
 	ctx := chrome(t, "en")
-	run(t, ctx, logIn(w, "alice"), chromedp.WaitReady(`#live`))
-	before := read(t, ctx, chromedp.Text(`.tiles dd`))
+	authtest.Run(t, ctx, logIn(w, "alice"), chromedp.WaitReady(`#live`))
+	before := authtest.Read(t, ctx, chromedp.Text(`.tiles dd`))
 	for range 50 {
 		w.journal.Append(t.Context(), gateway.Record{At: time.Now(), Method: "tools/call", Decision: "allowed", Status: 200, Micros: 500})
 	}
 	evaluate(t, ctx, `document.getElementById("live").dataset.old = "yes"; ""`)
-	run(t, ctx, chromedp.WaitReady(`#live:not([data-old])`))
-	if after := read(t, ctx, chromedp.Text(`.tiles dd`)); after == before {
+	authtest.Run(t, ctx, chromedp.WaitReady(`#live:not([data-old])`))
+	if after := authtest.Read(t, ctx, chromedp.Text(`.tiles dd`)); after == before {
 		t.Errorf("still %s", after)
 	}
 	if state := evaluate(t, ctx, `String(document.querySelectorAll("svg.plot").length) + document.querySelectorAll("main h1").length + document.querySelectorAll("#live").length`); state != "411" {

@@ -2,20 +2,15 @@ package console_test
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"html"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,6 +18,7 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/authserver/authtest"
 	"github.com/kidoban/kidoban/console"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/limit"
@@ -38,29 +34,6 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	cluster.Close()
 	os.Exit(code)
-}
-
-// sealer is a key source with one AES key.
-type sealer struct{ cipher.AEAD }
-
-func newSealer(t testing.TB) sealer {
-	b, err := aes.NewCipher(make([]byte, 32))
-	must(t, err)
-	a, err := cipher.NewGCM(b)
-	must(t, err)
-	return sealer{a}
-}
-
-func (s sealer) Seal(_ context.Context, plain, ad []byte) ([]byte, error) {
-	nonce := make([]byte, 12)
-	if _, err := rand.Read(nonce); err != nil {
-		return nil, err
-	}
-	return s.AEAD.Seal(nonce, nonce, plain, ad), nil
-}
-
-func (s sealer) Open(_ context.Context, sealed, ad []byte) ([]byte, error) {
-	return s.AEAD.Open(nil, sealed[:12], sealed[12:], ad)
 }
 
 // events hands what the authorization server sees to the journal, as the gateway does.
@@ -130,7 +103,7 @@ func newWorld(t testing.TB, database string) *world {
 	cfg := authserver.Config{Issuer: w.url, Limits: limits, Resources: []authserver.Resource{{URI: w.url + "/mcp", Name: "all servers", Default: true}}}
 	cfg.Registration.RemoteHosts = []string{"*"}
 	cfg.Registration.CIMDMode = "open-with-review"
-	w.as, err = authserver.New(t.Context(), cfg, authserver.Deps{Store: w.db, Sealer: newSealer(t), Observer: events{w}, Outbound: out, Upstream: w.upstream, Now: w.now})
+	w.as, err = authserver.New(t.Context(), cfg, authserver.Deps{Store: w.db, Sealer: authtest.NewSealer(t), Observer: events{w}, Outbound: out, Upstream: w.upstream, Now: w.now})
 	must(t, err)
 	t.Cleanup(func() { w.as.Close() })
 	w.gate, err = gateway.New(gateway.Config{PublicURL: w.url, Servers: []gateway.Server{{Name: "files", Title: "Files", URL: "http://127.0.0.1:9/mcp", Loopback: true},
@@ -197,17 +170,13 @@ func (w *world) user(name string) authserver.User {
 	return u
 }
 
-// browser keeps cookies as real browsers do on loopback, and follows nothing.
+// browser is somebody's, in a world.
 type browser struct {
-	w       *world
-	cookies map[string]string
-	http    *http.Client
+	*authtest.Browser
+	w *world
 }
 
-func (w *world) browser() *browser {
-	return &browser{w: w, cookies: map[string]string{}, http: &http.Client{Transport: &http.Transport{},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-}
+func (w *world) browser() *browser { return &browser{authtest.NewBrowser(w.t, w.url), w} }
 
 type answer struct {
 	*http.Response
@@ -216,40 +185,8 @@ type answer struct {
 
 func (b *browser) do(method, target string, form url.Values, header ...string) answer {
 	b.w.t.Helper()
-	if strings.HasPrefix(target, "/") {
-		target = b.w.url + target
-	}
-	var body io.Reader
-	if form != nil {
-		body = strings.NewReader(form.Encode())
-	}
-	r, err := http.NewRequest(method, target, body)
-	must(b.w.t, err)
-	if form != nil {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	for k, v := range b.cookies {
-		r.AddCookie(&http.Cookie{Name: k, Value: v})
-	}
-	resp, err := b.http.Do(r)
-	must(b.w.t, err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	must(b.w.t, err)
-	if strings.Contains(string(text), "%!") || strings.Contains(string(text), "ZgotmplZ") {
-		b.w.t.Errorf("%s %s: a text of the page was not made right: %s", method, target, text)
-	}
-	for _, k := range resp.Cookies() {
-		if k.MaxAge < 0 {
-			delete(b.cookies, k.Name)
-		} else {
-			b.cookies[k.Name] = k.Value
-		}
-	}
-	return answer{resp, string(text)}
+	resp, text := b.Do(method, target, form, header...)
+	return answer{resp, text}
 }
 
 func (b *browser) get(target string, header ...string) answer {
@@ -272,15 +209,7 @@ func (b *browser) act(page, do string, more ...string) answer {
 	return b.post(page, v)
 }
 
-var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)"`)
-
-func (a answer) fields() url.Values {
-	v := url.Values{}
-	for _, m := range hiddenField.FindAllStringSubmatch(a.body, -1) {
-		v.Set(m[1], html.UnescapeString(m[2]))
-	}
-	return v
-}
+func (a answer) fields() url.Values { return authtest.Hidden(a.body) }
 
 func (a answer) token(t testing.TB) string {
 	t.Helper()

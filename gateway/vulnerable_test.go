@@ -20,6 +20,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/kidoban/kidoban/sandbox"
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 	"github.com/kidoban/kidoban/store/storetest"
 	"github.com/kidoban/kidoban/toolscan"
 )
@@ -31,7 +32,7 @@ import (
 
 // vulnerable installs them.
 func vulnerable(t *testing.T) string {
-	return npm(t, "vulnerable", "@modelcontextprotocol/server-filesystem@2025.3.28", "figma-developer-mcp@0.6.0", "fetch-mcp@0.0.5", "@modelcontextprotocol/server-postgres@0.6.2")
+	return npmtest.Install(t, "vulnerable", "@modelcontextprotocol/server-filesystem@2025.3.28", "figma-developer-mcp@0.6.0", "fetch-mcp@0.0.5", "@modelcontextprotocol/server-postgres@0.6.2")
 }
 
 // direct starts a server without anything between.

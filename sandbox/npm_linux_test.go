@@ -6,11 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 // Real servers, at the versions the expectations below were written for.
@@ -19,33 +20,6 @@ const (
 	filesystem = "@modelcontextprotocol/server-filesystem@2025.8.21"
 	memory     = "@modelcontextprotocol/server-memory@2025.9.25"
 )
-
-// npm installs packages into a cache outside the repository and returns their
-// node_modules.
-func npm(t *testing.T, packages ...string) string {
-	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "kidoban-test", "sandbox")
-	mark := filepath.Join(dir, "installed")
-	want := strings.Join(packages, "\n")
-	if b, _ := os.ReadFile(mark); string(b) == want {
-		return filepath.Join(dir, "node_modules")
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command("npm", append([]string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", dir}, packages...)...)
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("npm install: %v\n%s", err, out)
-	}
-	if err := os.WriteFile(mark, []byte(want), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, "node_modules")
-}
 
 // talk speaks line-delimited JSON-RPC with a server.
 type talk struct {
@@ -81,7 +55,7 @@ func (k *talk) call(method, params string) string {
 }
 
 func TestGTG8_RealServersWorkInTheBox(t *testing.T) {
-	modules := npm(t, everything, filesystem, memory)
+	modules := npmtest.Install(t, "sandbox", everything, filesystem, memory)
 	data := t.TempDir()
 	if err := os.WriteFile(filepath.Join(data, "note.txt"), []byte("inside"), 0o644); err != nil {
 		t.Fatal(err)

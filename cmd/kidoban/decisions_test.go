@@ -9,16 +9,14 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"github.com/kidoban/kidoban/authserver/authtest"
 	"github.com/kidoban/kidoban/gateway"
 )
 
@@ -116,50 +114,15 @@ func (d *decisionRig) pageOf(answer string) string {
 // chromium is a real browser with a profile of its own and JavaScript off.
 func chromium(t *testing.T, lang string) context.Context {
 	t.Helper()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(t.TempDir()), chromedp.Flag("accept-lang", lang), chromedp.WindowSize(800, 1000))
-	if os.Geteuid() == 0 { // Chromium's sandbox refuses to run for root
-		opts = append(opts, chromedp.NoSandbox)
-	}
-	alloc, stop := chromedp.NewExecAllocator(t.Context(), opts...)
-	t.Cleanup(stop)
-	return chromiumTab(t, alloc)
-}
-
-func chromiumTab(t *testing.T, parent context.Context) context.Context {
-	t.Helper()
-	ctx, cancel := chromedp.NewContext(parent)
-	t.Cleanup(cancel)
-	if err := chromedp.Do(ctx, func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
-		_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
-		return chromedp.Void{}, err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return ctx
+	return authtest.Chromium(t, lang, 800, 1000, false)
 }
 
 // browse takes steps and returns the text of the page's main part.
 func browse(t *testing.T, ctx context.Context, shot string, steps ...chromedp.Action[chromedp.Void]) string {
 	t.Helper()
-	limited, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	if err := chromedp.Do(limited, append(steps, chromedp.WaitVisible(`main h1`))...); err != nil {
-		text, _ := chromedp.Run(ctx, chromedp.OuterHTML("html"))
-		t.Fatalf("%v\n%.2000s", err, text)
-	}
-	text, err := chromedp.Run(limited, chromedp.Text(`main`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if dir := os.Getenv("KIDOBAN_SCREENSHOTS"); dir != "" && shot != "" {
-		png, err := chromedp.Run(limited, chromedp.FullScreenshot(100))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, shot+".png"), png, 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	authtest.Run(t, ctx, append(steps, chromedp.WaitVisible(`main h1`))...)
+	text := authtest.Read(t, ctx, chromedp.Text(`main`))
+	authtest.Shoot(t, ctx, shot)
 	return text
 }
 
@@ -276,7 +239,7 @@ func TestGTG6_InTheBrowser(t *testing.T) {
 	}
 
 	// Approved in one tab, and again in another that was open before.
-	second := chromiumTab(t, annTab)
+	second := authtest.Tab(t, annTab, false)
 	browse(t, second, "", chromedp.Navigate(page), chromedp.WaitVisible(`button[value=approve]`))
 	if text = browse(t, annTab, "approval-done", chromedp.Click(`button[value=approve]`), chromedp.WaitVisible(`.done`)); !strings.Contains(text, "once") {
 		t.Error(text)

@@ -123,7 +123,7 @@ func (c *studyCmd) judge(ctx context.Context, way string, servers []lab.StudySer
 func judgeStudyServer(ctx context.Context, way string, s lab.StudyServer) (*audit.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	clock := &labClock{}
+	clock := &lab.Clock{}
 	s.Options.Now = clock.Now
 	l, err := lab.Start(ctx, s.Options)
 	if err != nil {

@@ -351,12 +351,12 @@ func eraOf(n int) string {
 func (v verifyCase) run(ctx context.Context, driver browser.Driver) (verifyResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	var clock *labClock
+	var clock *lab.Clock
 	if len(v.habits) > 0 {
 		v.lab.RegistrationsPerHour = 100
 	}
 	if slices.Contains(v.tiers, kidoban.T3) {
-		clock = &labClock{}
+		clock = &lab.Clock{}
 		v.lab.Now = clock.Now
 	}
 	l, err := lab.Start(ctx, v.lab)
@@ -480,7 +480,7 @@ func printVerify(w io.Writer, rep verifyReport) {
 //
 // From T3 on it logs in as the lab's people. driver opens real browsers for the
 // pages that need one; the clock is clock's, so that waiting takes no time.
-func auditLab(ctx context.Context, l *lab.Lab, tiers []kidoban.Tier, driver browser.Driver, clock *labClock) (*audit.Report, error) {
+func auditLab(ctx context.Context, l *lab.Lab, tiers []kidoban.Tier, driver browser.Driver, clock *lab.Clock) (*audit.Report, error) {
 	dir, err := os.MkdirTemp("", "kidoban-verify-")
 	if err != nil {
 		return nil, err
@@ -515,27 +515,6 @@ func logins(l *lab.Lab, o *audit.Options, tiers []kidoban.Tier, driver browser.D
 		o.Second, o.SecondURL = person(1), l.SecondURL
 	}
 	o.Tools = []string{"whoami", "list_notes", "read_note", "start_report", "get_report", "add_note", "needs_input", "connect_account"}
-}
-
-// labClock is the clock of one lab and of its audit: waiting moves it.
-type labClock struct {
-	mu    sync.Mutex
-	ahead time.Duration
-}
-
-// Now is the lab's time.
-func (c *labClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.ahead)
-}
-
-// Wait lets d pass in the lab.
-func (c *labClock) Wait(ctx context.Context, d time.Duration) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ahead += d
-	return ctx.Err()
 }
 
 // verifyRequests is the budget of one case: enough that no probe goes without.

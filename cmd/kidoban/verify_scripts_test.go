@@ -33,7 +33,7 @@ func TestScriptsAllTheWay(t *testing.T) {
 			continue // half a minute each
 		}
 		t.Run(c.name, func(t *testing.T) {
-			clock := &labClock{}
+			clock := &lab.Clock{}
 			c.o.Profile, c.o.ScriptPosts, c.o.Now = "spa-consent", true, clock.Now
 			l, err := lab.Start(t.Context(), c.o)
 			if err != nil {

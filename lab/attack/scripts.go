@@ -15,9 +15,12 @@ const (
 
 // phishing: the attacker registers a client under a friendly name and sends the
 // link around. Domain, login and passkey are the real ones; only the page can tell.
-func (r *raid) phishing() error {
+func (r *raid) phishing() error { return r.lure("Team calendar") }
+
+// lure registers a client under a name and sends its link to the victim.
+func (r *raid) lure(name string) error {
 	const redirect = "https://" + lureHost + "/oauth/done"
-	client, refusal, err := r.register("Team calendar", redirect)
+	client, refusal, err := r.register(name, redirect)
 	if err != nil {
 		return err
 	}
@@ -60,21 +63,7 @@ func (r *raid) confusedDeputy() error {
 	if err := r.habit(); err != nil {
 		return err
 	}
-	const redirect = "https://" + lureHost + "/oauth/done"
-	client, refusal, err := r.register("Desk assistant 2", redirect)
-	if err != nil {
-		return err
-	}
-	if client == "" {
-		r.res.End = "The registration was refused: " + refusal
-		return nil
-	}
-	r.victim.refuses = []string{lureHost}
-	at, err := r.victim.open(r.link(client, redirect), nil)
-	if err != nil {
-		return err
-	}
-	return r.verdict(client, redirect, at)
+	return r.lure("Desk assistant 2")
 }
 
 // otherBrowser: the attacker says yes himself, as himself, and sends the address
