@@ -239,7 +239,7 @@ func TestGates(t *testing.T) {
 			l := s.norm[ln.start:ln.end]
 			have := sc.compiled().lexer.anchors(l)
 			for i := range sc.compiled().rules {
-				if sc.compiled().rules[i].re.Match(l) && !sc.compiled().rules[i].open(&have) {
+				if sc.compiled().rules[i].re().Match(l) && !sc.compiled().rules[i].open(&have) {
 					t.Errorf("the gate of %s is shut on %q", sc.compiled().rules[i].id, l)
 				}
 			}
@@ -262,7 +262,7 @@ func FuzzGate(f *testing.F) {
 			l := s.norm[ln.start:ln.end]
 			have := sc.compiled().lexer.anchors(l)
 			for i := range sc.compiled().rules {
-				if sc.compiled().rules[i].re.Match(l) && !sc.compiled().rules[i].open(&have) {
+				if sc.compiled().rules[i].re().Match(l) && !sc.compiled().rules[i].open(&have) {
 					t.Errorf("the gate of %s is shut on %q", sc.compiled().rules[i].id, l)
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+	"sync"
 )
 
 // A concept is an idea an attack needs, and the ways it is said: alternatives in
@@ -116,8 +117,10 @@ func newLexer() *lexer {
 	return l
 }
 
-// compile compiles a rule's expression and registers its gate.
-func (l *lexer) compile(re string) (*regexp.Regexp, []conj) {
+// compile registers the gate of a rule's expression. The expression itself is
+// compiled when the gate opens for the first time: for most rules it never does, and
+// together they take megabytes.
+func (l *lexer) compile(re string) (func() *regexp.Regexp, []conj) {
 	full := l.expand.Replace(re)
 	var out []conj
 	for _, c := range gateOf(full) {
@@ -128,7 +131,12 @@ func (l *lexer) compile(re string) (*regexp.Regexp, []conj) {
 		}
 		out = append(out, cj)
 	}
-	return regexp.MustCompile(full), out
+	return lazily(full), out
+}
+
+// lazily compiles at the first call.
+func lazily(re string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(re) })
 }
 
 func (l *lexer) id(set literals) int {

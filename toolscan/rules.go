@@ -43,8 +43,8 @@ const (
 type compiled struct {
 	rule
 	gate   []conj
-	re     *regexp.Regexp
-	unless *regexp.Regexp
+	re     func() *regexp.Regexp
+	unless func() *regexp.Regexp // nil: nothing
 }
 
 func (r *rule) tier() Tier {
@@ -73,7 +73,7 @@ func compileRules(l *lexer) []compiled {
 				c.group = string(r.family)
 			}
 			if r.unless != "" {
-				c.unless = regexp.MustCompile(l.expand.Replace(r.unless))
+				c.unless = lazily(l.expand.Replace(r.unless))
 			}
 			out = append(out, c)
 		}

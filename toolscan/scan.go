@@ -238,11 +238,11 @@ func (sc *Scanner) try(r *compiled, c *itemContext, text []byte) (Finding, bool)
 	if r.pre != nil && !r.pre(text) {
 		return Finding{}, false
 	}
-	if !r.re.Match(text) { // cheaper than a search that keeps positions
+	if !r.re().Match(text) { // cheaper than a search that keeps positions
 		return Finding{}, false
 	}
-	m := r.re.FindSubmatchIndex(text)
-	if r.unless != nil && r.unless.Match(text) {
+	m := r.re().FindSubmatchIndex(text)
+	if r.unless != nil && r.unless().Match(text) {
 		return Finding{}, false
 	}
 	if r.check != nil && !r.check(c, text, m) {
