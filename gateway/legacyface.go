@@ -106,17 +106,21 @@ func (g *Gateway) initialize(st *state, c *call) *Refusal {
 }
 
 // legacyCapabilities are those of the server that also hold for a legacy client:
-// a modern server's subscriptions do not (mcp-authorization 3.8, 8).
+// a modern server's subscriptions and tasks do not (mcp-authorization 3.8, 8).
 func legacyCapabilities(h hello) wire.Raw {
+	caps := h.capabilities
 	if h.era != wire.Modern {
-		return h.capabilities
+		return caps
 	}
-	res, ok := wire.Lookup(h.capabilities, "resources", "subscribe")
+	if ext, ok := wire.Lookup(caps, "extensions"); ok {
+		caps = wire.SetMember(caps, "extensions", wire.DropMember(ext, tasksExtension))
+	}
+	res, ok := wire.Lookup(caps, "resources", "subscribe")
 	if !ok || string(res) != "true" {
-		return h.capabilities
+		return caps
 	}
-	r, _ := wire.Lookup(h.capabilities, "resources")
-	return wire.SetMember(h.capabilities, "resources", wire.SetMember(r, "subscribe", wire.Raw("false")))
+	r, _ := wire.Lookup(caps, "resources")
+	return wire.SetMember(caps, "resources", wire.SetMember(r, "subscribe", wire.Raw("false")))
 }
 
 // keep stores a session that is in use; the oldest of a user who has too many is

@@ -16,6 +16,8 @@ import (
 // not sealed so is unknown. The server's own lifetime of a task ends it.
 
 const (
+	tasksExtension = "io.modelcontextprotocol/tasks"
+
 	taskMember  = "taskId"
 	relatedTask = "io.modelcontextprotocol/related-task"
 	maxTaskID   = 4 << 10

@@ -139,3 +139,28 @@ func TestGPX5_TasksOfTheLegacyExperiment(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }
+
+// TestGPX5_TasksAreNotPromisedAcrossEras: the experiment and the extension are two
+// protocols; neither side is told that the other has tasks.
+func TestGPX5_TasksAreNotPromisedAcrossEras(t *testing.T) {
+	modernServer := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		result(w, body, `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"extensions":{"io.modelcontextprotocol/tasks":{},"x/other":{}}},"ttlMs":0,"cacheScope":"public"}`)
+	})
+	legacyServer := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		if !strings.Contains(body, `"initialize"`) {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"tasks":{"list":{},"requests":{"tools":{"call":{}}}}},"serverInfo":{"name":"old","version":"1"}}`)
+	})
+	young, old := at("young", modernServer.URL), at("old", legacyServer.URL)
+	young.Era, old.Era = "modern", "legacy"
+	r := newRig(t, []Server{young, old})
+	if a := r.post("young", "alice", initialize); a.status != 200 || strings.Contains(a.body, "tasks") || !strings.Contains(a.body, "x/other") {
+		t.Errorf("a legacy client: %d %s", a.status, a.body)
+	}
+	body, header := modern("server/discover", "", "")
+	if a := r.post("old", "alice", body, header...); a.status != 200 || strings.Contains(a.body, "tasks") || !strings.Contains(a.body, `"tools"`) {
+		t.Errorf("a modern client: %d %s", a.status, a.body)
+	}
+}
