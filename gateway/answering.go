@@ -76,7 +76,7 @@ func (a *answering) finish(e event) *Refusal {
 
 // notes writes notifications until the client goes or the gateway drains, which it
 // tells. pass chooses and changes them; while it says so, the stream goes on.
-func (a *answering) notes(notes <-chan wire.Message, pass func(wire.Message) (wire.Message, bool), lives func() bool) (drained bool) {
+func (a *answering) notes(notes *notices, pass func(wire.Message) (wire.Message, bool), lives func() bool) (drained bool) {
 	var announced time.Time
 	for {
 		var err error
@@ -87,7 +87,8 @@ func (a *answering) notes(notes <-chan wire.Message, pass func(wire.Message) (wi
 			return true
 		case <-a.tick.C:
 			err = a.alive()
-		case m := <-notes:
+		case m := <-notes.in:
+			notes.wait.took(m)
 			method := m.Method
 			m, ok := pass(m)
 			if !ok {

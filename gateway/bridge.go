@@ -354,9 +354,17 @@ func (g *Gateway) noPeer(c *call, s *server, err error) *Refusal {
 // own, so that it can outlive the HTTP request that began it; cancel ends it.
 type conversation struct {
 	events  chan event
+	notes   backlog // of events
 	ctx     context.Context
 	cancel  context.CancelFunc
 	release func()
+}
+
+// next must be told each event that was received.
+func (v *conversation) next(e event) {
+	if e.note != nil {
+		v.notes.took(*e.note)
+	}
 }
 
 // event is one thing that happens in a conversation: exactly one member is set.
@@ -404,9 +412,13 @@ func (g *Gateway) talk(release func(), may func(method string, params wire.Raw) 
 	v.ctx, v.cancel = context.WithCancel(g.ctx)
 	h := handler{
 		note: func(m wire.Message) {
+			if !v.notes.add(m) {
+				return
+			}
 			select {
 			case v.events <- event{note: &m}:
-			default: // a client that does not read loses progress, not answers
+			default:
+				v.notes.took(m)
 			}
 		},
 		ask: func(ctx context.Context, method string, params wire.Raw) (wire.Raw, wire.Raw) {

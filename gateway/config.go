@@ -73,7 +73,7 @@ type Server struct {
 	// most, 1 min; Wait is until it begins to answer, Config.HeaderWait.
 	Failures   int
 	Rest, Wait time.Duration
-	// Rate is how fast long answers of it are relayed, in bytes a second, 8 MiB;
+	// Rate is how fast long answers of it are relayed, in bytes a second, 4 MiB;
 	// one user gets half of it. What an answer has up to 16 KiB is not counted.
 	Rate int64
 	// Header are fixed headers without secrets. Secrets come from the accounts.

@@ -34,12 +34,12 @@ type lane struct {
 const (
 	// flowRate is what a server may send in long answers, in bytes a second; one
 	// user gets half of it.
-	flowRate = 8 << 20
+	flowRate = 4 << 20
 	// flowFree is of each answer free; flowStep is taken at once of what is longer.
 	flowFree = 16 << 10
 	flowStep = 32 << 10
 	// flowBurst is for how long a rate gathers while nobody takes it.
-	flowBurst = 250 * time.Millisecond
+	flowBurst = 500 * time.Millisecond
 	// flowWaiting may wait at one server, flowUser of them for one user.
 	flowWaiting = 64
 	flowUser    = 16

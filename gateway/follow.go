@@ -13,8 +13,8 @@ import (
 // when it is back. s, when not nil, is the legacy session whose settings the
 // servers are told. watch names resources whose changes are wanted, too; watched
 // are those whose servers agreed, by their names for the client.
-func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) (notes <-chan wire.Message, watched []string, stop func()) {
-	out := make(chan wire.Message, 64)
+func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) (notes *notices, watched []string, stop func()) {
+	out := &notices{in: make(chan wire.Message, 64)}
 	ctx, cancel := context.WithCancel(c.r.Context())
 	var wg sync.WaitGroup
 	for _, srv := range g.reach(c) {
@@ -28,13 +28,31 @@ func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) 
 	return out, watched, func() { cancel(); wg.Wait() }
 }
 
+// notices are notifications that wait for a client.
+type notices struct {
+	in   chan wire.Message
+	wait backlog // of in
+}
+
+// offer drops what there is no room for.
+func (n *notices) offer(m wire.Message) {
+	if !n.wait.add(m) {
+		return
+	}
+	select {
+	case n.in <- m:
+	default:
+		n.wait.took(m)
+	}
+}
+
 // follower keeps one subscription alive.
 type follower struct {
 	g      *Gateway
 	c      *call
 	s      *session
 	srv    *server
-	out    chan<- wire.Message
+	out    *notices
 	uris   []string // resources to watch
 	agreed []string // those that the server agreed to tell of when it was asked last
 	wg     sync.WaitGroup
@@ -80,10 +98,7 @@ func (f *follower) pass(m wire.Message) {
 	if changesLists(m.Method) {
 		f.g.bridges.list.drop(f.c.Caller.User, f.c.Caller.Client)
 	}
-	select {
-	case f.out <- m:
-	default: // a client that does not read asks again anyway
-	}
+	f.out.offer(m) // a client that does not read asks again anyway
 }
 
 // stay subscribes anew whenever the relationship has ended, after a while that

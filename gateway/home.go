@@ -369,6 +369,7 @@ func (m *mail) pump(ctx context.Context, l letter, s *served, v *conversation) l
 		case <-ctx.Done():
 			return failure(kidoban.Wrap(kidoban.KindUnreachable, ctx.Err(), "The request was cancelled."))
 		case e = <-v.events:
+			v.next(e)
 		}
 		out := letter{Box: l.Box}
 		switch {

@@ -176,6 +176,7 @@ func (g *Gateway) serveLegacy(st *state, c *call, s *session, v *conversation) *
 		case <-a.tick.C:
 			gone = a.alive() != nil
 		case e := <-v.events:
+			v.next(e)
 			switch {
 			case e.note != nil:
 				refusal, ended, gone = a.before(*e.note)

@@ -98,6 +98,7 @@ func (g *Gateway) serveModern(st *state, c *call, h *hold) *Refusal {
 		case <-a.tick.C:
 			gone = a.alive() != nil
 		case e := <-h.conv.events:
+			h.conv.next(e)
 			switch {
 			case e.ask != nil:
 				result, refusal := g.askModern(c, h, e.ask)

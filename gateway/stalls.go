@@ -15,7 +15,7 @@ type stalls struct {
 }
 
 const (
-	stallsAll  = 256 // have the whole time; of one user:
+	stallsAll  = 128 // have the whole time; of one user:
 	stallsUser = 16
 	stallWait  = 2 * time.Second // has everybody else
 )

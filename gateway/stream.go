@@ -64,7 +64,13 @@ func (s *sseWriter) event(ev wire.Event) error {
 }
 
 func (s *sseWriter) message(m wire.Message) error {
-	return s.event(wire.Event{Type: "message", Data: wire.AppendMessage(nil, m)})
+	return s.relay(wire.Event{Type: "message"}, m)
+}
+
+// relay writes an event of a server whose data is now m.
+func (s *sseWriter) relay(ev wire.Event, m wire.Message) error {
+	s.buf = wire.AppendMessageEvent(s.buf, ev, m)
+	return s.flush()
 }
 
 func (s *sseWriter) comment() error {
@@ -227,9 +233,8 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 		if m, refusal = g.back(c, m); refusal != nil {
 			return false, refusal, nil
 		}
-		ev.Data = wire.AppendMessage(nil, m)
 		leave()
-		return last, nil, out.event(ev)
+		return last, nil, out.relay(ev, m)
 	}
 	m = g.sealTasks(c, m)
 	if r := g.deps.Guards.Results; r != nil {
@@ -237,9 +242,8 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 			return false, refusal, nil
 		}
 	}
-	ev.Data = wire.AppendMessage(nil, m)
 	leave()
-	return last, nil, out.event(ev)
+	return last, nil, out.relay(ev, m)
 }
 
 // listen answers GET: the legacy stream of a session.

@@ -2,10 +2,12 @@ package outbound
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kidoban/kidoban"
@@ -85,5 +87,47 @@ func TestE15CloudOpensTheMetadataServicesAlone(t *testing.T) {
 		if err := g.CheckAddr(netip.MustParseAddr(a)); kidoban.KindOf(err) != kidoban.KindRefused {
 			t.Errorf("%s passes: %v", a, err)
 		}
+	}
+}
+
+// TestGPX3_UnreadAnswersWaitAtTheServer: over HTTP/2 one answer that is not read
+// takes little room here, and other answers on the same connection arrive.
+func TestGPX3_UnreadAnswersWaitAtTheServer(t *testing.T) {
+	var written atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("%s", r.Proto)
+		}
+		for piece := make([]byte, 16<<10); r.URL.Path == "/long" && written.Load() < 16<<20; {
+			n, err := w.Write(piece)
+			if written.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	tr := Relay(false, RelayOptions{Lab: true, RootCAs: roots})
+	defer tr.CloseIdleConnections()
+	get := func(path string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	defer get("/long").Body.Close()
+	for range 200 {
+		get("/").Body.Close()
+	}
+	if n := written.Load(); n > streamBuffer+64<<10 {
+		t.Errorf("the server could write %d bytes that nobody read", n)
 	}
 }

@@ -68,6 +68,9 @@ func (p *EventParser) Feed(chunk []byte, emit func(Event) (more bool)) error {
 		if p.seen += len(part); p.seen > p.max {
 			return kidoban.Errorf(kidoban.KindLimit, "An event of the stream is longer than %d bytes.", p.max)
 		}
+		if need := len(p.line) + len(part); need > cap(p.line) { // doubled: a long line is copied a few times only
+			p.line = slices.Grow(p.line, max(need, min(2*need, p.max))-len(p.line))
+		}
 		p.line = append(p.line, part...)
 		if end == len(chunk) {
 			return nil
@@ -233,7 +236,26 @@ func AppendEvent(dst []byte, ev Event) []byte {
 	if ev.Data == nil { // sets an id or a delay, and says nothing
 		return append(dst, '\n')
 	}
-	data := ev.Data
+	return appendData(dst, ev.Data)
+}
+
+// AppendMessageEvent writes an event whose data is a message. It is AppendEvent
+// with AppendMessage, without a copy between them.
+func AppendMessageEvent(dst []byte, ev Event, m Message) []byte {
+	ev.Data = nil
+	dst = AppendEvent(dst, ev)
+	dst = append(dst[:len(dst)-1], "data: "...) // in place of the empty line
+	from := len(dst)
+	dst = slices.Grow(dst, len(m.Params)+len(m.Result)+len(m.Error)+128)
+	dst = AppendMessage(dst, m)
+	if data := dst[from:]; bytes.IndexByte(data, '\n') >= 0 || bytes.IndexByte(data, '\r') >= 0 { // white space between its tokens
+		return appendData(dst[:from-len("data: ")], slices.Clone(data))
+	}
+	return append(dst, "\n\n"...)
+}
+
+// appendData writes data in as many fields as it has lines, and the empty line.
+func appendData(dst, data []byte) []byte {
 	if bytes.IndexByte(data, '\r') >= 0 {
 		data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
 		data = bytes.ReplaceAll(data, []byte("\r"), []byte("\n"))

@@ -144,3 +144,21 @@ func TestSSE_LongLines(t *testing.T) {
 		}
 	})
 }
+
+// An event with a message reads as the event whose data the message is, white
+// space with line ends between its tokens included.
+func TestSSE_MessageEvent(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		space := rapid.SampledFrom([]string{"", " ", "\n", "\r\n", "\r"}).Draw(t, "space")
+		m := Message{Kind: Result, ID: IntID(1), Result: Raw("{" + space + `"a":` + space + "[1," + space + "2]}")}
+		ev := Event{Type: rapid.SampledFrom([]string{"", "message"}).Draw(t, "type"), Retry: rapid.SampledFrom([]time.Duration{-1, time.Second}).Draw(t, "retry")}
+		if ev.HasID = rapid.Bool().Draw(t, "hasID"); ev.HasID {
+			ev.ID = "7"
+		}
+		got := AppendMessageEvent([]byte("before"), ev, m)
+		ev.Data = AppendMessage(nil, m)
+		if want := AppendEvent([]byte("before"), ev); !bytes.Equal(got, want) {
+			t.Fatalf("%q, not %q", got, want)
+		}
+	})
+}

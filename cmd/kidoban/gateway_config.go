@@ -87,7 +87,7 @@ type serverConfig struct {
 	Processes int               `yaml:"processes" doc:"At most so many processes. Default 16."`
 	Idle      span              `yaml:"idle" doc:"A process without calls ends after. Default 5m."`
 	Wait      span              `yaml:"wait" doc:"Until it begins to answer. Default 60s."`
-	Rate      int64             `yaml:"mib_per_second" doc:"How fast its long answers are relayed, all together; one user gets half of it. The first 16 KiB of an answer are not counted. Default 8."`
+	Rate      int64             `yaml:"mib_per_second" doc:"How fast its long answers are relayed, all together; one user gets half of it. The first 16 KiB of an answer are not counted. Default 4."`
 	Breaker   breakerConfig     `yaml:"breaker" doc:"When a server that fails is left alone."`
 	MemoryMiB int64             `yaml:"memory_mib" doc:"Memory of one process with all it starts. Default 1024."`
 	UID       int               `yaml:"uid" doc:"User to run as when the gateway runs as root. Default: one that nobody else is."`

@@ -136,8 +136,9 @@ func newIsolation(t *testing.T, apart bool) *isolation {
 		t.Fatal(err)
 	}
 	var c strings.Builder
-	// All limits are the defaults, but for getting so many tokens from one address.
-	c.WriteString("limits:\n  token_per_ip: {count: 100000, per: 1m, burst: 100000}\nclients:\n")
+	// All limits are the defaults, but for getting so many tokens from one address,
+	// and for calls of a server, which all its users share.
+	c.WriteString("limits:\n  token_per_ip: {count: 100000, per: 1m, burst: 100000}\n  call_per_server: {count: 100000, per: 1m, burst: 100000}\nclients:\n")
 	for i := range isolationCalm + isolationHordes {
 		fmt.Fprintf(&c, "  - {id: load-%d, name: load, auth_method: client_secret_basic, secret_file: %s, grants: [client_credentials], scopes: ['mcp:read', 'mcp:write']}\n", i, file)
 	}
@@ -302,7 +303,7 @@ func TestGPX3_OneBadServerOrClientHurtsNobodyElse(t *testing.T) {
 	quiet := s.live(span, nil).rss >> 20
 	attacks := []isolationTask{
 		{Do: "hammer", Server: "dead"}, {Do: "hammer", Server: "slow"}, {Do: "hammer", Server: "endless"}, {Do: "hammer", Server: "lying"},
-		{Do: "ignore", Server: "endless", N: readers}, {Do: "abandon", N: sessions / turns},
+		{Do: "ignore", Server: "endless", N: readers}, {Do: "abandon", N: (sessions + turns - 1) / turns},
 	}
 	for _, task := range attacks {
 		if only := os.Getenv(loadOnlyEnv); only != "" && only != task.Do+" "+task.Server {

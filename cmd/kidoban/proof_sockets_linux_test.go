@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -19,4 +20,21 @@ func alive(c net.Conn) (yes bool) {
 		yes = err == nil && info.State == established
 	})
 	return yes && err == nil
+}
+
+// deadAddress is one where nobody listens and, while the process lives, nobody
+// else will.
+func deadAddress() (string, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return "", err
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprint("127.0.0.1:", at.(*unix.SockaddrInet4).Port), nil
 }
