@@ -270,6 +270,13 @@ func TestGVA2_OldLoginsAreRenewedOnce(t *testing.T) {
 			t.Errorf("ended: %v", err)
 		}
 	}
+	if proven, err := w.Proven(t.Context(), "alice", issuer); proven || err != nil {
+		t.Errorf("a login that ended proves: %v", err)
+	}
+	keep("alice", "second")
+	if proven, err := w.Proven(t.Context(), "alice", issuer); !proven || err != nil {
+		t.Errorf("a login that can be renewed: %v", err)
+	}
 	if got := strings.Join(asked, ", "); got != "sub-alice first, sub-alice next 1, sub-alice next 1" {
 		t.Errorf("asked: %s", got)
 	}

@@ -77,6 +77,16 @@ func (w *Wallet) Subject(ctx context.Context, user, issuer string) (string, stri
 	return p.Token, TypeIDToken, nil
 }
 
+// Proven tells whether a login of the user at the issuer is kept that is good, or
+// may be renewed.
+func (w *Wallet) Proven(ctx context.Context, user, issuer string) (bool, error) {
+	_, p, err := w.proof(ctx, user, issuer)
+	if err != nil && kidoban.KindOf(err) == kidoban.KindNotFound {
+		return false, nil
+	}
+	return err == nil && (w.Now().Add(slack).Before(p.Expires) || p.Refresh != "" && w.Renew != nil), err
+}
+
 func loginAgain(issuer string) error {
 	return kidoban.Errorf(kidoban.KindNotFound, "the login at %s is too long ago: log in there again", issuer)
 }

@@ -23,6 +23,7 @@ import (
 // ground on which the confused deputy stands. It is also the Upstream that uses
 // it over HTTP.
 type thirdParty struct {
+	loggedOut bool // the login that proves who the user is has ended
 	*httptest.Server
 	mu         sync.Mutex
 	requests   int
@@ -100,6 +101,10 @@ func (p *thirdParty) Finish(_ context.Context, user, account, memo string, q url
 	defer p.mu.Unlock()
 	p.connected[p.key(user, account)] = time.Now()
 	return nil
+}
+
+func (p *thirdParty) LoginEnded(context.Context, string, string) (bool, error) {
+	return p.loggedOut, nil
 }
 
 func (p *thirdParty) Disconnect(_ context.Context, user, account string) error {

@@ -67,6 +67,7 @@ var texts = map[string]line{
 	// Login and set-up.
 	"login_title":      {"Log in", "ログイン", "登录"},
 	"login_for_client": {"A program wants to connect. Log in first; then you will be asked whether to allow it.", "プログラムが接続を求めています。まずログインしてください。その後、許可するかどうかを確認します。", "有程序请求连接。请先登录,随后会询问您是否允许。"},
+	"login_ended":      {"Tools act in your name by your login at your organization, and that login has ended. Log in there again.", "ツールは組織へのログインによりあなたの名前で動作しますが、そのログインが終了しました。もう一度組織でログインしてください。", "工具凭您在组织的登录以您的名义工作,该登录已结束。请重新在组织登录。"},
 	"login_to_connect": {"Log in to connect your accounts.", "アカウントを接続するにはログインしてください。", "请登录以连接您的账户。"},
 	"console":          {"Console", "コンソール", "控制台"},
 	"login_to_console": {"Log in to see this page.", "このページを表示するにはログインしてください。", "请登录后查看此页面。"},

@@ -39,6 +39,9 @@ type Upstream interface {
 	Finish(ctx context.Context, userID, account, memo string, params url.Values, verifier, callback string) error
 	// Disconnect forgets the account and ends its tokens at the third party.
 	Disconnect(ctx context.Context, userID, account string) error
+	// LoginEnded tells whether servers of the resource are used in the user's name by
+	// a login at an identity provider that has ended: it must be repeated there.
+	LoginEnded(ctx context.Context, userID, resource string) (bool, error)
 }
 
 // connectTicket says what the connect page is for. For is the user it was made
@@ -115,9 +118,21 @@ func (s *Server) askToConnect(w http.ResponseWriter, r *http.Request, c *call, r
 // user's own page of all accounts.
 func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request, c *call) {
 	who, t, ok := s.connectVisitor(w, r, c, r.URL.Query().Get("c"))
-	if ok {
-		s.showConnect(w, r, c, who, t, r.URL.Query().Get("c"), "")
+	if !ok {
+		return
 	}
+	if t.Resume == nil {
+		ended, err := s.deps.Upstream.LoginEnded(r.Context(), who.User.ID, t.Resource)
+		if err != nil {
+			s.failPage(w, c, err)
+			return
+		}
+		if ended {
+			s.showLogin(w, r, c, loginPage{Next: localPath(c, r), Why: "login_ended"}, http.StatusOK)
+			return
+		}
+	}
+	s.showConnect(w, r, c, who, t, r.URL.Query().Get("c"), "")
 }
 
 // connectVisitor finds who is at a connect page and refuses everybody but the

@@ -58,6 +58,8 @@ func (*upstreams) Begin(context.Context, string, string, string, string, string)
 func (*upstreams) Finish(context.Context, string, string, string, url.Values, string, string) error {
 	return nil
 }
+func (u *upstreams) LoginEnded(context.Context, string, string) (bool, error) { return false, nil }
+
 func (u *upstreams) Disconnect(_ context.Context, user, _ string) error {
 	u.gone[user] = true
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/url"
+	"slices"
 	"sort"
 	"strings"
 
@@ -72,6 +73,25 @@ func (u upstreams) Finish(ctx context.Context, user, account, memo string, param
 // Disconnect implements authserver.Upstream.
 func (u upstreams) Disconnect(ctx context.Context, user, account string) error {
 	return u.s.wallet.Disconnect(ctx, user, account)
+}
+
+// LoginEnded implements authserver.Upstream.
+func (u upstreams) LoginEnded(ctx context.Context, user, resource string) (bool, error) {
+	conf := u.s.config()
+	apps, err := conf.apps()
+	if err != nil {
+		return false, err
+	}
+	for name, a := range apps {
+		about := resource == "" || resource == conf.PublicURL+"/mcp" || resource == conf.PublicURL+"/s/"+name+"/mcp"
+		if !about || a.Provider == nil || !slices.ContainsFunc(conf.Login.Providers, func(p providerConfig) bool { return p.Issuer == a.Provider.Issuer }) {
+			continue
+		}
+		if proven, err := u.s.wallet.Proven(ctx, user, a.Provider.Issuer); err != nil || !proven {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // describe says what stands behind a resource, for the consent page.

@@ -212,8 +212,21 @@ servers:
 	if asked == 0 || refused() != asked {
 		t.Errorf("a refresh token that is known to be dead was tried again:\n%s", l.said)
 	}
-	again := newPerson(p)
-	again.logInAt("corp")
+	page := func() string {
+		t.Helper()
+		body, _, err := a.person.open(p.url+"/connect", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+	if body := page(); !strings.Contains(body, "Log in there again") || !strings.Contains(body, "Corp") {
+		t.Errorf("the page does not say that the login has ended: %s", body)
+	}
+	a.person.logInAt("corp")
+	if body := page(); strings.Contains(body, "Log in there again") {
+		t.Error("the page still asks for a login")
+	}
 	if got := a.callModern(tok.Access, "whoami"); !strings.Contains(got, "you are alice-at-the-provider") {
 		t.Errorf("after a new login: %s\n%s", got, l.said)
 	}
