@@ -49,6 +49,7 @@ type isolationTask struct {
 	Past   map[string]string // attack these URLs instead, past the gateway
 	N      int
 	Span   time.Duration // in which all is to be opened
+	Ahead  time.Duration // how long before the good client the attackers begin
 }
 
 // isolationSeen is what it answers when it has stopped.
@@ -229,10 +230,17 @@ type spell struct {
 // live lets the good client work for a time, and the attackers with a task.
 func (s *isolation) live(span time.Duration, attack *isolationTask) (got spell) {
 	s.t.Helper()
-	s.tell(s.client, isolationTask{Do: "watch"})
+	watch := isolationTask{Do: "watch"}
 	if attack != nil {
 		attack.Span = span
+		if attack.Ahead == 0 {
+			s.tell(s.client, watch)
+		}
 		s.tell(s.bad, *attack)
+		time.Sleep(attack.Ahead)
+	}
+	if attack == nil || attack.Ahead > 0 {
+		s.tell(s.client, watch)
 	}
 	cpu := s.p.cpu()
 	for end := time.Now().Add(span); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
@@ -305,11 +313,17 @@ func TestGPX3_OneBadServerOrClientHurtsNobodyElse(t *testing.T) {
 		{Do: "hammer", Server: "dead"}, {Do: "hammer", Server: "slow"}, {Do: "hammer", Server: "endless"}, {Do: "hammer", Server: "lying"},
 		{Do: "ignore", Server: "endless", N: readers}, {Do: "abandon", N: (sessions + turns - 1) / turns},
 	}
+	if full { // the same when all are there already
+		attacks = append(attacks, isolationTask{Do: "ignore", Server: "endless", N: readers, Ahead: 7 * time.Second})
+	}
 	for _, task := range attacks {
 		if only := os.Getenv(loadOnlyEnv); only != "" && only != task.Do+" "+task.Server {
 			continue
 		}
 		what := strings.TrimSpace(task.Do + " " + task.Server)
+		if task.Ahead > 0 {
+			what += ", there already"
+		}
 		var got [3]spell
 		for range turns {
 			if full {
