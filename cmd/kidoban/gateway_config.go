@@ -496,6 +496,9 @@ func (c gatewayConfig) check() (out []gatewayFinding) {
 	fail("telemetry", err)
 	_, err = c.Alerts.hooks()
 	fail("alerts", err)
+	if c.VaultKey != "" { // the data directory's own file
+		fail("vault", checkVaultKey(c.VaultKey))
+	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		out = append(out, gatewayFinding{"listen", "listen must be address:port, not " + c.Listen, true})

@@ -37,7 +37,16 @@ func vaultSource(ctx context.Context, name string, db vault.Shelf) (vault.Source
 		}
 		return vault.KMS(client, name, db), nil
 	}
-	return nil, kidoban.Errorf(kidoban.KindUsage, "vault_key must be file:PATH, keychain:ACCOUNT, or a key in a key management service (hcvault://…, gcp-kms://…, aws-kms://…), not %.80q", name)
+	return nil, checkVaultKey(name)
+}
+
+// checkVaultKey tells whether a vault_key names one of the places that there are.
+func checkVaultKey(name string) error {
+	kind, rest, _ := strings.Cut(name, ":")
+	if (kind == "file" || kind == "keychain") && rest != "" || kms.Serves(name) {
+		return nil
+	}
+	return kidoban.Errorf(kidoban.KindUsage, "vault_key must be file:PATH, keychain:ACCOUNT, or a key in a key management service (hcvault://…, gcp-kms://…, aws-kms://…), not %.80q", name)
 }
 
 // wayToService leads to a key management service, which the operator named, and
