@@ -77,8 +77,9 @@ func (d *DB) migrate(ctx context.Context) error {
 	const ledger = `CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY, name TEXT NOT NULL, applied_ms BIGINT NOT NULL)`
 	for try := 0; ; try++ {
 		err = d.write(ctx, func(t tx) error { _, err := t.exec(ledger); return err })
-		// PostgreSQL lets two concurrent CREATE TABLE IF NOT EXISTS collide.
-		if err == nil || try == 3 || kidoban.KindOf(err) != kidoban.KindConflict {
+		// PostgreSQL lets two concurrent CREATE TABLE IF NOT EXISTS collide: in the
+		// table's row, its type's or their index, each with an error of its own.
+		if err == nil || try == 3 || ctx.Err() != nil {
 			break
 		}
 	}

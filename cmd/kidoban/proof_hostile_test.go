@@ -27,7 +27,8 @@ func hostileProgram(t *testing.T) (*program, *lab.Hostile, *person) {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.Close)
-	p := startProgram(t, "registration: {anonymous_scopes: ['mcp:read', 'mcp:write', offline_access]}\nservers:\n  evil:\n    url: "+h.URL+"\n    address: loopback\n    account: user\n    oauth: {discover: true}\n")
+	// Nobody is there to approve calls, and tokens are looked for, not flows.
+	p := startProgram(t, "registration: {anonymous_scopes: ['mcp:read', 'mcp:write', offline_access]}\npolicy: {flow: off, destructive: allow}\nservers:\n  evil:\n    url: "+h.URL+"\n    address: loopback\n    account: user\n    oauth: {discover: true}\n")
 	p.beyond = []string{strings.TrimPrefix(h.Issuer, "http://"), strings.TrimPrefix(h.Thief, "http://")}
 	b := newPerson(p)
 	b.firstAccount()
