@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/kidoban/kidoban"
@@ -18,19 +19,27 @@ const (
 	forwardedFor = "198.51.100.23" // RFC 5737: nobody's address
 )
 
-// probeE17Expiry reads from the run's registrations whether they ever end.
+// probeE17Expiry reads from the run's registrations whether they ever end. Only
+// the answer to a confidential client has a standard member that says so (RFC 7591
+// section 3.2.1), so on the tester's own server one is registered when none was.
 func probeE17Expiry() probe {
 	return define(spec{name: "expiry of registrations", keys: []string{"E17-c"}, tier: kidoban.T2, cost: 3},
 		func(ctx context.Context, s *session) attempt {
-			if len(s.facts.registered) > 0 {
+			reg := s.facts.registered
+			if len(reg) > 0 && (!s.o.Lab && !s.o.OwnServer || slices.ContainsFunc(reg, tellsExpiry)) {
 				return attempt{}
 			}
 			return s.confidential(ctx)
 		}, func(f *Facts, at attempt) []kidoban.Result { return one(judgeExpiry(f, at)) })
 }
 
+// tellsExpiry tells whether the answer had the member that names the end, or named
+// it otherwise.
+func tellsExpiry(c *Client) bool { return c.Secret != "" || expiry(&c.Meta) != "" }
+
 // judgeExpiry: that no answer names an end is a signal only, because servers may
-// expire clients in silence.
+// expire clients in silence. Where a limit kept the confidential client out, the
+// answers to public ones show nothing.
 func judgeExpiry(f *Facts, at attempt) kidoban.Result {
 	const key = "E17-c"
 	if len(f.registered) == 0 {
@@ -48,6 +57,9 @@ func judgeExpiry(f *Facts, at attempt) kidoban.Result {
 	}
 	if forever != nil {
 		return positive(key, kidoban.Signal, "client_secret_expires_at is 0: a registration by anybody never expires", forever)
+	}
+	if f.limited != nil && !slices.ContainsFunc(f.registered, tellsExpiry) {
+		return unclear(key, kidoban.ReasonRateLimit, "registration is limited, so there is no client with a secret, whose answer would name its end", f.limited.X)
 	}
 	return positive(key, kidoban.Signal, "no registration names a time at which it ends", f.registered[0].X)
 }

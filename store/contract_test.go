@@ -623,6 +623,28 @@ func TestGRG5_SharesAreTakenTogether(t *testing.T) {
 	})
 }
 
+// TestGRG5_ABurstIsWholeInAnyOrder: callers read their clocks in one order and reach
+// the database in another.
+func TestGRG5_ABurstIsWholeInAnyOrder(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		share := authserver.Share{Key: "rate", Interval: time.Hour, Burst: 12}
+		given := 0
+		for i := range 20 {
+			_, wait, err := s.TakeLimits(t.Context(), epoch.Add(-time.Duration(i*10)*time.Millisecond), share)
+			must(t, err)
+			if wait == 0 {
+				given++
+			}
+		}
+		same(t, given, 12)
+		_, wait, err := s.TakeLimits(t.Context(), epoch, share)
+		must(t, err)
+		if wait == 0 || wait > time.Hour {
+			t.Errorf("a spent limit says to wait %v", wait)
+		}
+	})
+}
+
 func TestGCO4_TransactionBelongsToOneBrowser(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *store.DB) {
 		ctx := t.Context()

@@ -108,12 +108,21 @@ func (d *DB) TakeLimits(ctx context.Context, now time.Time, shares ...authserver
 	return spent, wait, err
 }
 
+// maxSkew is how far the clocks of callers that share a limit may differ, and how
+// far a request may have waited since it read its clock, before the burst shrinks.
+const maxSkew = time.Second
+
+// takeShare takes one. Callers arrive in another order than that of their clocks:
+// less than one interval of slack leaves the burst what it is, and without it the
+// last place of a burst would be refused to whoever read the clock before the one
+// that took the first.
 func takeShare(t tx, nowUS int64, s authserver.Share) (wait time.Duration, err error) {
 	step := s.Interval.Microseconds()
 	room := nowUS + step*int64(s.Burst)
+	slack := min(step/2, maxSkew.Microseconds())
 	n, err := t.exec(`INSERT INTO limits(key, tat_us) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET
 			tat_us = CASE WHEN limits.tat_us < $3 THEN $4 ELSE limits.tat_us + $5 END
-		WHERE limits.tat_us + $6 <= $7`, s.Key, nowUS+step, nowUS, nowUS+step, step, step, room)
+		WHERE limits.tat_us + $6 <= $7`, s.Key, nowUS+step, nowUS, nowUS+step, step, step, room+slack)
 	if err != nil || n == 1 {
 		return 0, err
 	}
