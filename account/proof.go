@@ -122,22 +122,10 @@ func (w *Wallet) renewProof(ctx context.Context, acc Account, p proof) (proof, e
 		}
 		if kidoban.KindOf(err) == kidoban.KindNotFound { // it will not be asked again
 			p.Refresh = ""
-			_ = w.swapProof(ctx, acc, p) // a login that came meanwhile stands
+			_ = w.swap(ctx, acc, p) // a login that came meanwhile stands
 			return p, err
 		}
 		return p, kidoban.Wrap(kidoban.KindUnreachable, err, "the login at %s cannot be renewed just now", acc.Issuer)
 	}
-	return l.proof(), w.swapProof(ctx, acc, l.proof())
-}
-
-func (w *Wallet) swapProof(ctx context.Context, acc Account, p proof) error {
-	next, err := w.seal(ctx, acc.User, acc.Server, acc.Issuer, p)
-	if err != nil {
-		return err
-	}
-	next.Version = acc.Version
-	if err := w.Store.SwapAccount(ctx, next); err != nil && kidoban.KindOf(err) != kidoban.KindConflict {
-		return err
-	}
-	return nil
+	return l.proof(), w.swap(ctx, acc, l.proof())
 }

@@ -172,10 +172,10 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 	return next, w.swap(ctx, acc, next)
 }
 
-// swap stores the next token of an account. Another replica that was faster has
-// stored one that is as good.
-func (w *Wallet) swap(ctx context.Context, acc Account, t token) error {
-	next, err := w.seal(ctx, acc.User, acc.Server, acc.Issuer, t)
+// swap stores what an account holds next, a token or a proof. Another replica that
+// was faster has stored one that is as good.
+func (w *Wallet) swap(ctx context.Context, acc Account, secret any) error {
+	next, err := w.seal(ctx, acc.User, acc.Server, acc.Issuer, secret)
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/store"
 )
 
 // gatewayCmd is kidoban gateway. Without a subcommand it runs the gateway.
@@ -118,4 +120,13 @@ func makeData(dir string) error {
 		return kidoban.Wrap(kidoban.KindUsage, err, "the data directory %s cannot be made", dir)
 	}
 	return nil
+}
+
+// openStore opens the database of a configuration, in a data directory that it
+// makes when there is none.
+func openStore(ctx context.Context, conf gatewayConfig) (*store.DB, error) {
+	if err := makeData(conf.Data); err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, store.Options{URL: conf.Database})
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/authserver"
-	"github.com/kidoban/kidoban/store"
 )
 
 // denyCmd is kidoban gateway deny: the deny-list, beside a running gateway, whose
@@ -33,10 +32,7 @@ func registrar(e *env, f gatewayFile) (as *authserver.Server, done func(), err e
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := makeData(conf.Data); err != nil {
-		return nil, nil, err
-	}
-	db, err := store.Open(e.ctx, store.Options{URL: conf.Database})
+	db, err := openStore(e.ctx, conf)
 	if err != nil {
 		return nil, nil, err
 	}

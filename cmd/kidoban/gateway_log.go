@@ -28,10 +28,7 @@ func (c logCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := makeData(conf.Data); err != nil {
-		return err
-	}
-	db, err := store.Open(e.ctx, store.Options{URL: conf.Database})
+	db, err := openStore(e.ctx, conf)
 	if err != nil {
 		return err
 	}

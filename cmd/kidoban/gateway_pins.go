@@ -33,10 +33,7 @@ func (p pinPick) open(e *env) (*store.DB, []gateway.Pin, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := makeData(conf.Data); err != nil {
-		return nil, nil, err
-	}
-	db, err := store.Open(e.ctx, store.Options{URL: conf.Database})
+	db, err := openStore(e.ctx, conf)
 	if err != nil {
 		return nil, nil, err
 	}

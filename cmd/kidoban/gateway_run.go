@@ -107,10 +107,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 			s.close()
 		}
 	}()
-	if err := makeData(conf.Data); err != nil {
-		return s, err
-	}
-	if s.db, err = store.Open(ctx, store.Options{URL: conf.Database}); err != nil {
+	if s.db, err = openStore(ctx, conf); err != nil {
 		return s, err
 	}
 	if s.vault, err = openVault(ctx, conf, s.db); err != nil {

@@ -172,10 +172,7 @@ func (f gatewayFile) withStore(e *env, do func(*store.DB) error) error {
 	if err != nil {
 		return err
 	}
-	if err := makeData(conf.Data); err != nil {
-		return err
-	}
-	db, err := store.Open(e.ctx, store.Options{URL: conf.Database})
+	db, err := openStore(e.ctx, conf)
 	if err != nil {
 		return err
 	}
