@@ -198,7 +198,9 @@ func (d *duplex) arrived(m wire.Message) {
 			p.reply <- m
 		}
 	case wire.Notification:
-		d.note(m)
+		if !m.Misplaced() {
+			d.note(m)
+		}
 	case wire.Request:
 		d.asked(m)
 	}

@@ -301,7 +301,7 @@ func (p *httpPeer) stream(ctx context.Context, id wire.ID, body *hoarder, caps w
 				return own(m), nil
 			}
 		case wire.Notification:
-			if h.note != nil {
+			if h.note != nil && !m.Misplaced() {
 				h.note(own(m))
 			}
 		case wire.Request:
@@ -399,7 +399,7 @@ func (p *httpPeer) followOnce() bool {
 		if err == nil && m.Kind == wire.Request {
 			p.askedAside(own(m))
 		}
-		if err != nil || m.Kind != wire.Notification {
+		if err != nil || m.Kind != wire.Notification || m.Misplaced() {
 			continue
 		}
 		m = own(m)

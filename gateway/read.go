@@ -39,6 +39,9 @@ func (g *Gateway) read(st *state, c *call) *Refusal {
 	if err != nil {
 		return ofWire(err, http.StatusBadRequest)
 	}
+	if m.Misplaced() {
+		return refuse(http.StatusBadRequest, wire.CodeInvalidRequest, "wire:no_id", "A request needs an id; without one only names that begin with "+wire.NotificationPrefix+" are accepted.")
+	}
 	c.Message = m
 	if m.Params != nil {
 		if c.Params, err = wire.PeekParams(m.Params); err != nil {

@@ -65,14 +65,15 @@ func (g *Gateway) sealSession(c *call, mode byte, id string) (string, error) {
 	return g.seal.seal(append([]byte{mode}, id...), c.sessionBinding(), c.st.config.StateLife)
 }
 
-// stateBinding binds a requestState to its request: the same user, client,
-// server, method, name and arguments must come back with it (TR-17, E08).
+// stateBinding binds a requestState to its request: the same user, client, address,
+// server (the aggregate has many), method, name and arguments must come back with
+// it (TR-17, E08).
 func (c *call) stateBinding() []byte {
 	arguments := c.Params.Arguments
 	if c.sent != nil {
 		arguments = c.sent
 	}
-	return binding("state", c.Caller.User, c.Caller.Client, c.target.path, c.Message.Method, c.Params.Name, c.Params.URI, string(arguments))
+	return binding("state", c.Caller.User, c.Caller.Client, c.target.path, c.Server, c.Message.Method, c.Params.Name, c.Params.URI, string(arguments))
 }
 
 func (g *Gateway) openState(c *call) *Refusal {

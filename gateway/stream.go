@@ -220,6 +220,9 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 	if rerr != nil {
 		return false, refuse(http.StatusOK, wire.CodeInternal, "upstream:malformed", "The server "+c.Server+" sent something that is not a valid message.").because(rerr), nil
 	}
+	if m.Misplaced() {
+		return false, nil, nil
+	}
 	switch m.Kind {
 	case wire.Request:
 		if c.Era == wire.Modern { // TR-11

@@ -1,6 +1,9 @@
 package wire
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // The revisions of the MCP specification.
 const (
@@ -119,6 +122,17 @@ const (
 	MethodResChanged     = "notifications/resources/list_changed"
 	MethodResUpdated     = "notifications/resources/updated"
 )
+
+// NotificationPrefix begins the name of every notification (basic/index). A message
+// without an id under another name is a request in disguise: peers that look at the
+// name alone would do what it says, and guards of requests would not have seen it.
+const NotificationPrefix = "notifications/"
+
+// Misplaced tells whether m has the form of a notification and the name of something
+// else.
+func (m *Message) Misplaced() bool {
+	return m.Kind == Notification && !strings.HasPrefix(m.Method, NotificationPrefix)
+}
 
 var knownMethods = []string{
 	MethodToolsCall, MethodToolsList, MethodDiscover, MethodInitialize, MethodInitialized,
