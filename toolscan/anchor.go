@@ -64,7 +64,7 @@ func branches(re *syntax.Regexp) []*syntax.Regexp {
 }
 
 // most is how many sets one conjunction keeps: the most telling ones.
-const most = 4
+const most = 3
 
 // conjunction lists the literal sets that every match of re needs.
 func conjunction(re *syntax.Regexp) []literals {

@@ -13,6 +13,7 @@ type itemContext struct {
 	foreign  map[string]string   // folded names of other servers' tools → server
 	hosts    []string            // the server's own
 	content  bool
+	unmasked bool // the text is what a disguise stood for: it is not looked through again
 	s        *scratch
 	seg      segment
 	line     line
@@ -359,3 +360,75 @@ func hasHost(l []byte) bool {
 func hasMarkup(l []byte) bool {
 	return bytes.IndexByte(l, '<') >= 0 || bytes.IndexByte(l, '[') >= 0 || bytes.Contains(l, []byte("###"))
 }
+
+// rivalElsewhere drops "use this instead of old_search": a rival by name is only
+// a rival when it is known to be somebody else's tool. Whom nobody knows is taken
+// for a tool of the same publisher.
+func rivalElsewhere(c *itemContext, l []byte, m []int) bool {
+	end := m[1]
+	for end < len(l) && (isLetter(l[end]) || l[end] == '_' || l[end] >= '0' && l[end] <= '9') {
+		end++
+	}
+	named := rivalName.FindAll(l[m[0]:min(end+60, len(l))], 4)
+	if len(named) == 0 {
+		return true
+	}
+	for _, n := range named {
+		if c.elsewhere(string(n)) {
+			return true
+		}
+	}
+	return false
+}
+
+// rivalName is a tool's name as definitions write it.
+var rivalName = regexp.MustCompile(`\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b`)
+
+// notOwnTool drops a step between the server's own tools: what one of them
+// returned is handed to this one.
+func notOwnTool(c *itemContext, l []byte, m []int) bool {
+	for _, n := range rivalName.FindAll(l[:m[1]], 8) {
+		if _, own := c.siblings[foldName(string(n))]; own {
+			return false
+		}
+	}
+	return true
+}
+
+// hasQualified says whether a sentence holds an identifier of several parts.
+func hasQualified(l []byte) bool {
+	for i := 1; i+1 < len(l); i++ {
+		if l[i] == '_' || l[i] == '.' && isLetter(l[i-1]) && isLetter(l[i+1]) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasCopy says whether a sentence may speak of copies: "cc" alone stands in half
+// of all words.
+func hasCopy(l []byte) bool {
+	for _, w := range [...]string{"bcc", " cc", "cop", "duplicate"} {
+		if bytes.Contains(l, []byte(w)) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasHeader says whether a sentence may begin with or hold a header.
+func hasHeader(l []byte) bool {
+	return bytes.IndexByte(l, ':') >= 0 || bytes.IndexByte(l, '_') >= 0 || bytes.Contains(l, []byte("begin ")) ||
+		bytes.HasPrefix(l, []byte("not")) || bytes.HasPrefix(l, []byte("attention")) || bytes.HasPrefix(l, []byte("reminder")) || bytes.Contains(l, []byte("hidden"))
+}
+
+// notQuotedAsAttack drops a phrase that a detector names as what it looks for:
+// in quotes or after a sign of listing, in a sentence about detection.
+func notQuotedAsAttack(_ *itemContext, l []byte, m []int) bool {
+	return !aboutDetection.Match(l[:m[0]]) || !listing.Match(l[:m[0]])
+}
+
+var (
+	aboutDetection = regexp.MustCompile(`\b(?:detect|scan|check|test|find|flag|block|filter|warn)\w*\b.{0,80}?\b(?:injections?|poison\w*|attacks?|jailbreaks?|phishing|malicious|hidden instructions|exfiltration)\b`)
+	listing        = regexp.MustCompile(`['"\x60<(]|\b(?:like|such as|e\.g\.|for example|including)\b|:`)
+)

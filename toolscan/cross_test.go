@@ -237,7 +237,7 @@ func TestGates(t *testing.T) {
 		}
 		for _, ln := range s.lines {
 			l := s.norm[ln.start:ln.end]
-			have := sc.compiled().lexer.anchors(l)
+			have, _ := sc.compiled().lexer.anchors(l, nil)
 			for i := range sc.compiled().rules {
 				if sc.compiled().rules[i].re().Match(l) && !sc.compiled().rules[i].open(&have) {
 					t.Errorf("the gate of %s is shut on %q", sc.compiled().rules[i].id, l)
@@ -260,7 +260,7 @@ func FuzzGate(f *testing.F) {
 		s.normalise(0, []byte(text), 0)
 		for _, ln := range s.lines {
 			l := s.norm[ln.start:ln.end]
-			have := sc.compiled().lexer.anchors(l)
+			have, _ := sc.compiled().lexer.anchors(l, nil)
 			for i := range sc.compiled().rules {
 				if sc.compiled().rules[i].re().Match(l) && !sc.compiled().rules[i].open(&have) {
 					t.Errorf("the gate of %s is shut on %q", sc.compiled().rules[i].id, l)

@@ -73,7 +73,7 @@ func round3(x float64) float64 { return float64(int64(x*1000+0.5)) / 1000 }
 
 var groupByRule = func() map[string]string {
 	m := map[string]string{}
-	for _, set := range [][]rule{instructionRules, secrecyRules, secretRules, shadowRules, sinkRules, preferenceRules, contentRules} {
+	for _, set := range ruleSets() {
 		for _, r := range set {
 			m[r.id] = r.group
 		}

@@ -44,7 +44,15 @@ func payloads(t []byte, budget int) []payload {
 					add(printable(b), "hexadecimal", i, j)
 				}
 			} else {
-				add(decode64(tok), "base64", i, j)
+				s := decode64(tok)
+				for range 3 { // wrapped again and again
+					inner := decode64(s)
+					if len(s) < 20 || strings.ContainsAny(s, " \n") || inner == "" {
+						break
+					}
+					s = inner
+				}
+				add(s, "base64", i, j)
 			}
 		}
 		i = j
@@ -123,6 +131,57 @@ func unescapeBackslash(s string) string {
 	}
 	return strings.ToValidUTF8(b.String(), "\uFFFD")
 }
+
+// leet is text with digits for letters, by letter.
+var leet = [256]byte{'0': 'o', '1': 'i', '3': 'e', '4': 'a', '5': 's', '7': 't'}
+
+// disguised says whether a sentence writes words with digits inside ("pr3v10us")
+// or takes them apart with hyphens ("pre-vious"): four such words in one sentence
+// are no part numbers.
+func disguised(l []byte) bool {
+	mixed, hyphens := 0, 0
+	for i := 1; i+1 < len(l); i++ {
+		if !isLetter(l[i-1]) || !isLetter(l[i+1]) {
+			continue
+		}
+		if leet[l[i]] != 0 {
+			mixed++
+		} else if l[i] == '-' {
+			hyphens++
+		}
+	}
+	return mixed >= 4 || hyphens >= 4
+}
+
+// undisguised writes the words again: digits as the letters they stand for where
+// a word also has letters, hyphens inside words left out.
+func undisguised(l []byte) string {
+	out := make([]byte, 0, len(l))
+	for i := 0; i < len(l); {
+		if !wordByte(l[i]) {
+			out = append(out, l[i])
+			i++
+			continue
+		}
+		j, letters := i, false
+		for j < len(l) && wordByte(l[j]) {
+			letters = letters || isLetter(l[j])
+			j++
+		}
+		for ; i < j; i++ {
+			switch c := l[i]; {
+			case c == '-' && letters && i+1 < j:
+			case letters && leet[c] != 0:
+				out = append(out, leet[c])
+			default:
+				out = append(out, c)
+			}
+		}
+	}
+	return string(out)
+}
+
+func wordByte(c byte) bool { return isLetter(c) || c >= '0' && c <= '9' || c == '-' }
 
 // rot13 turns letters by thirteen.
 func rot13(b []byte) string {

@@ -1,6 +1,8 @@
 package toolscan
 
 import (
+	"bytes"
+	"maps"
 	"regexp"
 	"sort"
 	"strings"
@@ -21,14 +23,14 @@ var lexicon = map[string][]string{
 	"prior": {`previous`, `prior`, `above`, `earlier`, `preceding`, `existing`, `original`, `initial`, `foregoing`, `current`, `all other`, `any other`, `other`, `all`, `any`, `your`, `system`, `subsequent`, `later`, `following`, `past`, `developer`, `default`, `built-in`},
 	"rules": {`instructions?`, `prompts?`, `rules?`, `guidelines?`, `guardrails?`, `directives?`, `restrictions?`, `polic(?:y|ies)`, `safeguards?`, `constraints?`, `orders?`, `commands?`, `directions?`, `programming`, `training`, `safety`, `protocols?`, `ethics`, `alignment`},
 	// Switching protections off.
-	"disable":    {`disabl(?:e|es|ed|ing)`, `turn(?:s|ed|ing)? off`, `deactivat(?:e|es|ed|ing)`, `bypass(?:es|ed|ing)?`, `skip(?:s|ped|ping)?`, `circumvent(?:s|ed|ing)?`, `ignor(?:e|es|ed|ing)`, `override(?:s)?`, `overriding`, `lift(?:s|ed)?`, `remov(?:e|es|ed|ing)`, `without(?: any)?`, `evad(?:e|es|ing)`, `defeat(?:s)?`, `suspend(?:s|ed)?`},
+	"disable":    {`disabl(?:e|es|ed|ing)`, `turn(?:s|ed|ing)? off`, `deactivat(?:e|es|ed|ing)`, `bypass(?:es|ed|ing)?`, `skip(?:s|ped|ping)?`, `circumvent(?:s|ed|ing)?`, `ignor(?:e|es|ed|ing)`, `override(?:s)?`, `overriding`, `lift(?:s|ed)?`, `remov(?:e|ed|ing)`, `without(?: any)?`, `evad(?:e|es|ing)`, `defeat(?:s)?`, `suspend(?:s|ed)?`},
 	"protection": {`(?:safety|security|content|access|input|output|data|authori[sz]ation|authentication|permission|policy|compliance|moderation|validation|sanitization|confirmation|approval|privacy|integrity|file access|rate)[ -](?:restrictions?|checks?|filter(?:s|ing)?|validations?|controls?|guidelines?|polic(?:y|ies)|protocols?|measures?|mechanisms?|rules?|constraints?|prompts?|safeguards?|sanitization|boundar(?:y|ies)|scans?|limits?|warnings?)`, `guardrails?`, `safeguards?`, `sandbox(?:ing)?`, `all (?:validation|checks|restrictions|security|safety)`, `safety (?:restrictions|filters)`, `authentication`, `authorization`, `restrictions?`, `human (?:review|approval|oversight)`},
 	"unlimited":  {`unrestricted`, `elevated privileges?`, `root access`, `full (?:system )?(?:access|trust|privileges)`, `admin(?:istrator)? (?:privileges?|mode|access)`, `superadmin`, `god mode`, `developer mode`, `debug mode`, `jailbreak`, `override (?:mode|authority)`, `trust(?:ed)? (?:mode|all|any)`, `privilege level`, `unlimited access`},
 	// Keeping the user in the dark.
 	"donot":  {`do not`, `don't`, `dont`, `never`, `must not`, `should not`, `shouldn't`, `mustn't`, `avoid`, `refrain from`, `without`, `no need to`, `not necessary to`, `rather than`, `cannot`, `will not`, `not be`, `not to`, `instead of`, `not`},
 	"tell":   {`mention(?:ed|ing)?`, `tell(?:ing)?`, `inform(?:ed|ing)?`, `notif(?:y|ied|ying)`, `disclos(?:e|ed|ing)`, `reveal(?:ed|ing)?`, `alert(?:ed|ing)?`, `let (?:the )?(?:user|them|anyone|him|her)`, `warn(?:ed|ing)?`, `show(?:n|ing)?`, `expos(?:e|ed|ing)`, `explain(?:ed|ing)?`, `report(?:ed|ing)?`, `say(?:ing)?`, `discuss(?:ed|ing)?`, `acknowledg(?:e|ed|ing)`, `display(?:ed|ing)?`, `communicat(?:e|ed|ing)`, `ask(?:ing)?`, `prompt(?:ing)?`, `confirm(?:ing|ation)?`, `announc(?:e|ed|ing)`, `bother(?:ing)?`, `describ(?:e|ed|ing)`, `refer(?:ring)? to`, `summari[sz](?:e|ed|ing)`, `log(?:ged|ging)?`, `share`, `comment(?:ing)? on`},
 	"person": {`(?:the |this to |to |end[- ])?users?`, `anyone`, `anybody`, `human`, `(?:to )?them`, `operator`, `owner`, `customer`, `person`, `victim`, `people`},
-	"covert": {`silently`, `secretly`, `covertly`, `quietly`, `stealthily`, `discreetly`, `invisibly`, `in the background`, `behind the scenes`, `unnoticed`, `hidden from`, `in secret`, `secret operation`, `without (?:the )?(?:user|their|them|any|his|her)(?:'s)?.{0,12}? ?(?:knowledge|knowing|awareness|consent|noticing|permission|approval)`, `no trace`, `without (?:a |any )?(?:trace|notice|detection|trace|attracting)`, `undetected`, `keep (?:this|it|that) (?:a )?(?:secret|hidden|confidential|between|private|internal)`, `(?:must|should|to) (?:remain|stay|be kept) (?:secret|hidden|confidential|invisible)`, `transparent(?:ly)? to the user`},
+	"covert": {`silently`, `secretly`, `covertly`, `quietly`, `stealthily`, `discreetly`, `invisibly`, `in the background`, `behind the scenes`, `unnoticed`, `hidden from`, `in secret\b`, `secret operation`, `without (?:the )?(?:user|their|them|any|his|her)(?:'s)?.{0,12}? ?(?:knowledge|knowing|awareness|consent|noticing|permission|approval)\b`, `no trace`, `without (?:a |any )?(?:trace|notice|detection|trace|attracting)`, `undetected`, `keep (?:this|it|that) (?:a )?(?:secret|hidden|confidential|between|private|internal)`, `(?:must|should|to) (?:remain|stay|be kept) (?:secret|hidden|confidential|invisible)`, `transparent(?:ly)? to the user`},
 	// What must not leave.
 	"secretpath": {`\.ssh\b`, `id_(?:rsa|dsa|ecdsa|ed25519)`, `authorized_keys`, `known_hosts`, `/etc/(?:passwd|shadow|sudoers|hosts)`, `\.aws/`, `\.aws\b`, `\.kube/`, `\.netrc`, `\.npmrc`, `\.pypirc`, `\.git-credentials`, `\.gnupg`, `\.docker/config`, `mcp\.json`, `claude_desktop_config`, `\.cursor/`, `\.claude`, `\.bash_history`, `\.zsh_history`, `\.bashrc`, `\.zshrc`, `/proc/self`, `/proc/`, `/root/`, `\.env\b`, `credentials\.json`, `config\.json`, `service[-_]account`, `login data`, `cookies\.sqlite`, `keychain`, `wallet\.dat`, `\.config/gcloud`, `internal://`, `\.pem\b`, `private\.key`, `secrets?\.(?:ya?ml|json|txt|toml)`},
 	"secretword": {`api[ _-]?keys?`, `access[ _-]?keys?`, `access[ _-]?tokens?`, `auth(?:entication|orization)? tokens?`, `session tokens?`, `bearer tokens?`, `credentials?`, `passwords?`, `private keys?`, `ssh keys?`, `secret keys?`, `encryption keys?`, `secrets`, `seed phrases?`, `mnemonic`, `cookies`, `environment variables?`, `env vars?`, `(?:access|api|auth|session|user|github|oauth) tokens?`, `sensitive (?:data|information|files?|content|documents?|columns?)`, `confidential`, `private (?:data|files?|messages?|information|repositor(?:y|ies)|repos?)`, `personal (?:data|information)`, `pii\b`, `credit cards?`, `card numbers?`, `cvv2?`, `social security`, `ssn\b`, `aws creds`, `creds\b`, `browser history`, `wallet`, `bank account`, `pin codes?`, `2fa`, `one[- ]time (?:code|password)`, `otp\b`},
@@ -54,8 +56,8 @@ var lexicon = map[string][]string{
 	"choose":   {`(?:always |only |must |should |please |first |strongly |you |is |be |to |and )*(?:use|choose|select|pick|prefer|call|invoke|prioriti[sz]e|favou?r|rely on|default to|trust|consult|recommend)(?:d|s|ed)?`},
 	"thistool": {`this (?:\w+ )?(?:tool|function|server|service|mcp|one|plugin|api|method|product)`, `our (?:tool|function|server|service|api|brand|product)s?`, `me\b`, `the (?:best|only) tool`, `tool`},
 	// Speaking as someone else.
-	"roletag":  {`<\|?/?(?:system|im_start|im_end|important|secret|hidden|instructions?|admin|assistant|user|developer|priority|critical|override|directive|s|inst|sys|internal|note_to_(?:ai|model)|ai|llm|model|prompt|endoftext|urgent|mandatory|warning|rules?|context)(?:[ _-](?:prompt|message|instructions?|override|directive|notes?|info|rules?|task|priority|mode|policy|requirement|warning|command|only|to[ _-]\w+))?\|?>`, `\[/?inst\]`, `<<sys>>`, `\[[\w ]{0,24}?(?:system|hidden|admin|override|directive|priority|security|bypass|secret|important|instruction|root|internal)[\w :]{0,40}\]`, `### ?(?:system|instructions?|human|assistant|user|response|new instructions?)\b`},
-	"rolehead": {`(?:system|assistant|human|developer|admin|root|ai) ?(?:override|directive|prompt|instruction|message|note|notice|update|command|alert)s?(?: \w+)? ?:`, `priority_instruction`, `admin_override`, `security_bypass`, `system_override`, `context_update`, `hidden_?(?:trigger|instruction)`, `begin (?:system|instructions?|admin)`, `act as ?:`, `(?:instruction|safety|security|validation|override|emergency|role|configuration|metadata) (?:override|bypass|directive|protocol|note)s? ?:`, `(?:ai|llm|agent|assistant|model)s? ?(?:instructions?|note|directive|only) ?:`, `(?:note|message|instructions?|notice|attention|reminder) (?:to|for) (?:the )?(?:ai|llm|model|assistant|agent|language model)s?(?: \w+){0,4}? ?:`, `^(?:note|notice|attention|reminder) (?:to|for) (?:the )?(?:ai|llm|model|assistant|agent|language model)s?\b`},
+	"roletag":  {`<\|?/?(?:system|im_start|im_end|important|secret|hidden|instructions?|admin|assistant|user|developer|priority|critical|override|directive|s|inst|sys|internal|note_to_(?:ai|model)|ai|llm|model|prompt|endoftext|urgent|mandatory|warning|rules?|context)(?:[ _-](?:prompt|message|instructions?|override|directive|notes?|info|rules?|task|priority|mode|policy|requirement|warning|command|only|to[ _-]\w+))?\|?>`, `\[/?inst\]`, `<<sys>>`, `\[[\w ]{0,24}?(?:system|hidden|admin|override|directive|priority|security|bypass|secret|important|instruction|root|internal)[\w :]{0,40}\]`, `### ?(?:system|instructions?|human|assistant|user|response|new instructions?)\b(?: ?:| (?:prompt|message|instructions?|override|note)\b|$)`},
+	"rolehead": {`(?:system|assistant|human|developer|admin|root|ai) ?(?:override|directive|prompt|instruction|message|note|notice|update|command|alert)s?(?: \w+)? ?:`, `priority_instruction`, `admin_override`, `security_bypass`, `system_override`, `context_update`, `hidden_?(?:trigger|instruction)`, `begin (?:system|instructions?|admin)`, `act as ?:`, `(?:instruction|safety|security|validation|override|emergency|role|configuration|metadata) (?:override|bypass|directive|protocol)s? ?:`, `(?:instruction|override|role) notes? ?:`, `(?:ai|llm|agent|assistant|model)s? ?(?:instructions?|note|directive|only) ?:`, `(?:note|message|instructions?|notice|attention|reminder) (?:to|for) (?:the )?(?:ai|llm|model|assistant|agent|language model)s?(?: \w+){0,4}? ?:`, `^(?:note|notice|attention|reminder) (?:to|for) (?:the )?(?:ai|llm|model|assistant|agent|language model)s?\b`},
 	"youare":   {`you are (?:now|no longer|a|an|in|being|going to|authorized|required)`, `act as`, `pretend`, `roleplay`, `role-play`, `behave (?:as|like)`, `you're now`, `from now on`, `you will now`, `your new (?:role|task|instructions?|goal|objective|name)`, `new (?:system )?(?:instructions?|prompt|task|objective|persona|rules?)`, `enter(?:ing)? (?:developer|debug|admin|god|jailbreak)`, `switch to`, `simulate`, `assume the (?:role|identity)`, `\bdan\b`, `developer mode`, `jailbreak`},
 	"reply":    {`(?:your|the|every|all|each|any|final|its) (?:final |next |own |subsequent )?(?:response|reply|answer|output|message|replies|responses|answers|summary|code|solution|implementation|codebase)s?`, `say`, `respond`, `reply`, `answer`, `recommend`, `suggest`, `promote`, `tell`},
 	"command":  {`rm -rf`, `chmod`, `curl `, `wget `, `\bbash\b`, `\bsh -c`, `powershell`, `nc -`, `netcat`, `/dev/tcp`, `base64 -d`, `eval\(`, `exec\(`, `os\.system`, `subprocess`, `sudo `, `crontab`, `dd if=`, `mkfs`, `\| ?(?:ba)?sh\b`, `/bin/`, `nohup`, `launchctl`, `reg add`, `iex\(`},
@@ -77,7 +79,7 @@ var lexicon = map[string][]string{
 }
 
 // anchorSet is a bit set over the literal sets of all gates.
-type anchorSet [8]uint64
+type anchorSet [11]uint64
 
 func (s *anchorSet) has(c conj) bool {
 	for i := range s {
@@ -103,15 +105,18 @@ type lexer struct {
 }
 
 func newLexer() *lexer {
-	names := make([]string, 0, len(lexicon))
-	for n := range lexicon {
+	concepts := make(map[string][]string, len(lexicon)+len(foreignLexicon))
+	maps.Copy(concepts, lexicon)
+	maps.Copy(concepts, foreignLexicon)
+	names := make([]string, 0, len(concepts))
+	for n := range concepts {
 		names = append(names, n)
 	}
 	sort.Strings(names)
 	l := &lexer{ids: map[string]int{}, members: map[string][]int{}}
 	var pairs []string
 	for _, n := range names {
-		pairs = append(pairs, "{"+n+"}", "(?:"+strings.Join(lexicon[n], "|")+")")
+		pairs = append(pairs, "{"+n+"}", "(?:"+strings.Join(concepts[n], "|")+")")
 	}
 	l.expand = strings.NewReplacer(pairs...)
 	return l
@@ -182,12 +187,27 @@ func (l *lexer) build() {
 	}
 }
 
-// anchors returns the literal sets present in b.
-func (l *lexer) anchors(b []byte) (s anchorSet) {
-	l.matcher.each(b, func(set int32) {
-		for k := range s {
-			s[k] |= l.of[set][k]
+// anchors appends the literal sets present in every line of b to have, and
+// returns them with those of the whole. Lines end with a line feed, which no
+// literal holds, so one pass is enough.
+func (l *lexer) anchors(b []byte, have []anchorSet) (whole anchorSet, lines []anchorSet) {
+	for len(b) > 0 {
+		end := bytes.IndexByte(b, '\n')
+		if end < 0 {
+			end = len(b)
 		}
-	})
-	return s
+		have = append(have, anchorSet{})
+		s := &have[len(have)-1]
+		l.matcher.each(b[:end], func(set int32) {
+			of := &l.of[set]
+			for k := range s {
+				s[k] |= of[k]
+			}
+		})
+		for k := range s {
+			whole[k] |= s[k]
+		}
+		b = b[min(end+1, len(b)):]
+	}
+	return whole, have
 }

@@ -63,9 +63,14 @@ const (
 	fixNeutral           = "Describe what the tool does; leave the choice between tools to the user and the model."
 )
 
+// ruleSets lists the sentence rules.
+func ruleSets() [][]rule {
+	return [][]rule{instructionRules, politeRules, secrecyRules, secretRules, shadowRules, sinkRules, preferenceRules, contentRules, foreignRules}
+}
+
 func compileRules(l *lexer) []compiled {
 	var out []compiled
-	for _, set := range [][]rule{instructionRules, secrecyRules, secretRules, shadowRules, sinkRules, preferenceRules, contentRules} {
+	for _, set := range ruleSets() {
 		for _, r := range set {
 			c := compiled{rule: r}
 			c.re, c.gate = l.compile(r.re)
@@ -96,7 +101,7 @@ func (r *compiled) open(s *anchorSet) bool {
 // rules, and those that look at characters, parameters, schemas and servers.
 func Rules() []RuleInfo {
 	var out []RuleInfo
-	for _, set := range [][]rule{instructionRules, secrecyRules, secretRules, shadowRules, sinkRules, preferenceRules, contentRules} {
+	for _, set := range ruleSets() {
 		for _, r := range set {
 			out = append(out, RuleInfo{r.id, r.family, r.tier(), r.severity, r.why, r.fix})
 		}

@@ -3,7 +3,7 @@ package toolscan
 import "github.com/kidoban/kidoban"
 
 // defensive is text about attacks: detectors, documentation, warnings.
-const defensive = `\b(?:check(?:s|ing)? for|patterns?\b|attempts?\b|attackers? \w+|educational|detect(?:s|ed|ing|ion)?|scan(?:s|ner|ning)?|prevent(?:s|ion|ing)?|protect(?:s|ion|ing)?|defen[dcs]\w*|mitigat\w+|attackers? (?:may|might|can|could|often)|malicious (?:users?|prompts?|content|instructions?)|prompt[- ]injection|injection attempts?|jailbreak (?:attempts?|detection)|may contain|might contain|such as '|best practices|never trust|don't blindly)`
+const defensive = `\b(?:check(?:s|ing)? for|patterns?\b|attempts?\b|attackers? \w+|educational|detect(?:s|ed|ing|ion)?|scan(?:s|ner|ning)?|prevent(?:s|ion|ing)?|protect(?:s|ion|ing)?|defen[dcs]\w*|mitigat\w+|attackers? (?:may|might|can|could|often)|malicious (?:users?|prompts?|content|instructions?)|prompt[- ]injections?|injection attempts?|tests? (?:a |an |the |your )?(?:guardrails?|filters?|defen[cs]es?)|list of attacks|red[- ]?team\w*|tool poisoning|for poisoning|jailbreak (?:attempts?|detection)|may contain|might contain|such as '|best practices|never trust|don't blindly)`
 
 // forbidding is a sentence that forbids what the rule looks for.
 const forbidding = `|\b(?:never|do not|don't|must not|mustn't|cannot|can't|should not|not possible to|no way to|impossible to|without being able to)\b(?: \w+)? (?:bypass|disable|skip|ignore|circumvent|override|turn off|remove|suspend|lift)`
@@ -46,6 +46,7 @@ var instructionRules = []rule{
 		check:  suspiciousTag,
 		why:    "It imitates the markup of a chat template or a system message.", fix: fixDoNotConnect},
 	{id: "role-header", family: FamilyInstruction, group: "roletag", weight: 0.6, severity: kidoban.High,
+		pre:    hasHeader,
 		re:     `{rolehead}`,
 		unless: defensive,
 		why:    "It imitates a system message or addresses the model by a header.", fix: fixDoNotConnect},
@@ -61,16 +62,19 @@ var instructionRules = []rule{
 		unless: defensive,
 		why:    "An HTML comment, which a page does not show, gives orders.", fix: fixDoNotConnect},
 	{id: "run-first", family: FamilyInstruction, group: "precedence", weight: 0.4, severity: kidoban.Medium,
-		where: definitions,
-		re:    `\b(?:must|always|required|mandatory|needs? to|has to|should)\b.{0,40}?\b(?:call|us|invok|run|execut|consult)(?:e|ed|ing|led|s)?\b.{0,40}?\b(?:first|immediately|at the (?:start|beginning)|before (?:any|every|all|other|each|using any|calling any|responding|answering|proceeding|anything)|on every|for every|every time|each time)\b`,
-		why:   "It demands to be called before or with everything else.", fix: fixNeutral},
+		where:  definitions,
+		unless: `\bof this (?:server|service|session|mcp)\b`,
+		re:     `\b(?:must|always|required|mandatory|needs? to|has to|should)\b.{0,40}?\b(?:call|us|invok|run|execut|consult)(?:e|ed|ing|led|s)?\b.{0,40}?\b(?:first|immediately|at the (?:start|beginning)|before (?:any|every|all|other|each|using any|calling any|responding|answering|proceeding|anything)|on every|for every|every time|each time)\b`,
+		why:    "It demands to be called before or with everything else.", fix: fixNeutral},
 	{id: "before-everything", family: FamilyInstruction, group: "precedence", weight: 0.55, severity: kidoban.High,
-		where: definitions,
-		re:    `\b(?:before|prior to|ahead of|in advance of)\b(?: \w+){0,2}? (?:us|call|invok|execut|run|perform|access|mak|process|do|send|writ|read|modify|creat|delet)\w*(?: \w+){0,1}? {othertool}|\bbefore (?:any|every|all) (?:other )?(?:file |tool |database |network |system |user |write |read )*(?:tools?|operations?|actions?|requests?|calls?|commands?|quer(?:y|ies)|messages?|responses?|access)\b`,
-		why:   "It puts itself before other tools' calls.", fix: fixNeutral},
+		where:  definitions,
+		re:     `\b(?:before|prior to|ahead of|in advance of)\b(?: \w+){0,2}? (?:us|call|invok|execut|run|perform|access|mak|process|do|send|writ|read|modify|creat|delet)\w*(?: \w+){0,1}? {othertool}|\bbefore (?:any|every|all) (?:other )?(?:file |tool |database |network |system |user |write |read )*(?:tools?|operations?|actions?|requests?|calls?|commands?|quer(?:y|ies)|messages?|responses?|access)\b`,
+		unless: `\b(?:ask|gather|collect|obtain|get|confirm|check|verify)\b.{0,60}?\b(?:from|with|by) (?:the )?users?\b|\bask (?:the )?users?\b|\bof this (?:server|service|session|mcp)\b`,
+		why:    "It puts itself before other tools' calls.", fix: fixNeutral},
 	{id: "read-then-pass", family: FamilyInstruction, group: "readpass", weight: 0.8, severity: kidoban.High,
 		where: definitions,
 		re:    `\b(?:read|open|access|load|retrieve|fetch|cat|get|collect|find|copy)\b.{0,60}?\b(?:and|then)\b.{0,20}?\b(?:pass|include|put|send|provide|place|append|attach|insert|supply|add|encode|store|write|use)\b.{0,30}?\b(?:its|the|their|all)? ?(?:contents?|data|values?|text|output|results?)\b.{0,40}?\b(?:as|in|into|to|with|via|through)\b`,
+		check: notOwnTool,
 		why:   "It has the model read something and hand it over.", fix: fixDoNotConnect},
 	{id: "command-prefix", family: FamilyInstruction, group: "command", weight: 0.9, severity: kidoban.Critical,
 		where: definitions,
@@ -89,10 +93,11 @@ var instructionRules = []rule{
 		re:    `\b(?:always|must|every time|never fail to|be sure to|make sure to|in every)\b.{0,30}?\b(?:say|respond (?:with|by)|reply with|answer with|tell (?:the )?users?|end (?:your|every|each)|begin (?:your|every|each)|append .{0,30}to (?:your|every|each|all)|include .{0,40}in (?:your|every|each|all) (?:response|repl|answer|output|message|summar))`,
 		why:   "It dictates what the model says to the user.", fix: fixRemoveInstruction},
 	{id: "unconditional", family: FamilyInstruction, group: "unconditional", weight: 0.6, severity: kidoban.Medium,
-		where: definitions,
-		re:    `\b(?:no matter (?:what|how|which)|regardless of|irrespective of|whatever the (?:user|input|question)|even (?:if|when|without) (?:the user|not asked|it is not|irrelevant|unrelated|calling))`,
-		check: unconditionalOrder,
-		why:   "It wants to be obeyed whatever the user asked.", fix: fixNeutral},
+		where:  definitions,
+		re:     `\b(?:no matter (?:what|how|which)|regardless of|irrespective of|whatever the (?:user|input|question)|even (?:if|when|without) (?:the user|not asked|it is not|irrelevant|unrelated|calling))`,
+		unless: `\b(?:returns?|works?|behaves?|applies|includ(?:es|ed)|shown|listed|sorted|counted)\b.{0,60}?\b(?:regardless of|irrespective of|no matter)\b`,
+		check:  unconditionalOrder,
+		why:    "It wants to be obeyed whatever the user asked.", fix: fixNeutral},
 	{id: "even-without-calling", family: FamilyInstruction, group: "unconditional", weight: 1, severity: kidoban.High,
 		where: definitions,
 		re:    `\beven (?:if|when|without) (?:this tool (?:is|was) |ever |actually |the tool is )?(?:not |never )?(?:calling|invoking|using|called|invoked|used)\b|\binstructions?\b.{0,40}\bwithout (?:calling|invoking|using) (?:this|the) (?:tool|function)\b|\b(?:apply|applies|follow|obey)\b.{0,40}\b(?:even (?:when|if)|whether or not)\b.{0,20}\btool\b`,
@@ -114,7 +119,7 @@ var instructionRules = []rule{
 		why:    "It says that rules no longer hold for the model.", fix: fixDoNotConnect},
 	{id: "obey-data", family: FamilyInstruction, group: "override", weight: 0.8, severity: kidoban.High,
 		re:     `\b(?:obey|follow|carry out|execute|comply with|act on|do what)\b(?: \w+){0,4}? (?:instructions?|orders?|commands?|requests?|directives?|text|page|result|output|comments?|says?|asks?)\b.{0,40}?\b(?:over (?:those|the|that)|from (?:tool|the tool|the page|the result|results)|found in|in the (?:page|result|file|output|message|document|archive|text)|without (?:asking|question|checking|confirm\w*)|at once|immediately|of (?:this|the) (?:tool|server))|\btreat\b.{0,60}?\bas (?:a |an )?(?:\w+[- ])?(?:system|trusted|binding|privileged|admin\w*|developer)(?:[- ]level)? (?:commands?|instructions?|orders?|messages?|prompts?)|\b(?:pages?|results?|outputs?|messages?|entries|documents?) (?:are|is) (?:\w+ )?(?:trusted|orders|commands|instructions|binding)\b`,
-		unless: defensive,
+		unless: defensive + `|\b(?:do not|don't|never|must not|should not|not to|cannot|not) (?:\w+ )?(?:obey|follow|carry out|execute|comply|act on|treat)|\buntrusted\b`,
 		why:    "It has the model take data for orders.", fix: fixDoNotConnect},
 	{id: "claimed-consent", family: FamilyInstruction, group: "consent", weight: 0.6, severity: kidoban.High,
 		where:  definitions,

@@ -179,7 +179,8 @@ func (sc *Scanner) sentences(c *itemContext, out []Finding) []Finding {
 // rulesOn applies the sentence rules to s.norm.
 func (sc *Scanner) rulesOn(c *itemContext, out []Finding) []Finding {
 	s, set := c.s, sc.compiled()
-	whole := set.lexer.anchors(s.norm)
+	whole, lines := set.lexer.anchors(s.norm, s.anchors[:0])
+	s.anchors = lines
 	s.open = s.open[:0]
 	for i := range set.rules {
 		if set.rules[i].open(&whole) {
@@ -187,19 +188,17 @@ func (sc *Scanner) rulesOn(c *itemContext, out []Finding) []Finding {
 		}
 	}
 	rot, rev := whole.has(set.lexer.turned[0]), whole.has(set.lexer.turned[1])
-	if len(s.open) == 0 && !rot && !rev {
+	masked := !c.unmasked && disguised(s.norm)
+	if len(s.open) == 0 && !rot && !rev && !masked {
 		return out
 	}
-	for _, ln := range s.lines {
+	for i, ln := range s.lines {
 		text := s.norm[ln.start:ln.end]
-		have := whole
-		if len(s.lines) > 1 {
-			have = set.lexer.anchors(text)
-		}
+		have := &lines[i]
 		c.line, c.seg = ln, s.segs[ln.seg]
 		for _, i := range s.open {
 			r := &set.rules[i]
-			if !r.applies(c) || !r.open(&have) {
+			if !r.applies(c) || !r.open(have) {
 				continue
 			}
 			if f, ok := sc.try(r, c, text); ok {
@@ -208,6 +207,9 @@ func (sc *Scanner) rulesOn(c *itemContext, out []Finding) []Finding {
 					return out
 				}
 			}
+		}
+		if masked && disguised(text) {
+			out = sc.turned(c, text, "disguised letters", undisguised(text), out)
 		}
 		if rot && have.has(set.lexer.turned[0]) {
 			out = sc.turned(c, text, "rot13", rot13(text), out)
@@ -307,7 +309,7 @@ func (sc *Scanner) decoded(c *itemContext, seg segment, text, how string, start,
 	}
 	s.segs = append(s.segs, segment{0, int32(len(s.text)), pos, -1})
 	s.normalise(0, s.text, 0)
-	sub := &itemContext{name: c.name, siblings: c.siblings, foreign: c.foreign, hosts: c.hosts, content: c.content, s: s, lexer: sc.compiled().lexer}
+	sub := &itemContext{name: c.name, siblings: c.siblings, foreign: c.foreign, hosts: c.hosts, content: c.content, unmasked: true, s: s, lexer: sc.compiled().lexer}
 	path := c.s.pointer(seg.node)
 	for _, f := range sc.rulesOn(sub, nil) {
 		f.Path, f.Start, f.End, f.Hidden = path, start, end, how

@@ -61,6 +61,8 @@ type scratch struct {
 	feat features
 	open []int32 // rules that may match the item
 
+	anchors []anchorSet // literal sets of every line
+
 	readOnly, destructive, openWorld int8 // annotation hints: -1 absent, 0 false, 1 true
 }
 

@@ -22,6 +22,7 @@ var structuralRules = []RuleInfo{
 	{"param-secret", FamilyParameter, Soft, kidoban.Medium, "It asks for secrets the tool does not name a use for.", fixParameter},
 	{"param-sidenote", FamilyParameter, Soft, kidoban.Medium, "It is a place to put what the tool does not need.", fixParameter},
 	{"param-secret-file", FamilyParameter, Hard, kidoban.High, "Its name asks for the contents of a credential file.", fixParameter},
+	{"param-order", FamilyParameter, Hard, kidoban.High, "Its name is an order to put a secret there.", fixParameter},
 	{"param-exfil", FamilyParameter, Hard, kidoban.High, "Its name says that data leaves by it.", fixParameter},
 	{"param-disguised", FamilyParameter, Soft, kidoban.Medium, "Its name is dressed up as internal.", fixParameter},
 	{"param-vague", FamilyParameter, Soft, kidoban.Medium, "Several free-text parameters have no description and no part in what the tool does.", fixParameter},
