@@ -2,8 +2,8 @@ package kidoban
 
 import "time"
 
-// Alert is something a person should look at. Log, console and webhook tell it in
-// the same words; it holds no secret.
+// Alert is something a person should look at. Log and webhook tell it in English,
+// pages in the reader's language (Told); it holds no secret. NewAlert words one.
 type Alert struct {
 	ID      string    `json:"id"`
 	Kind    AlertKind `json:"kind"`
@@ -11,6 +11,10 @@ type Alert struct {
 	Subject string    `json:"subject"` // client id, host, user id, network or server that it is about
 	Text    string    `json:"text"`    // one sentence: what happened
 	Do      string    `json:"do"`      // one sentence: what to do
+
+	// With is what Text and Do were made of; nil for an alert that is known by its
+	// words alone, as those are that were stored before there were languages.
+	With AlertWords `json:"-"`
 }
 
 // AlertKind is a stable word for a sort of alert: filters and webhooks use it.

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -25,8 +26,8 @@ var alertsPerKind = limit.Limit{Name: "alerts_per_kind", Count: 30, Per: time.Ho
 const alertQuiet = time.Hour
 
 // alert raises an alert about something that this server saw.
-func (s *Server) alert(ctx context.Context, kind kidoban.AlertKind, subject, text, do string) {
-	s.Raise(ctx, Alert{Kind: kind, Subject: subject, Text: text, Do: do})
+func (s *Server) alert(ctx context.Context, kind kidoban.AlertKind, subject string, with kidoban.AlertWords) {
+	s.Raise(ctx, kidoban.NewAlert(kind, subject, with))
 }
 
 // Raise raises an alert: to the observer at once, and into the store for the
@@ -44,7 +45,10 @@ func (s *Server) Raise(ctx context.Context, a Alert) {
 	case !d.Allowed:
 		return
 	case d.Remaining == 0:
-		a.Text += " There are many alerts of this kind: for a while no more of them are told."
+		at, with := a.At, kidoban.AlertWords{kidoban.AlertMore: "yes"}
+		maps.Copy(with, a.With) // whose map belongs to whoever raised it
+		a = kidoban.NewAlert(a.Kind, a.Subject, with)
+		a.At = at
 	}
 	a.ID = newID(s.deps.Rand, "a")
 	s.deps.Observer.Alert(a)
@@ -84,8 +88,7 @@ func (s *Server) watchHosts(ctx context.Context, clientID string, redirects []st
 		if kind == ClientPre || isLoopbackName(h) || strings.HasPrefix(h, "scheme:") {
 			continue
 		}
-		s.alert(ctx, kidoban.AlertFirstSeenHost, h, "A client registered a callback at "+h+", a host never seen here before.",
-			"Find out whose host it is. If nobody here uses it, block it: kidoban gateway deny host "+h)
+		s.alert(ctx, kidoban.AlertFirstSeenHost, h, kidoban.AlertWords{"host": h})
 	}
 	return nil
 }
@@ -105,8 +108,7 @@ func (s *Server) watchCampaign(ctx context.Context, cl *client, userID, host str
 	if err != nil || n < campaignUsers {
 		return
 	}
-	s.alert(ctx, kidoban.AlertConsentCampaign, cl.ID, "Within 15 minutes several people gave access to one new client whose callback is at "+host+".",
-		"Ask them whether they meant to. If not, block the client and its host: every grant ends at once.")
+	s.alert(ctx, kidoban.AlertConsentCampaign, cl.ID, kidoban.AlertWords{"host": host})
 }
 
 // A campaign is so many people within so much time.

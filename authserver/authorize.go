@@ -352,8 +352,7 @@ func (s *Server) refuseAuthorize(w http.ResponseWriter, r *http.Request, c *call
 		c.event.Detail += ": " + e.Cause.Error()
 	}
 	if errors.Is(err, errDenied) {
-		s.alert(r.Context(), kidoban.AlertDeniedClient, c.event.ClientID+c.event.Host, "Somebody was sent here by a client that is on the deny-list.",
-			"Nothing was delivered. Ask who sent the link, if you can.")
+		s.alert(r.Context(), kidoban.AlertDeniedClient, c.event.ClientID+c.event.Host, nil)
 	}
 	back := ""
 	if req != nil && e.Status < 500 && e.Code != "review_pending" {

@@ -179,8 +179,7 @@ func (s *Server) serveConsent(w http.ResponseWriter, r *http.Request, c *call) {
 		if err == nil {
 			err = oauthErr(http.StatusForbidden, "other_session", "The page belongs to another login.")
 			if who != nil && who.User.ID != t.User {
-				s.alert(r.Context(), kidoban.AlertForgedConsent, who.User.ID, "A consent form that was shown to one user came from the browser of another.",
-					"Nothing was granted. Ask the second person which page or link sent the form: it may be phishing.")
+				s.alert(r.Context(), kidoban.AlertForgedConsent, who.User.ID, nil)
 			}
 		}
 		s.refuseAuthorize(w, r, c, nil, err)

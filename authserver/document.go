@@ -162,7 +162,7 @@ func (s *Server) fetchDocumentOnce(ctx context.Context, p *policy, id, host stri
 	}
 	if !known {
 		if row.Review {
-			s.alert(ctx, kidoban.AlertDocumentReview, id, "A client document of a new domain, "+host+", waits for a decision.", "Look at the client in the console and admit it or block its domain.")
+			s.alert(ctx, kidoban.AlertDocumentReview, id, kidoban.AlertWords{"host": host})
 		}
 		if err := s.watchHosts(ctx, id, m.RedirectURIs, ClientCIMD); err != nil {
 			return nil, err

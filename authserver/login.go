@@ -103,8 +103,7 @@ func (s *Server) serveLogin(w http.ResponseWriter, r *http.Request, c *call) {
 	if err != nil {
 		if e := asOAuth(err); e.Status == http.StatusTooManyRequests {
 			c.event.Outcome, c.event.Code = "refused", "rate_limited"
-			s.alert(r.Context(), kidoban.AlertLoginGuessing, limit.PrefixKey(c.addr), "Many wrong logins come from the network "+limit.PrefixKey(c.addr)+".",
-				"The limit holds. If a name is the target, tell its owner to add a passkey.")
+			s.alert(r.Context(), kidoban.AlertLoginGuessing, limit.PrefixKey(c.addr), kidoban.AlertWords{"network": limit.PrefixKey(c.addr)})
 			s.showLogin(w, r, c, loginPage{Next: t.Next, Problem: "too_many"}, http.StatusTooManyRequests)
 			return
 		}

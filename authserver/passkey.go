@@ -179,7 +179,7 @@ func (s *Server) finishPasskey(ctx context.Context, c *call, ch challenge, crede
 		return User{}, err
 	}
 	if key.Authenticator.CloneWarning {
-		s.alert(ctx, kidoban.AlertClonedPasskey, found.ID, "A passkey's counter went backwards: there may be a copy of it.", "Ask its owner, and remove the passkey if in doubt.")
+		s.alert(ctx, kidoban.AlertClonedPasskey, found.ID, nil)
 		return User{}, kidoban.Errorf(kidoban.KindRefused, "the passkey's counter went backwards")
 	}
 	data, err := json.Marshal(key)

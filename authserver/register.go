@@ -25,10 +25,9 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, c *call) 
 	if err != nil {
 		switch asOAuth(err).Cause {
 		case errDenied:
-			s.alert(r.Context(), kidoban.AlertDeniedRegistration, c.event.Host, "A client with a blocked callback tried to register.", "Nothing was registered. No action is needed.")
+			s.alert(r.Context(), kidoban.AlertDeniedRegistration, c.event.Host, nil)
 		case errBorrowed:
-			s.alert(r.Context(), kidoban.AlertImpersonation, c.event.Host, "A client that returns to "+c.event.Host+" tried to register under a well-known client's name.",
-				"Nothing was registered. If people here are sent to that host, block it: kidoban gateway deny host "+c.event.Host)
+			s.alert(r.Context(), kidoban.AlertImpersonation, c.event.Host, kidoban.AlertWords{"host": c.event.Host})
 		}
 		s.refuseJSON(w, c, err)
 		return
@@ -81,16 +80,14 @@ func (s *Server) takeRegistration(r *http.Request, c *call, take func(...limit.A
 	l, prefix := c.policy.Limits, limit.PrefixKey(c.addr)
 	err := take(limit.Ask{Limit: l.RegistrationPerIP, Key: limit.IPKey(c.addr), Cost: 1}, limit.Ask{Limit: l.RegistrationPerPrefix, Key: prefix, Cost: 1})
 	if err != nil {
-		s.alert(r.Context(), kidoban.AlertRegistrationBurst, prefix, "Many clients are being registered from the network "+prefix+".",
-			"Nothing has to be done: the limit holds. If it goes on, look whose network it is.")
+		s.alert(r.Context(), kidoban.AlertRegistrationBurst, prefix, kidoban.AlertWords{"network": prefix})
 		return err
 	}
 	if s.known.has(prefix, c.now) {
 		return nil
 	}
 	if err := take(limit.Ask{Limit: l.RegistrationGlobal, Cost: 1}); err != nil {
-		s.alert(r.Context(), kidoban.AlertRegistrationFlood, "all", "Strangers register clients from many networks at once.",
-			"The limit holds, and networks from which people gave consent lately are not held up. Look at the hosts in the console.")
+		s.alert(r.Context(), kidoban.AlertRegistrationFlood, "all", nil)
 		return err
 	}
 	return nil
@@ -123,8 +120,7 @@ func (s *Server) roomForClients(r *http.Request, c *call) error {
 	if err != nil || n < c.policy.Registration.MaxPending || s.known.has(limit.PrefixKey(c.addr), c.now) {
 		return err
 	}
-	s.alert(r.Context(), kidoban.AlertRegistrationsFull, "all", "As many unused registrations wait as the configuration allows.",
-		"Clients with a client document and existing clients are not touched. Look at the console for where the registrations come from.")
+	s.alert(r.Context(), kidoban.AlertRegistrationsFull, "all", nil)
 	return oauthErr(http.StatusServiceUnavailable, "temporarily_unavailable", "Too many registrations are waiting: try again later, or use a client document.")
 }
 

@@ -187,8 +187,7 @@ func (s *Server) redeemCode(r *http.Request, t *tokenCall) (*tokenResponse, erro
 	}
 	if spent == SpendAgain {
 		s.live.kill("g:" + rec.GrantID)
-		s.alert(ctx, kidoban.AlertCodeReplay, t.client.ID, "An authorization code was redeemed twice with the right verifier: somebody has a copy.",
-			"The access it gave has ended. If it repeats, look at the client's machine.")
+		s.alert(ctx, kidoban.AlertCodeReplay, t.client.ID, nil)
 	}
 	if spent != SpendDone {
 		return nil, dead
@@ -286,8 +285,7 @@ func (s *Server) refresh(r *http.Request, t *tokenCall) (*tokenResponse, error) 
 		t.event.Code = "same_successor"
 	case SpendAgain:
 		s.live.kill("g:" + g.ID)
-		s.alert(ctx, kidoban.AlertRefreshReuse, g.ID, "A refresh token that was replaced long ago was used again: somebody has a copy.",
-			"The access has ended and the person must connect anew. If it repeats, look at the client's machine.")
+		s.alert(ctx, kidoban.AlertRefreshReuse, g.ID, nil)
 		return nil, dead
 	default:
 		return nil, dead

@@ -151,8 +151,7 @@ func (s *Server) connectVisitor(w http.ResponseWriter, r *http.Request, c *call,
 		s.refusePage(w, c, http.StatusBadRequest, "stale_form", "stale_form")
 	case sealed != "" && t.For != who.User.ID:
 		c.event.Name, c.event.Outcome, c.event.Code = "connect", "refused", "other_user"
-		s.alert(r.Context(), kidoban.AlertConnectOtherUser, t.For, "A connect page made for one user was opened by another.",
-			"Nothing was connected. Ask the second person where the link came from: it may be phishing.")
+		s.alert(r.Context(), kidoban.AlertConnectOtherUser, t.For, nil)
 		s.refusePage(w, c, http.StatusForbidden, "other_user", "other_user")
 	default:
 		return who, t, true
@@ -293,8 +292,7 @@ func (s *Server) refuseCallback(w http.ResponseWriter, r *http.Request, c *call,
 	c.event.Outcome, c.event.Code, c.event.Detail = "refused", "session_mismatch", err.Error()
 	switch kidoban.KindOf(err) {
 	case kidoban.KindRefused:
-		s.alert(r.Context(), kidoban.AlertCallbackElsewhere, c.addr.String(), "A third party's answer arrived in another browser than the one that agreed.",
-			"Nothing was delivered. Somebody may have sent a colleague a prepared link: ask who opened it.")
+		s.alert(r.Context(), kidoban.AlertCallbackElsewhere, c.addr.String(), nil)
 		s.refusePage(w, c, http.StatusForbidden, "session_mismatch", "other_browser")
 	case kidoban.KindNotFound:
 		s.refusePage(w, c, http.StatusBadRequest, "session_mismatch", "stale_form")

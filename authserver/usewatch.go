@@ -2,8 +2,8 @@ package authserver
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -122,8 +122,7 @@ func (s *Server) watchUse(ctx context.Context, w *useWatch, u Use) {
 	if err != nil || !first || g == nil {
 		return
 	}
-	s.alert(ctx, kidoban.AlertTokenElsewhere, u.Grant, "Within minutes of a person's consent the access of client "+printable(g.client, 80)+" was used from "+network+", where this person was never seen.",
-		"Ask the person whether the program runs there. If not, revoke the grant, and block the client.")
+	s.alert(ctx, kidoban.AlertTokenElsewhere, u.Grant, kidoban.AlertWords{"client": printable(g.client, 80), "network": network})
 }
 
 // watchedGrant finds a grant, in the store at its first call here.
@@ -168,8 +167,7 @@ func (s *Server) countUse(ctx context.Context, g *grantUse, h *habit, u Use) {
 	if g.calls != max(burstFloor, burstTimes*h.most)+1 || h.spans < burstPast {
 		return
 	}
-	s.alert(ctx, kidoban.AlertTokenBurst, u.Grant, fmt.Sprintf("The access of client %s made more than %d calls within ten minutes; its user never made more than %d.", printable(g.client, 80), g.calls-1, h.most),
-		"Look at the calls in the audit log. If nobody meant them, revoke the grant.")
+	s.alert(ctx, kidoban.AlertTokenBurst, u.Grant, kidoban.AlertWords{"client": printable(g.client, 80), "calls": strconv.Itoa(g.calls - 1), "most": strconv.Itoa(h.most)})
 }
 
 // makeRoom forgets an entry of a full map.

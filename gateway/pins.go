@@ -274,9 +274,7 @@ func (p *PinGuard) meet(ctx context.Context, server string, x *pinIndex, first b
 		}
 	}
 	if n > 0 && p.Alert != nil {
-		p.Alert(ctx, kidoban.Alert{Kind: kidoban.AlertDefinitionHeld, At: p.now(), Subject: server,
-			Text: "The server " + server + " offers " + strconv.Itoa(n) + " definitions that are not approved; they are held.",
-			Do:   "Look at them under Definitions in the console, or with kidoban gateway pins diff " + server + "."})
+		p.Alert(ctx, kidoban.NewAlert(kidoban.AlertDefinitionHeld, server, kidoban.AlertWords{"server": server, "count": strconv.Itoa(n)}))
 	}
 	return nil
 }

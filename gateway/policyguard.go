@@ -172,26 +172,23 @@ func (g *PolicyGuard) tell(ctx context.Context, rules *PolicyRules, c *Call, who
 	if g.Alert == nil {
 		return
 	}
-	from := "a server"
+	with := kidoban.AlertWords{"from": "", "server": c.Server, "then": "waits"}
 	if read, err := g.labelsOf(ctx, rules, c.Caller.User, false); err == nil {
 		for _, l := range read {
 			if l.Label == policy.Injected {
-				from, _, _ = strings.Cut(l.Source, "/")
+				with["from"], _, _ = strings.Cut(l.Source, "/")
 			}
 		}
 	}
-	a := kidoban.Alert{Kind: kidoban.AlertFlowBarred, At: g.now(), Subject: c.Caller.User}
-	name := cmp.Or(who.Name, c.Caller.User)
-	if name == "" { // the gateway is open to everybody
-		name, a.Subject = "somebody", c.Server
+	subject := c.Caller.User
+	with["user"] = toolscan.Visible(cmp.Or(who.Name, subject), 80)
+	if with["user"] == "" { // the gateway is open to everybody
+		subject = c.Server
 	}
-	did := "it waits for that person's yes"
 	if e == policy.Deny {
-		did = "it was refused"
+		with["then"] = "refused"
 	}
-	a.Text = "An agent of " + toolscan.Visible(name, 80) + " read text at " + from + " that reads like orders, and then called a tool of " + c.Server + " that may send something out; " + did + "."
-	a.Do = "Ask that person not to approve what they did not want themselves and to begin a new conversation, look at the calls in the audit log, and find out who wrote the text at " + from + "."
-	g.Alert(context.WithoutCancel(ctx), a)
+	g.Alert(context.WithoutCancel(ctx), kidoban.NewAlert(kidoban.AlertFlowBarred, subject, with))
 }
 
 // question says what a call wants to do; false for what needs no decision.

@@ -210,14 +210,12 @@ func (d *DB) PageGrants(ctx context.Context, q console.GrantQuery) (console.Page
 
 // PageAlerts implements console.Store.
 func (d *DB) PageAlerts(ctx context.Context, q console.AlertQuery) (console.Page[kidoban.Alert], error) {
-	l := &listing{columns: `id, kind, at_ms, subject, text, do_text`, from: "alerts", key: []string{"at_ms", "id"}, looks: []string{"subject", "text"}, q: q.Query}
+	l := &listing{columns: alertColumns, from: "alerts", key: []string{"at_ms", "id"}, looks: []string{"subject", "text"}, q: q.Query}
 	l.behind(q.After.At, q.After.Key)
 	if q.Kind != "" {
 		l.and("kind = ?", string(q.Kind))
 	}
-	return page(ctx, d, l, func(r row, a *kidoban.Alert) error {
-		return r.Scan(&a.ID, &a.Kind, at(&a.At), &a.Subject, &a.Text, &a.Do)
-	},
+	return page(ctx, d, l, scanAlert,
 		func(a kidoban.Alert) console.Place { return console.Place{At: a.At, Key: a.ID} }, scanPlace)
 }
 

@@ -678,6 +678,7 @@ func TestPurgeKeepsWhatLives(t *testing.T) {
 		must(t, s.CreateGrant(ctx, grant("g", "u1", "kept")))
 		must(t, s.RevokeToken(ctx, "t", epoch))
 		must(t, s.AddAlert(ctx, authserver.Alert{ID: "a", Kind: "k", At: epoch, Subject: "s", Text: "t", Do: "d"}))
+		must(t, s.AddAlert(ctx, authserver.Alert{ID: "b", Kind: "k", At: epoch.Add(-time.Second), Subject: "s", Text: "t", Do: "d", With: kidoban.AlertWords{"host": "h\"{x}"}}))
 		must(t, s.CreateTransaction(ctx, authserver.Transaction{Hash: hash("x"), Browser: hash("b"), Data: []byte{1}, Expires: epoch.Add(time.Minute)}))
 		n, err := s.Purge(ctx, epoch.Add(2*time.Hour), time.Hour, 1000)
 		must(t, err)
@@ -692,7 +693,9 @@ func TestPurgeKeepsWhatLives(t *testing.T) {
 		must(t, err)
 		al, err := s.Alerts(ctx, 5)
 		must(t, err)
-		same(t, len(al), 1)
+		same(t, len(al), 2)
+		same(t, al[0].With == nil, true) // as it was stored before alerts had languages
+		same(t, al[1].With["host"], "h\"{x}")
 	})
 }
 

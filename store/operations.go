@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -190,16 +191,38 @@ const keptAlerts = 10_000
 // AddAlert implements authserver.Operations.
 func (d *DB) AddAlert(ctx context.Context, a authserver.Alert) error {
 	return d.write(ctx, func(t tx) error {
-		_, err := t.exec(`INSERT INTO alerts(id, kind, at_ms, subject, text, do_text) VALUES ($1, $2, $3, $4, $5, $6)`, a.ID, a.Kind, ms(a.At), a.Subject, a.Text, a.Do)
+		words := ""
+		if a.With != nil {
+			raw, err := json.Marshal(a.With)
+			if err != nil {
+				return err
+			}
+			words = string(raw)
+		}
+		_, err := t.exec(`INSERT INTO alerts(id, kind, at_ms, subject, text, do_text, words) VALUES ($1, $2, $3, $4, $5, $6, $7)`, a.ID, a.Kind, ms(a.At), a.Subject, a.Text, a.Do, words)
 		return err
 	})
 }
 
+// alertColumns are read by scanAlert.
+const alertColumns = `id, kind, at_ms, subject, text, do_text, words`
+
+// scanAlert reads an alert. One without words, or with words that nobody can read,
+// is told as it was stored.
+func scanAlert(r row, a *kidoban.Alert) error {
+	var words string
+	err := r.Scan(&a.ID, &a.Kind, at(&a.At), &a.Subject, &a.Text, &a.Do, &words)
+	if err == nil && words != "" && json.Unmarshal([]byte(words), &a.With) != nil {
+		a.With = nil
+	}
+	return err
+}
+
 // Alerts implements authserver.Operations.
 func (d *DB) Alerts(ctx context.Context, limit int) (out []authserver.Alert, err error) {
-	err = d.read(ctx, `SELECT id, kind, at_ms, subject, text, do_text FROM alerts ORDER BY at_ms DESC, id LIMIT $1`, func(r row) error {
+	err = d.read(ctx, `SELECT `+alertColumns+` FROM alerts ORDER BY at_ms DESC, id LIMIT $1`, func(r row) error {
 		var a authserver.Alert
-		err := r.Scan(&a.ID, &a.Kind, at(&a.At), &a.Subject, &a.Text, &a.Do)
+		err := scanAlert(r, &a)
 		out = append(out, a)
 		return err
 	}, limit)
