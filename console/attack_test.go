@@ -225,7 +225,7 @@ func TestConsole_UserAtAdminPages(t *testing.T) {
 	authtest.Run(t, ctx, logIn(w, "bob"))
 	token := bob.get("/console/mine").token(t)
 	for _, p := range everyPage {
-		if p.name == "mine" || p.name == "overview" {
+		if p.name == "mine" || p.name == "start" || p.name == "overview" {
 			continue
 		}
 		path := strings.Replace(p.path, "ALICE", w.user("alice").ID, 1)
@@ -333,4 +333,21 @@ func (w *world) login(name string) *browser {
 		w.t.Fatalf("login: %d %s", a.StatusCode, html.UnescapeString(a.body))
 	}
 	return b
+}
+
+// TestGRG8_AlertsInTheReadersLanguage: alerts are told in the language of the page,
+// those that were stored without their words as they were stored.
+func TestGRG8_AlertsInTheReadersLanguage(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	w.person("alice", true)
+	w.seed("")
+	b := w.login("alice")
+	for lang, says := range map[string]string{"en": "A client registered a callback at calendar-invites.example", "ja": "これまで見たことのないホスト calendar-invites.example", "zh": "从未见过的主机 calendar-invites.example"} {
+		for _, page := range []string{"/console", "/console/alerts"} {
+			a := b.get(page + "?lang=" + lang)
+			if a.StatusCode != 200 || !strings.Contains(a.body, says) || !strings.Contains(a.body, `lang="en">Within 15 minutes several people`) {
+				t.Errorf("%s in %s: %d, without %q", page, lang, a.StatusCode, says)
+			}
+		}
+	}
 }

@@ -88,6 +88,7 @@ var everyPage = []struct{ name, path, text string }{
 	{"domains", "/console/domains", "new.example"},
 	{"deny", "/console/deny", "bad.example"},
 	{"mine", "/console/mine", "Desk assistant"},
+	{"start", "/console/start?server=files", "claude mcp add --transport http files"},
 	{"alerts", "/console/alerts", "Ask them whether"},
 	{"log", "/console/log", "upstream:unreachable"},
 	{"definitions", "/console/definitions", "send_mail"},

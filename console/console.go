@@ -26,6 +26,8 @@ type Deps struct {
 	Journal *gateway.Journal   // where acts are recorded
 	Meters  *Meters
 	Scanner *toolscan.Scanner // grades changes of definitions
+	// Endpoints are the addresses that programs connect to, the usual one first.
+	Endpoints func() []Endpoint
 	// Limits are the rates in force.
 	Limits func() limit.Limits
 	// Settings is the configuration in force, without secrets.
@@ -133,6 +135,7 @@ func (s *Server) buildRoutes() map[string]*route {
 		"/deny":    {page: "deny", admin: true, get: s.deny, acts: s.denyActs()},
 		"/domains": {page: "domains", admin: true, get: s.domains, acts: s.domainActs()},
 		"/mine":    {page: "mine", get: s.mine, acts: s.mineActs()},
+		"/start":   {page: "start", get: s.start},
 
 		"/alerts":      {page: "alerts", admin: true, get: s.alerts},
 		"/log":         {page: "log", admin: true, get: s.log},

@@ -81,6 +81,10 @@ type world struct {
 
 const password = "correct horse battery"
 
+func (w *world) endpoints() []console.Endpoint {
+	return []console.Endpoint{{Name: "kidoban", URL: w.url + "/mcp"}, {Name: "files", Title: "Files", URL: w.url + "/s/files/mcp"}, {Name: "issues", Title: "Issue tracker", URL: w.url + "/s/issues/mcp"}}
+}
+
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 func newWorld(t testing.TB, database string) *world {
@@ -113,7 +117,7 @@ func newWorld(t testing.TB, database string) *world {
 		gateway.Deps{Keys: w.as.KeySet(), Liveness: w.as.Liveness(), StateKey: make([]byte, 32), Journal: w.journal})
 	must(t, err)
 	t.Cleanup(func() { w.gate.Close() })
-	w.console = console.New(w.url, "", console.Deps{Store: w.db, Auth: w.as, Gateway: w.gate, Journal: w.journal, Meters: w.meters, Scanner: toolscan.New(),
+	w.console = console.New(w.url, "", console.Deps{Endpoints: w.endpoints, Store: w.db, Auth: w.as, Gateway: w.gate, Journal: w.journal, Meters: w.meters, Scanner: toolscan.New(),
 		Limits: limit.Defaults, Log: log, Now: w.now,
 		Settings: func() console.Settings {
 			return console.Settings{Version: kidoban.Version, Started: w.now(), Database: "SQLite", CIMDMode: "open-with-review", Config: "public_url: " + w.url + "\nservers:\n  files:\n    headers:\n      X-Team: (hidden)\n"}
@@ -254,6 +258,9 @@ func (w *world) seed(evil string) {
 		must(w.t, w.db.AddAlert(ctx, kidoban.Alert{ID: "al" + fmt.Sprint(i), Kind: k, At: now.Add(-time.Duration(i) * time.Hour), Subject: "calendar-invites.example" + evil,
 			Text: "Within 15 minutes several people gave access to one new client" + evil + ".", Do: "Ask them whether they meant to. If not, block the client and its host."}))
 	}
+	hosts := kidoban.NewAlert(kidoban.AlertFirstSeenHost, "calendar-invites.example", kidoban.AlertWords{"host": "calendar-invites.example" + evil})
+	hosts.ID, hosts.At = "al9", now.Add(-30*time.Minute)
+	must(w.t, w.db.AddAlert(ctx, hosts))
 	for i := range 120 {
 		r := gateway.Record{ID: fmt.Sprintf("REQ%05d", i), At: now.Add(-time.Duration(120-i) * 11 * time.Minute), User: alice.ID, Client: "c_desk", Server: "files", Method: "tools/call", Name: "read_file" + evil,
 			Era: "modern", Decision: "allowed", Status: 200, Micros: int64(900 + i*i*3), Digest: strings.Repeat("ab", 32)}

@@ -46,7 +46,7 @@ func (v *visit) nav() []navGroup {
 			out = append(out, x)
 		}
 	}
-	own := navGroup{Title: "nav_mine", Items: []navItem{item("mine")}}
+	own := navGroup{Title: "nav_mine", Items: []navItem{item("start"), item("mine")}}
 	for _, l := range v.s.deps.Pages {
 		if l.Admin && !v.guest.Admin {
 			continue

@@ -137,6 +137,15 @@ func (f *frame) Span(d time.Duration) string {
 // Plain makes hidden and direction-changing characters of strangers' text visible.
 func (f *frame) Plain(s string) string { return toolscan.Visible(s, 300) }
 
+// told is an alert's two sentences and their language.
+type told struct{ Text, Do, Lang string }
+
+// Told words an alert for the reader.
+func (f *frame) Told(a kidoban.Alert) (t told) {
+	t.Text, t.Do, t.Lang = a.Told(f.Lang)
+	return t
+}
+
 // Short is Plain for identifiers in lists.
 func (f *frame) Short(s string) string { return toolscan.Visible(s, 48) }
 

@@ -60,6 +60,7 @@ var texts = map[string]line{
 	"title_user":        {"User", "ユーザー", "用户"},
 	"title_limits":      {"Limits", "上限", "限额"},
 	"title_settings":    {"Version and configuration", "バージョンと設定", "版本与配置"},
+	"title_start":       {"Connect a program", "プログラムを接続", "连接程序"},
 	"title_mine":        {"My access", "自分のアクセス", "我的访问"},
 	"title_refused":     {"This does not work", "実行できません", "无法执行"},
 
@@ -256,6 +257,16 @@ var texts = map[string]line{
 	"disconnect":  {"Disconnect", "接続を解除", "断开"},
 	"what":        {"What", "内容", "内容"},
 	"decision":    {"Decision", "判定", "决定"},
+
+	// Connecting a program.
+	"start_hint":    {"Paste this into the program that is to use the servers behind this gateway. Nothing in it is secret: the program opens a page on which you log in and decide what it may do.", "このゲートウェイの背後にあるサーバーを使わせたいプログラムに貼り付けてください。秘密の情報は含まれません。プログラムがページを開き、そこでログインして許可する内容を決めます。", "将以下内容粘贴到要使用此网关后方服务器的程序中。其中没有机密:程序会打开一个页面,由您登录并决定它可以做什么。"},
+	"start_address": {"Address", "アドレス", "地址"},
+	"start_run":     {"Run in a terminal:", "ターミナルで実行します:", "在终端中运行:"},
+	"start_file":    {"Put into %s, beside what is there:", "%s に、既存の内容と並べて書き加えます:", "写入 %s,与已有内容并列:"},
+	"start_others":  {"Other programs", "その他のプログラム", "其他程序"},
+	"start_stdio":   {"Most take the address alone. For one that can only start programs, this is the command:", "多くはアドレスだけで接続できます。プログラムの起動しかできない場合は、次のコマンドを指定します:", "多数程序只需地址。若程序只能启动命令,请使用:"},
+	"start_after":   {"What has access then is under My access, where you can take it back.", "アクセスを得たプログラムは「自分のアクセス」に表示され、そこで取り消せます。", "获得访问权限的程序会列在“我的访问”中,可随时收回。"},
+	"start_first":   {"No program has access yet.", "アクセスできるプログラムはまだありません。", "尚无程序拥有访问权限。"},
 
 	// Alerts.
 	"alerts_search": {"A part of the alert", "警告の一部", "警报的一部分"},

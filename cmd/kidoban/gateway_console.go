@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
+	"maps"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,11 +20,24 @@ import (
 func (s *service) openConsole(started time.Time) {
 	s.console = console.New(s.conf.PublicURL, s.conf.Name, console.Deps{
 		Store: s.db, Auth: s.as, Gateway: s.gate, Journal: s.journal, Meters: s.meters, Scanner: s.decide.scanner,
-		Pages:    []console.Link{{Path: "/decisions", Title: map[string]string{"en": "Decisions", "ja": "判断待ち", "zh": "待您决定"}}},
-		Limits:   func() limit.Limits { l, _ := s.config().limits(); return l }, // checked when the config came into force
-		Settings: func() console.Settings { return s.settings(started) },
-		Address:  s.address, Log: s.log,
+		Pages:     []console.Link{{Path: "/decisions", Title: map[string]string{"en": "Decisions", "ja": "判断待ち", "zh": "待您决定"}}},
+		Endpoints: func() []console.Endpoint { return s.config().endpoints() },
+		Limits:    func() limit.Limits { l, _ := s.config().limits(); return l }, // checked when the config came into force
+		Settings:  func() console.Settings { return s.settings(started) },
+		Address:   s.address, Log: s.log,
 	})
+}
+
+// endpoints are the addresses that programs connect to, that of all servers first.
+func (c gatewayConfig) endpoints() []console.Endpoint {
+	var out []console.Endpoint
+	if on(c.Aggregate) {
+		out = append(out, console.Endpoint{Name: "kidoban", URL: c.PublicURL + "/mcp"})
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
+		out = append(out, console.Endpoint{Name: name, Title: cmp.Or(c.Servers[name].Title, name), URL: c.PublicURL + "/s/" + name + "/mcp"})
+	}
+	return out
 }
 
 // consolePath is where the console begins.
