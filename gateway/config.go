@@ -228,7 +228,7 @@ func (s Server) validate() error {
 	case u.User != nil || u.Fragment != "":
 		return bad("its url must have no user and no fragment: secrets belong into the vault")
 	case u.Scheme == "http" && !s.Loopback && !s.Private:
-		return bad("plain http is allowed to loopback or private addresses only: use https, or open them by name")
+		return bad("plain http is allowed to this machine or a private network only: write address: loopback (or private) under it, or use https")
 	}
 	for _, f := range s.Header {
 		switch strings.ToLower(f.Name) {

@@ -99,7 +99,7 @@ func (p *page) header(run kidoban.Run) {
 	if len(rest) > 0 {
 		tail = " · " + strings.Join(rest, " · ")
 	}
-	url := fit(Clean(run.Target.URL, maxURL), max(20, p.t.Width-lipgloss.Width(tail)-len("kidoban x.y.z · ")))
+	url := fit(Clean(run.Target.URL, maxURL), max(p.t.Width*3/5, p.t.Width-lipgloss.Width(tail)-len("kidoban x.y.z · ")))
 	p.add(part{"kidoban " + kidoban.Version, bold}, part{" · ", ""}, part{url, bold}, part{tail, ""})
 	if run.Target.Issuer == "" {
 		return
@@ -122,7 +122,17 @@ func (p *page) grade(run kidoban.Run) {
 		room := p.t.Width - len("  GRADE ") - lipgloss.Width(l) - 3 - lipgloss.Width(cov) - 2
 		p.add(part{"  GRADE ", bold}, part{l, gradeStyle(run.Grade.Letter)}, part{"   " + pad(fit(caps, room), room) + "  ", ""}, part{cov, dim})
 	} else {
-		p.add(part{"  " + headline(run), bold}, part{"   " + coverageText(run), dim})
+		lines := wrap(headline(run), p.t.Width-4, 3)
+		for i, l := range lines {
+			tail := ""
+			if i == len(lines)-1 && run.Coverage.Tested > 0 {
+				tail = "   " + coverageText(run)
+			}
+			p.add(part{"  " + l, bold}, part{tail, dim})
+		}
+	}
+	if run.Coverage.Tested == 0 { // bars of nothing would hide why there is nothing
+		return
 	}
 	var bars []part
 	used := 0

@@ -135,6 +135,27 @@ func fit(s string, width int) string {
 	return b.String() + "…"
 }
 
+// wrap breaks clean text at its spaces into at most n lines of at most width cells;
+// the last is cut where there is more.
+func wrap(s string, width, n int) []string {
+	var lines []string
+	line := ""
+	words := strings.Fields(s)
+	for i, w := range words {
+		switch {
+		case len(lines) == n-1:
+			return append(lines, fit(strings.TrimPrefix(line+" "+strings.Join(words[i:], " "), " "), width))
+		case line == "":
+			line = w
+		case lipgloss.Width(line)+1+lipgloss.Width(w) <= width:
+			line += " " + w
+		default:
+			lines, line = append(lines, fit(line, width)), w
+		}
+	}
+	return append(lines, fit(line, width))
+}
+
 // pad fills clean text with spaces to width cells.
 func pad(s string, width int) string {
 	if n := width - lipgloss.Width(s); n > 0 {

@@ -44,7 +44,8 @@ type doctorCmd struct {
 // doctorRequests lets every probe run: the server is ours.
 const doctorRequests = 2000
 
-// Run audits and exits with 1 on any finding, weak ones included.
+// Run audits and exits with 1 on any finding, weak ones included, and with 3 when no
+// server that asks for authorization was found.
 func (c doctorCmd) Run(e *env) error {
 	switch {
 	case c.Self && c.URL != "":
@@ -86,6 +87,9 @@ func (c doctorCmd) Run(e *env) error {
 		if r.Suppressed == "" && (r.Outcome == kidoban.Fail || r.Outcome == kidoban.Weak) {
 			return exitError(exitFindings)
 		}
+	}
+	if rep.Target.Headline != kidoban.HeadlineGraded { // nothing was found because nothing was there
+		return exitError(exitIncomplete)
 	}
 	return nil
 }

@@ -24,6 +24,16 @@ type gatewayCmd struct {
 	Log     logCmd            `cmd:"" help:"The audit log as JSON lines, or check that it is whole."`
 }
 
+// Help says what a first reader of kidoban gateway --help looks for.
+func (gatewayCmd) Help() string {
+	return `Most used:
+
+    kidoban gateway                    run on loopback with the defaults
+    kidoban gateway -c kidoban.yaml    run with a config (docs/start.md has some)
+    kidoban gateway check -c FILE      say what is wrong with one
+    kidoban gateway run --help         the flags`
+}
+
 // gatewayFile is where a command finds the config.
 type gatewayFile struct {
 	Config string `short:"c" placeholder:"FILE" help:"YAML config. Without one the gateway runs on loopback with its defaults."`

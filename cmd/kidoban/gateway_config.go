@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -196,8 +197,11 @@ func readGatewayConfig(path string) (gatewayConfig, error) {
 	}
 	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err != nil || len(raw) > maxConfig {
-		return c, kidoban.Wrap(kidoban.KindUsage, errors.Join(err, io.ErrShortBuffer), "the config %s cannot be read whole; it may have %d bytes", path, maxConfig)
+	if err != nil {
+		return c, kidoban.Wrap(kidoban.KindUsage, err, "the config %s cannot be read", path)
+	}
+	if len(raw) > maxConfig {
+		return c, kidoban.Errorf(kidoban.KindUsage, "the config %s is larger than %d bytes", path, maxConfig)
 	}
 	return parseGatewayConfig(path, raw)
 }
@@ -214,22 +218,30 @@ func parseGatewayConfig(path string, raw []byte) (c gatewayConfig, err error) {
 		if t := ye.GetToken(); t != nil && t.Position != nil {
 			where = fmt.Sprintf("%s:%d:%d", path, t.Position.Line, t.Position.Column)
 		}
-		text = ye.GetMessage() + "\n" + strings.TrimRight(ye.FormatError(false, true), "\n")
+		_, lines, _ := strings.Cut(strings.TrimRight(ye.FormatError(false, true), "\n"), "\n") // the first says again what is said here
+		text = ye.GetMessage() + meant(ye.GetMessage()) + "\n" + lines
 	}
 	return gatewayConfig{}, kidoban.Errorf(kidoban.KindInput, "%s: %s", where, text)
+}
+
+// defaultListen is where a gateway without a config listens.
+const defaultListen = "127.0.0.1:8787"
+
+// ownURL is the public URL that follows from the address listened on.
+func (c gatewayConfig) ownURL() string {
+	if c.TLS.Cert != "" {
+		return "https://" + strings.TrimSuffix(c.Listen, ":443")
+	}
+	return "http://" + strings.TrimSuffix(c.Listen, ":80")
 }
 
 // withDefaults fills what the file left out.
 func (c gatewayConfig) withDefaults() (gatewayConfig, error) {
 	if c.Listen == "" {
-		c.Listen = "127.0.0.1:8787"
+		c.Listen = defaultListen
 	}
 	if c.PublicURL == "" {
-		scheme := "http"
-		if c.TLS.Cert != "" {
-			scheme = "https"
-		}
-		c.PublicURL = scheme + "://" + c.Listen
+		c.PublicURL = c.ownURL()
 	}
 	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
 	if c.Data == "" {
@@ -462,6 +474,21 @@ type gatewayFinding struct {
 	Fail bool // refuses to start; otherwise it is a warning
 }
 
+// local tells whether only this machine reaches the gateway. It is an error to
+// listen on no address, and to listen to others without a name to be called by.
+func (c gatewayConfig) local() (bool, error) {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 && c.PublicURL == c.ownURL() {
+		return false, kidoban.Errorf(kidoban.KindUsage, "listen must be address:port with a port up to 65535, such as %s, not %.80q", defaultListen, c.Listen)
+	}
+	addr, _ := netip.ParseAddr(host)
+	local := host == "localhost" || addr.IsLoopback()
+	if !local && (host == "" || addr.IsUnspecified()) && c.PublicURL == c.ownURL() {
+		return false, kidoban.Errorf(kidoban.KindUsage, "listen %s lets others in: say under public_url by which https:// address they reach the gateway, with tls, or with trusted_proxies for the TLS proxy before it", c.Listen)
+	}
+	return local, nil
+}
+
 // check lists what is unsafe or impossible, all at once.
 func (c gatewayConfig) check() (out []gatewayFinding) {
 	fail := func(code string, err error) {
@@ -478,6 +505,10 @@ func (c gatewayConfig) check() (out []gatewayFinding) {
 	}
 	warn := func(code, format string, args ...any) {
 		out = append(out, gatewayFinding{code, fmt.Sprintf(format, args...), false})
+	}
+	local, err := c.local()
+	if fail("listen", err); err != nil && c.PublicURL == c.ownURL() {
+		c.PublicURL = "http://" + defaultListen // what follows from a wrong address says nothing more
 	}
 	g, err := c.gateway()
 	fail("servers", err)
@@ -499,12 +530,6 @@ func (c gatewayConfig) check() (out []gatewayFinding) {
 	if c.VaultKey != "" { // the data directory's own file
 		fail("vault", checkVaultKey(c.VaultKey))
 	}
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		out = append(out, gatewayFinding{"listen", "listen must be address:port, not " + c.Listen, true})
-	}
-	addr, _ := netip.ParseAddr(host)
-	local := host == "localhost" || addr.IsLoopback()
 	if c.Open && !local {
 		out = append(out, gatewayFinding{"open", "open switches authorization off for everybody who reaches " + c.Listen + ": listen on loopback, or remove open", true})
 	}

@@ -104,7 +104,11 @@ func (c denyListCmd) Run(e *env) error {
 		return err
 	}
 	defer done()
-	for _, d := range as.DenyList() {
+	list := as.DenyList()
+	if len(list) == 0 {
+		fmt.Fprintln(e.stderr, "Nothing is blocked.")
+	}
+	for _, d := range list {
 		if err := writeDeny(e.stdout, d); err != nil {
 			return err
 		}

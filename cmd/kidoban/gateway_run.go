@@ -50,6 +50,11 @@ func (c gatewayRunCmd) Run(e *env) error {
 		}
 		fmt.Fprintf(e.stderr, "kidoban: warning: %s\n", f.Text)
 	}
+	release, err := holdData(conf)
+	if err != nil {
+		return err
+	}
+	defer release()
 	var handler slog.Handler = slog.NewTextHandler(e.stderr, nil)
 	if c.LogJSON {
 		handler = slog.NewJSONHandler(e.stderr, nil)
@@ -185,10 +190,8 @@ func (s *service) watch(r gateway.Record) {
 	if r.Rule != "breaker" {
 		return
 	}
-	a := kidoban.Alert{Kind: kidoban.AlertServerDown, Subject: r.Server, Text: "The server " + r.Server + " does not answer; calls to it are refused until it does.",
-		Do: "Look whether it runs. The gateway tries again by itself."}
 	select {
-	case s.raised <- a:
+	case s.raised <- kidoban.NewAlert(kidoban.AlertServerDown, r.Server, kidoban.AlertWords{"server": r.Server}):
 	default:
 	}
 }
@@ -403,7 +406,7 @@ func (s *service) readyz(w http.ResponseWriter, r *http.Request) {
 func (s *service) serve(e *env, file gatewayFile) error {
 	l, err := net.Listen("tcp", s.conf.Listen)
 	if err != nil {
-		return kidoban.Wrap(kidoban.KindUsage, err, "nobody can listen on %s: is a gateway running there already?", s.conf.Listen)
+		return kidoban.Wrap(kidoban.KindUsage, err, "the gateway cannot listen on %s; choose another address with listen or --listen", s.conf.Listen)
 	}
 	l = narrow{l}
 	server := &http.Server{Handler: s.front, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
@@ -557,13 +560,13 @@ func (s *service) greet(e *env) error {
 	if !s.conf.Open {
 		fmt.Fprintf(w, "\nThe console, for you and your users:\n  %s\n", s.conf.PublicURL+"/console")
 	}
-	endpoint := s.conf.PublicURL + "/mcp"
-	if !on(s.conf.Aggregate) {
-		for name := range s.conf.Servers {
-			endpoint = s.conf.PublicURL + "/s/" + name + "/mcp"
-			break
-		}
+	ends := s.conf.endpoints()
+	if len(ends) == 0 {
+		return nil // no address to connect to: the warning says so
 	}
-	fmt.Fprintf(w, "\nThen paste this into a terminal (Claude Code):\n  claude mcp add --transport http kidoban %s\nor into another client's configuration:\n  {\"mcpServers\":{\"kidoban\":{\"url\":\"%s\"}}}\n", endpoint, endpoint)
+	fmt.Fprintf(w, "\nThen paste this into a terminal (Claude Code):\n  claude mcp add --transport http %s %s\nor into another client's configuration:\n  {\"mcpServers\":{\"%s\":{\"url\":\"%s\"}}}\n", ends[0].Name, ends[0].URL, ends[0].Name, ends[0].URL)
+	if !s.conf.Open {
+		fmt.Fprintf(w, "Codex, Gemini CLI, Cursor, VS Code: %s/console/start\n", s.conf.PublicURL)
+	}
 	return nil
 }

@@ -83,6 +83,9 @@ type userAddCmd struct {
 
 // Run makes the user. The first one is always an administrator.
 func (c userAddCmd) Run(e *env) error {
+	if strings.TrimSpace(c.Name) == "" {
+		return kidoban.Errorf(kidoban.KindUsage, "a user needs a login name: kidoban gateway user add alice")
+	}
 	as, done, err := registrar(e, c.gatewayFile)
 	if err != nil {
 		return err
@@ -138,6 +141,9 @@ func (c userListCmd) Run(e *env) error {
 	return c.withStore(e, func(db *store.DB) error {
 		for after := ""; ; {
 			users, err := db.Users(e.ctx, after, 200)
+			if err == nil && after == "" && len(users) == 0 {
+				fmt.Fprintln(e.stderr, "There are no users yet: kidoban gateway user add NAME --admin makes the first.")
+			}
 			if err != nil || len(users) == 0 {
 				return err
 			}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"reflect"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -24,6 +26,61 @@ func decodeYAML(raw []byte, into any) error {
 		return yaml.NewDecoder(bytes.NewReader(raw), strict...).Decode(into)
 	}
 	return yaml.NodeToValue(file.Docs[0].Body, into, strict...)
+}
+
+// meant names the member that a misspelt one may have been meant for.
+func meant(message string) string {
+	word, ok := strings.CutPrefix(message, `unknown field "`)
+	word = strings.TrimSuffix(word, `"`)
+	if !ok || len(word) > 40 {
+		return ""
+	}
+	best, within := "", len(word)/3+1
+	for _, name := range membersOf(reflect.TypeFor[gatewayConfig](), nil) {
+		if n := apart(word, name); n < within {
+			best, within = name, n
+		}
+	}
+	if best == "" {
+		return "; docs/config.md lists what there is"
+	}
+	return "; did you mean " + best + "?"
+}
+
+// membersOf are the names of the members of a config and of all that is in it.
+func membersOf(t reflect.Type, out []string) []string {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return out
+	}
+	for i := range t.NumField() {
+		if name := t.Field(i).Tag.Get("yaml"); name != "" {
+			out = membersOf(t.Field(i).Type, append(out, name))
+		}
+	}
+	return out
+}
+
+// apart is how many letters have to be put in, left out or changed to make b of a.
+func apart(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			here := before
+			if a[i] != b[j] {
+				here++
+			}
+			before, row[j+1] = row[j+1], min(here, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // flowWords puts the words of flow lists together and counts them.

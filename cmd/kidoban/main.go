@@ -45,26 +45,49 @@ func (e *env) env(name string) string {
 
 // cli is the command line. Each command lives in a file of its own.
 type cli struct {
-	Version    versionCmd    `cmd:"" help:"Print the version."`
-	Sandbox    sandboxCmd    `cmd:"" name:"__sandbox" hidden:""`
-	Audit      auditCmd      `cmd:"" help:"Test the authentication of an MCP server."`
-	Login      loginCmd      `cmd:"" help:"Logins that the audit plays by itself: record one, keep its secrets."`
-	Record     recordCmd     `cmd:"" help:"Record a real client's traffic with a server on loopback, and judge it."`
-	Lab        labCmd        `cmd:"" help:"The deliberately weak servers, on loopback."`
-	Explain    explainCmd    `cmd:"" help:"What a flaw or check is, how it is tested and how to fix it."`
-	Checks     checksCmd     `cmd:"" help:"List every check."`
-	Report     reportCmd     `cmd:"" help:"Show a stored run again, or write it as HTML, SARIF, JUnit, Markdown or badge."`
-	Diff       diffCmd       `cmd:"" help:"Compare two runs: new, fixed, changed."`
-	Tools      toolsCmd      `cmd:"" help:"Scan, pin and verify what MCP servers offer to the model."`
-	Advisories advisoriesCmd `cmd:"" help:"Known incidents and vulnerable versions around MCP, with sources."`
-	Gateway    gatewayCmd    `cmd:"" help:"Stand guard before MCP servers: authorization, relay, audit log."`
-	Doctor     doctorCmd     `cmd:"" help:"Turn the audit on the gateway: a running one, or a fresh one."`
-	Config     configCmd     `cmd:"" help:"About the gateway's config."`
-	Vault      vaultCmd      `cmd:"" help:"The secrets that the gateway keeps."`
-	Bench      benchCmd      `cmd:"" help:"Whole-process measurements."`
-	Census     censusCmd     `cmd:"" help:"Measure thousands of MCP servers politely: what answers, who is let in, which flaws reading alone shows."`
-	Docs       docsCmd       `cmd:"" hidden:"" help:"Write the generated pages of docs/flaws."`
+	ShowVersion versionFlag   `name:"version" help:"Print the version."`
+	Version     versionCmd    `cmd:"" hidden:"" help:"Print the version."`
+	Sandbox     sandboxCmd    `cmd:"" name:"__sandbox" hidden:""`
+	Audit       auditCmd      `cmd:"" group:"audit" help:"Test the authentication of an MCP server."`
+	Explain     explainCmd    `cmd:"" group:"audit" help:"What a flaw or check is, how it is tested and how to fix it."`
+	Checks      checksCmd     `cmd:"" group:"audit" help:"List every check."`
+	Report      reportCmd     `cmd:"" group:"audit" help:"Show a stored run again, or write it as HTML, SARIF, JUnit, Markdown or badge."`
+	Diff        diffCmd       `cmd:"" group:"audit" help:"Compare two runs: new, fixed, changed."`
+	Login       loginCmd      `cmd:"" group:"audit" help:"Logins that the audit plays by itself: record one, keep its secrets."`
+	Record      recordCmd     `cmd:"" group:"audit" help:"Record a real client's traffic with a server on loopback, and judge it."`
+	Census      censusCmd     `cmd:"" group:"audit" help:"Measure thousands of MCP servers politely: what answers, who is let in, which flaws reading alone shows."`
+	Tools       toolsCmd      `cmd:"" group:"tools" help:"Scan, pin and verify what MCP servers offer to the model."`
+	Advisories  advisoriesCmd `cmd:"" group:"tools" help:"Known incidents and vulnerable versions around MCP, with sources."`
+	Gateway     gatewayCmd    `cmd:"" group:"gateway" help:"Stand guard before MCP servers: authorization, relay, audit log."`
+	Vault       vaultCmd      `cmd:"" group:"gateway" help:"The secrets that the gateway keeps."`
+	Config      configCmd     `cmd:"" group:"gateway" help:"The schema and the reference of the gateway's config."`
+	Doctor      doctorCmd     `cmd:"" group:"gateway" help:"Turn the audit on the gateway: a running one, or a fresh one."`
+	Lab         labCmd        `cmd:"" group:"proof" help:"The deliberately weak servers, on loopback, and the attacks on them."`
+	Bench       benchCmd      `cmd:"" group:"proof" help:"Whole-process measurements."`
+	Completion  completionCmd `cmd:"" group:"proof" help:"Print the completion for bash, zsh or fish."`
+	Docs        docsCmd       `cmd:"" hidden:"" help:"Write the generated pages of docs/flaws."`
 }
+
+// groups are the headings of kidoban --help.
+var groups = kong.Groups{
+	"audit":   "The audit:",
+	"tools":   "What tools say to the model:",
+	"gateway": "The gateway:",
+	"proof":   "Proofs and the rest:",
+}
+
+// first is what kidoban says without arguments.
+const first = `kidoban %s: the checkpoint for MCP
+
+  kidoban audit URL        how would an attacker get in? read-only, no account needed
+  kidoban tools scan       what do the MCP servers in this machine's editors tell the model?
+  kidoban gateway          stand guard before your own servers; prints what to do next
+  kidoban explain F4       what a finding means and how to fix it
+  kidoban lab serve --flaws F4-1 --upstream
+                           a weak server on loopback to try the audit on
+
+kidoban --help lists every command, kidoban COMMAND --help its flags.
+`
 
 type versionCmd struct{}
 
@@ -72,6 +95,17 @@ type versionCmd struct{}
 func (versionCmd) Run(e *env) error {
 	_, err := fmt.Fprintln(e.stdout, "kidoban "+kidoban.Version)
 	return err
+}
+
+// versionFlag is --version.
+type versionFlag bool
+
+// BeforeReset prints the version before anything else is asked for.
+func (versionFlag) BeforeReset(e *env) error {
+	if err := (versionCmd{}).Run(e); err != nil {
+		return err
+	}
+	panic(exitError(exitClean))
 }
 
 // exitError ends the program with a code after the command has said all there
@@ -86,43 +120,68 @@ func main() {
 	os.Exit(run(&env{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}, os.Args[1:]))
 }
 
-// run parses args, runs the command and returns the exit code.
-func run(e *env, args []string) int {
-	var c cli
-	parser, err := kong.New(&c,
+// newParser reads command lines into c.
+func newParser(e *env, c *cli) (*kong.Kong, error) {
+	return kong.New(c,
 		kong.Name("kidoban"),
 		kong.Description("The checkpoint for MCP: audit any remote server's authentication, and stand guard before your own."),
 		kong.Writers(e.stdout, e.stderr),
 		kong.Exit(func(code int) { panic(exitError(code)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		groups,
 		kong.Bind(e),
 	)
+}
+
+// run parses args, runs the command and returns the exit code.
+func run(e *env, args []string) (code int) {
+	if len(args) == 0 {
+		fmt.Fprintf(e.stdout, first, kidoban.Version)
+		return exitClean
+	}
+	var c cli
+	parser, err := newParser(e, &c)
 	if err != nil {
 		fmt.Fprintln(e.stderr, "kidoban: "+err.Error())
 		return exitInternal
 	}
-	code := exitClean
-	func() {
-		defer func() {
-			if r := recover(); r != nil {
-				if x, ok := r.(exitError); ok { // --help asks to leave
-					code = int(x)
-					return
-				}
+	defer func() {
+		if r := recover(); r != nil {
+			x, ok := r.(exitError) // --help and --version ask to leave
+			if !ok {
 				panic(r)
 			}
-		}()
-		kctx, err := parser.Parse(args)
-		if err != nil {
-			fmt.Fprintf(e.stderr, "kidoban: %s\nkidoban --help lists the commands.\n", err)
-			code = exitUsage
-			return
-		}
-		if err := kctx.Run(e); err != nil {
-			code = fail(e, err)
+			code = int(x)
 		}
 	}()
-	return code
+	kctx, err := parser.Parse(args)
+	if err != nil {
+		return misused(e, err)
+	}
+	if err := kctx.Run(e); err != nil {
+		return fail(e, err)
+	}
+	return exitClean
+}
+
+// misused tells what is wrong with a command line, how the command is used, and
+// where its help is.
+func misused(e *env, err error) int {
+	fmt.Fprintln(e.stderr, "kidoban: "+said(err))
+	help := "kidoban --help lists the commands."
+	var p *kong.ParseError
+	if errors.As(err, &p) && p.Context.Selected() != nil {
+		n := p.Context.Selected()
+		help = "Usage: kidoban " + n.Summary() + "\nkidoban " + n.Path() + " --help says more."
+	} else if p != nil {
+		for _, step := range p.Context.Path {
+			if step.Command != nil {
+				help = "kidoban " + step.Command.Path() + " --help lists its commands."
+			}
+		}
+	}
+	fmt.Fprintln(e.stderr, help)
+	return exitUsage
 }
 
 // fail prints err for a person and gives the exit code that belongs to it.
@@ -131,9 +190,9 @@ func fail(e *env, err error) int {
 	if errors.As(err, &x) {
 		return int(x)
 	}
-	fmt.Fprintln(e.stderr, "kidoban: "+err.Error())
+	fmt.Fprintln(e.stderr, "kidoban: "+said(err))
 	switch kidoban.KindOf(err) {
-	case kidoban.KindUsage, kidoban.KindInput:
+	case kidoban.KindUsage, kidoban.KindInput, kidoban.KindNotFound, kidoban.KindConflict:
 		return exitUsage
 	case kidoban.KindUnreachable, kidoban.KindLimit, kidoban.KindRefused:
 		return exitIncomplete

@@ -32,6 +32,10 @@ type toolsScanCmd struct {
 
 // Run scans. Exit codes: 0 clean, 1 findings, 2 usage, 3 a server did not answer.
 func (c toolsScanCmd) Run(e *env) error {
+	if len(c.Target) == 0 && len(c.From) == 0 {
+		c.From = []string{"all"}
+		fmt.Fprintln(e.stderr, "Looking for the configurations of MCP hosts on this machine (kidoban tools scan --from all).")
+	}
 	got, err := c.gather(e)
 	if err != nil {
 		return err

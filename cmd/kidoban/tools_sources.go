@@ -97,7 +97,10 @@ func isCommand(words []string) bool {
 		return false
 	}
 	info, err := os.Stat(words[0])
-	return err != nil || !info.IsDir() && info.Mode()&0o111 != 0
+	if err != nil {
+		return filepath.Base(words[0]) == words[0] // a name to be found on the path, not a path to nothing
+	}
+	return !info.IsDir() && info.Mode()&0o111 != 0
 }
 
 // target reads one URL or file.
@@ -165,7 +168,7 @@ func (c toolSources) hosts(e *env, g *gathered) error {
 		}
 	}
 	if found == 0 {
-		return kidoban.Errorf(kidoban.KindNotFound, "none of these hosts has a configuration here; give its file instead")
+		return kidoban.Errorf(kidoban.KindNotFound, "none of these hosts has a configuration here: name a URL, an mcp.json, a file of definitions, or -- and the command of a stdio server")
 	}
 	return nil
 }

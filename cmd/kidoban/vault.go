@@ -62,7 +62,7 @@ type vaultSetCmd struct {
 
 // Run reads the secret from the terminal without showing it, or from standard input.
 func (c vaultSetCmd) Run(e *env) error {
-	w, _, db, _, err := c.openWallet(e)
+	w, _, db, conf, err := c.openWallet(e)
 	if err != nil {
 		return err
 	}
@@ -71,6 +71,9 @@ func (c vaultSetCmd) Run(e *env) error {
 	secret, err := c.read(e)
 	if err != nil {
 		return err
+	}
+	if secret == "" {
+		return kidoban.Errorf(kidoban.KindUsage, "there is no secret: type it, or give it on standard input; kidoban vault remove %s forgets one", c.Server)
 	}
 	if c.Env != "" {
 		c.Header = c.Env
@@ -81,7 +84,15 @@ func (c vaultSetCmd) Run(e *env) error {
 	if err := w.Set(e.ctx, c.User, c.Server, kidoban.Field{Name: c.Header, Value: secret}); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "Stored. A running gateway uses it within a minute; set account: shared (or user) for %s in the config.\n", c.Server)
+	s, known := conf.Servers[c.Server]
+	switch {
+	case c.Config != "" && !known:
+		fmt.Fprintf(e.stdout, "Stored, but %s has no server %s: is the name right? kidoban vault remove %s takes it back.\n", c.Config, c.Server, c.Server)
+	case s.Account == "shared" || s.Account == "user":
+		fmt.Fprintln(e.stdout, "Stored. A running gateway uses it within a minute.")
+	default:
+		fmt.Fprintf(e.stdout, "Stored. A running gateway uses it within a minute; set account: shared (or user) for %s in the config.\n", c.Server)
+	}
 	return nil
 }
 

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kidoban/kidoban"
+)
+
+// goSpeech is what the library says and a person at a terminal need not read.
+var goSpeech = []string{"open /", "stat /", "mkdir /", "read /", "dial tcp", "listen tcp", "invalid character", "goroutine", ".go:"}
+
+// TestStrangerIsToldWhatToDo: wrong use and wrong surroundings end with the code
+// that the README names and a sentence that says what, where and what to do.
+func TestStrangerIsToldWhatToDo(t *testing.T) {
+	state := t.TempDir()
+	data := filepath.Join(state, "data")
+	write := func(name, text string) string {
+		path := filepath.Join(state, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	none := filepath.Join(state, "none")
+	for _, c := range []struct {
+		code int
+		says string
+		args []string
+	}{
+		{exitUsage, "did you mean \"gateway\"?", []string{"gatewya"}},
+		{exitUsage, "kidoban gateway user --help", []string{"gateway", "user"}},
+		{exitUsage, "Usage: kidoban explain <check>", []string{"explain"}},
+		{exitUsage, "did you mean address?", []string{"gateway", "-c", write("typo.yaml", "servers:\n  a:\n    url: http://127.0.0.1:1/mcp\n    adress: loopback\n")}},
+		{exitUsage, "docs/config.md", []string{"gateway", "-c", write("strange.yaml", "zzzzzzzz: 1\n")}},
+		{exitUsage, "address: loopback", []string{"gateway", "-c", write("plain.yaml", "servers:\n  a:\n    url: http://127.0.0.1:1/mcp\n")}},
+		{exitUsage, "a port up to 65535", []string{"gateway", "--data", data, "--listen", "127.0.0.1:99999"}},
+		{exitUsage, "public_url", []string{"gateway", "--data", data, "--listen", "0.0.0.0:8787"}},
+		{exitUsage, "no such file", []string{"gateway", "-c", none}},
+		{exitUsage, "is a directory", []string{"gateway", "-c", state}},
+		{exitUsage, "--listen", []string{"gateway", "--data", data, "--listen", taken.Addr().String()}},
+		{exitUsage, "needs a login name", []string{"gateway", "user", "add", " ", "--data", data}},
+		{exitUsage, "there is no secret", []string{"vault", "set", "a", "--data", data}},
+		{exitUsage, "neither a URL nor a file", []string{"tools", "scan", none}},
+		{exitUsage, "none of these hosts has a configuration", []string{"tools", "scan"}},
+		{exitUsage, "no census", []string{"census", "report", "--dir", none}},
+		{exitUsage, "not JSON", []string{"report", write("bad.json", "garbage")}},
+		{exitIncomplete, "", []string{"doctor", "http://127.0.0.1:1/mcp"}},
+	} {
+		t.Run(strings.ReplaceAll(strings.Join(c.args, " "), state, "DIR"), func(t *testing.T) {
+			t.Setenv("XDG_CONFIG_HOME", state)
+			code, _, said := command(t, state, c.args...)
+			if code != c.code || !strings.Contains(said, c.says) {
+				t.Errorf("exit %d, want %d and %q:\n%s", code, c.code, c.says, said)
+			}
+			for _, w := range goSpeech {
+				if strings.Contains(strings.ReplaceAll(said, state, "DIR"), w) {
+					t.Errorf("%q is Go's word:\n%s", w, said)
+				}
+			}
+		})
+	}
+}
+
+// TestFirstScreen: without arguments the program says what it is for, and every
+// command that it names is one.
+func TestFirstScreen(t *testing.T) {
+	code, out, _ := command(t, t.TempDir())
+	if code != exitClean || !strings.Contains(out, "kidoban gateway") || !strings.Contains(out, kidoban.Version) {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	for _, args := range [][]string{{"--version"}, {"version"}} {
+		if code, out, _ := command(t, t.TempDir(), args...); code != exitClean || out != "kidoban "+kidoban.Version+"\n" {
+			t.Errorf("%v: exit %d %q", args, code, out)
+		}
+	}
+	code, out, _ = command(t, t.TempDir(), "gateway", "--help")
+	if code != exitClean || !strings.Contains(out, "kidoban gateway -c kidoban.yaml") {
+		t.Errorf("the help of the gateway does not say how to give it a config:\n%s", out)
+	}
+}
+
+// TestOneGatewayOnOneDatabase: while one runs, a second is refused, and commands
+// beside it are not.
+func TestOneGatewayOnOneDatabase(t *testing.T) {
+	conf := gatewayConfig{Data: filepath.Join(t.TempDir(), "data")}
+	conf, err := conf.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := holdData(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holdData(conf); kidoban.KindOf(err) != kidoban.KindUsage || !strings.Contains(fmt.Sprint(err), "another gateway") {
+		t.Fatalf("a second gateway: %v", err)
+	}
+	if code, _, said := command(t, t.TempDir(), "gateway", "user", "list", "--data", conf.Data); code != exitClean {
+		t.Errorf("beside a running gateway: exit %d %s", code, said)
+	}
+	release()
+	again, err := holdData(conf)
+	if err != nil {
+		t.Fatalf("after the end of the first: %v", err)
+	}
+	again()
+	conf.Database = "postgres://127.0.0.1/kidoban"
+	for range 2 {
+		if _, err := holdData(conf); err != nil {
+			t.Errorf("gateways on PostgreSQL are several: %v", err)
+		}
+	}
+}
+
+// TestBashCompletes: the script that is printed completes commands and flags in a
+// real shell.
+func TestBashCompletes(t *testing.T) {
+	_, script, _ := command(t, t.TempDir(), "completion", "bash")
+	for words, want := range map[string]string{
+		"kidoban ga":                   "gateway",
+		"kidoban gateway us":           "user",
+		"kidoban gateway --conf":       "--config",
+		"kidoban gateway user ad":      "add",
+		"kidoban audit https://x --au": "--authorized",
+		"kidoban completion ":          "",
+	} {
+		ask := script + fmt.Sprintf("\nIFS=' ' read -ra COMP_WORDS <<<'%s'; [[ '%s' != *' ' ]] || COMP_WORDS+=('')\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1)); cd \"$1\"; _kidoban; echo \"${COMPREPLY[*]}\"", words, words)
+		out, err := exec.Command("bash", "--norc", "-c", ask, "bash", t.TempDir()).CombinedOutput()
+		if err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("%q: %v\n%s", words, err, out)
+		}
+	}
+	for _, shell := range []string{"zsh", "fish"} {
+		code, out, _ := command(t, t.TempDir(), "completion", shell)
+		if code != exitClean || !strings.Contains(out, "--authorized") && !strings.Contains(out, "-l 'authorized'") {
+			t.Errorf("%s: exit %d\n%.300s", shell, code, out)
+		}
+	}
+}
