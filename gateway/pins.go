@@ -274,7 +274,9 @@ func (p *PinGuard) meet(ctx context.Context, server string, x *pinIndex, first b
 		}
 	}
 	if n > 0 && p.Alert != nil {
-		p.Alert(ctx, kidoban.NewAlert(kidoban.AlertDefinitionHeld, server, kidoban.AlertWords{"server": server, "count": strconv.Itoa(n)}))
+		a := kidoban.NewAlert(kidoban.AlertDefinitionHeld, server, kidoban.AlertWords{"server": server, "count": strconv.Itoa(n)})
+		a.At = p.now()
+		p.Alert(ctx, a)
 	}
 	return nil
 }

@@ -188,7 +188,9 @@ func (g *PolicyGuard) tell(ctx context.Context, rules *PolicyRules, c *Call, who
 	if e == policy.Deny {
 		with["then"] = "refused"
 	}
-	g.Alert(context.WithoutCancel(ctx), kidoban.NewAlert(kidoban.AlertFlowBarred, subject, with))
+	a := kidoban.NewAlert(kidoban.AlertFlowBarred, subject, with)
+	a.At = g.now()
+	g.Alert(context.WithoutCancel(ctx), a)
 }
 
 // question says what a call wants to do; false for what needs no decision.
