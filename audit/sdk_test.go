@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 
 	"github.com/kidoban/kidoban/audit"
+	"github.com/kidoban/kidoban/outbound/freeport"
 )
 
 // The servers below are made by others. What the audit says of them was checked
@@ -244,13 +246,11 @@ func goSource(t *testing.T, spec, pkg string) string {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Loopback()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return strconv.Itoa(int(at.Port()))
 }
 
 func waitPort(t *testing.T, addr string, log fmt.Stringer) {

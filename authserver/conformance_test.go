@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kidoban/kidoban/outbound/freeport"
+
 	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
@@ -27,12 +29,11 @@ func TestGAS1_OfficialConformance(t *testing.T) {
 	secret := strings.Repeat("s3cret", 8)
 	for _, kind := range []string{"public", "confidential"} {
 		t.Run(kind, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
+			at, err := freeport.Loopback()
 			if err != nil {
 				t.Fatal(err)
 			}
-			port := l.Addr().(*net.TCPAddr).Port
-			l.Close()
+			port := int(at.Port())
 			callback := fmt.Sprintf("http://127.0.0.1:%d/callback", port)
 			w := newWorld(t, func(w *world) {
 				w.cfg.Clients = []authserver.PreRegistered{{ID: "suite", Name: "Suite", RedirectURIs: []string{callback}}}

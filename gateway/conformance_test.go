@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kidoban/kidoban/limit"
+	"github.com/kidoban/kidoban/outbound/freeport"
 	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
@@ -30,12 +31,11 @@ func everything(t *testing.T, stateless bool) string {
 	if out, err := exec.Command("go", "build", "-o", bin, "github.com/modelcontextprotocol/go-sdk/conformance/everything-server").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Loopback()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := at.String()
 	c := exec.Command(bin, "-http", addr, fmt.Sprintf("-stateless=%v", stateless))
 	if err := c.Start(); err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/limit"
 	"github.com/kidoban/kidoban/oauth"
+	"github.com/kidoban/kidoban/outbound/freeport"
 )
 
 // benchAuthCmd measures the authorization server as a process of its own, over
@@ -199,10 +200,11 @@ func startBenched(e *env, data, config string) (*benched, error) {
 	if err != nil {
 		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the program does not find itself")
 	}
-	addr, err := freeAddr()
+	at, err := freeport.Loopback()
 	if err != nil {
 		return nil, err
 	}
+	addr := at.String()
 	args := []string{"gateway", "--data", data, "--listen", addr}
 	if config != "" {
 		file := data + ".yaml"

@@ -26,6 +26,7 @@ import (
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit"
 	"github.com/kidoban/kidoban/audit/browser"
+	"github.com/kidoban/kidoban/outbound/freeport"
 	"github.com/kidoban/kidoban/report"
 )
 
@@ -182,11 +183,12 @@ func admit(ctx context.Context, dir, database string, roots *x509.CertPool) (*pa
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	at, err := freeport.Loopback()
 	if err != nil {
 		stop()
 		return nil, err
 	}
+	addr := at.String()
 	// Everything is default but the limits that hold a person back: the examination
 	// does in seconds what two people do in days. The limits on registrations and on
 	// wrong passwords stay, they are part of what is examined.
@@ -285,15 +287,6 @@ func loopbackCertificate(random io.Reader, now time.Time) (tls.Certificate, *x50
 	roots := x509.NewCertPool()
 	roots.AddCert(leaf)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, roots, nil
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 type noteIn struct {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kidoban/kidoban/outbound/freeport"
 )
 
 // TestTelemetryOfARunningGateway sees a call, a refusal and an alert arrive at a
@@ -26,12 +27,11 @@ func TestTelemetryOfARunningGateway(t *testing.T) {
 		fmt.Fprintf(otlp, "%s %s %s\n", r.URL.Path, r.Header.Get("Api-Key"), body)
 	}))
 	defer receiver.Close()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Loopback()
 	if err != nil {
 		t.Fatal(err)
 	}
-	metrics := free.Addr().String()
-	free.Close()
+	metrics := at.String()
 	dir := t.TempDir()
 	for name, text := range map[string]string{"headers": "Api-Key: k3y\n", "url": receiver.URL + "/alert\n", "secret": "s3cret\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"html"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -31,6 +30,7 @@ import (
 	"github.com/kidoban/kidoban/account"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/oauth"
+	"github.com/kidoban/kidoban/outbound/freeport"
 	"github.com/kidoban/kidoban/sandbox"
 	"github.com/kidoban/kidoban/store"
 )
@@ -97,12 +97,11 @@ func (l *lockedBuffer) String() string {
 
 func startGateway(t *testing.T, config string) *running {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Loopback()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := at.String()
 	dir := t.TempDir()
 	g := &running{t: t, url: "http://" + addr, data: filepath.Join(dir, "data"), config: filepath.Join(dir, "kidoban.yaml"), done: make(chan int, 1), stderr: &lockedBuffer{}}
 	g.write(config)

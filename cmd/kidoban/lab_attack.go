@@ -14,6 +14,7 @@ import (
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/lab"
 	"github.com/kidoban/kidoban/lab/attack"
+	"github.com/kidoban/kidoban/outbound/freeport"
 )
 
 // labAttackCmd replays an attack in real browsers, against a weak lab and against
@@ -137,10 +138,11 @@ func (c labAttackCmd) gateway(ctx context.Context, _ *env, a attack.Attack) (att
 		return attackLine{}, kidoban.Wrap(kidoban.KindInternal, err, "no temporary directory")
 	}
 	defer os.RemoveAll(dir)
-	addr, err := freeAddr()
+	at, err := freeport.Loopback()
 	if err != nil {
 		return attackLine{}, err
 	}
+	addr := at.String()
 	base := "http://" + addr
 	third, err := lab.Start(ctx, lab.Options{Upstream: true, UpstreamCallback: base + connectCallback})
 	if err != nil {

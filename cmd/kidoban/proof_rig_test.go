@@ -24,10 +24,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kidoban/kidoban/outbound/freeport"
 )
 
 // The proofs run the program as a process of its own, and clients made by others
@@ -156,13 +159,11 @@ func (p *program) disk() (sum int64) {
 
 func proofPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Loopback()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return strconv.Itoa(int(at.Port()))
 }
 
 // noteKey carries a note from the request to its response.

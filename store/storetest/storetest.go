@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver to make databases with
+	"github.com/kidoban/kidoban/outbound/freeport"
 )
 
 // SQLite returns the path of a fresh SQLite database.
@@ -67,12 +67,11 @@ func StartServer() (*Server, error) {
 	if out, err := s.command("initdb", "-D", s.dir+"/data", "-U", "kidoban", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Loopback()
 	if err != nil {
 		return nil, err
 	}
-	s.port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	s.port = int(at.Port())
 	return s, s.Start()
 }
 

@@ -6,17 +6,18 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	awsapi "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/kidoban/kidoban/outbound/freeport"
 )
 
 // realEnv, when set, has the tests meet services made by others, too: the Transit
@@ -76,10 +77,9 @@ func motoRig(t *testing.T) *rig {
 			}
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Loopback()
 	must(t, err)
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	port := strconv.Itoa(int(at.Port()))
 	cmd := exec.Command(filepath.Join(venv, "bin", "moto_server"), "-H", "127.0.0.1", "-p", port)
 	must(t, cmd.Start())
 	stop := func() { cmd.Process.Kill(); cmd.Wait() }
