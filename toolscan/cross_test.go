@@ -163,6 +163,7 @@ func TestHosts(t *testing.T) {
 	for name, c := range map[string]struct{ file, text string }{
 		"claude":   {"claude_desktop_config.json", `{"mcpServers":{"x":{"command":"npx","args":["-y","p@1.0.0"],"env":{"K":"v"}}}}`},
 		"vscode":   {"mcp.json", "{\n\t// servers\n\t\"servers\": {\"x\": {\"type\":\"stdio\",\"command\":\"npx\",\"args\":[\"-y\",\"p@1.0.0\",],},},\n}"},
+		"remarks":  {"mcp.json", "// of the team\n/* and\nmine */ {\"mcpServers\": {\"x\": {\"command\": \"npx\", \"args\": [\"-y\", \"p@1.0.0\"]}, \"odd\": 5}}"},
 		"zed":      {"settings.json", `{"context_servers":{"x":{"command":{"path":"npx","args":["-y","p@1.0.0"],"env":{}}}}}`},
 		"codex":    {"config.toml", "model = \"m\"\n[mcp_servers.x]\ncommand = \"npx\"\nargs = [\"-y\", \"p@1.0.0\"] # pinned\n"},
 		"goose":    {"config.yaml", "extensions:\n  x:\n    cmd: npx\n    args: [\"-y\", \"p@1.0.0\"]\n"},

@@ -1,6 +1,10 @@
 package toolscan
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -92,10 +96,14 @@ func ParseHost(host, file string, data []byte) ([]Entry, error) {
 	} else {
 		// YAML is a superset of JSON; comments and trailing commas of JSON files
 		// are removed first.
-		if trimmed := strings.TrimLeft(string(data), " \t\r\n\ufeff"); strings.HasPrefix(trimmed, "{") {
-			data = plainJSON([]byte(trimmed))
+		plain := plainJSON(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
+		if trimmed := bytes.TrimSpace(plain); len(trimmed) > 0 && trimmed[0] == '{' { // comments may stand before it
+			if err := json.Unmarshal(plain, &root); err != nil {
+				return nil, kidoban.Errorf(kidoban.KindInput, "%s is not JSON%s; correct it and try again", file, faultAt(plain, err))
+			}
+		} else {
+			err = yaml.Unmarshal(data, &root)
 		}
-		err = yaml.Unmarshal(data, &root)
 	}
 	if err != nil {
 		return nil, kidoban.Errorf(kidoban.KindInput, "%s cannot be read: it is neither JSON nor YAML; correct it and try again", file)
@@ -215,8 +223,35 @@ func list(v any) []string {
 	return out
 }
 
-// plainJSON removes comments and trailing commas (JSONC). Lengths change; only
-// the values matter.
+// LooksLikeHost says whether a file means to be a host's configuration: it names
+// a map of servers.
+func LooksLikeHost(data []byte) bool {
+	for _, k := range [...]string{"mcpServers", "context_servers", "mcp_servers", "mcp.servers"} {
+		if bytes.Contains(data[:min(len(data), maxItemBytes)], []byte(k)) {
+			return true
+		}
+	}
+	return false
+}
+
+// faultAt says where JSON stops being JSON; lines count from 1. It is "" when the
+// fault has no place.
+func faultAt(data []byte, err error) string {
+	var syntax *json.SyntaxError
+	if !errors.As(err, &syntax) {
+		return ""
+	}
+	at := int(min(max(syntax.Offset-1, 0), int64(len(data))))
+	before := data[:at]
+	column := at - bytes.LastIndexByte(before, '\n')
+	if at >= len(bytes.TrimRight(data, " \t\r\n"))-1 && strings.Contains(syntax.Error(), "unexpected end") {
+		return fmt.Sprintf(" (it ends in the middle, in line %d)", 1+bytes.Count(before, []byte("\n")))
+	}
+	return fmt.Sprintf(" (line %d, column %d: %s)", 1+bytes.Count(before, []byte("\n")), column, Visible(syntax.Error(), 100))
+}
+
+// plainJSON removes comments and trailing commas (JSONC). Lengths change, line
+// ends stay.
 func plainJSON(b []byte) []byte {
 	out := make([]byte, 0, len(b))
 	for i := 0; i < len(b); i++ {
@@ -238,6 +273,9 @@ func plainJSON(b []byte) []byte {
 			i--
 		case c == '/' && i+1 < len(b) && b[i+1] == '*':
 			for i += 2; i+1 < len(b) && (b[i] != '*' || b[i+1] != '/'); i++ {
+				if b[i] == '\n' {
+					out = append(out, '\n')
+				}
 			}
 			i++
 		case c == ']' || c == '}':

@@ -67,7 +67,7 @@ func ParseSnapshot(name string, data []byte) ([]Server, error) {
 	if len(data) > 0 && data[0] == '[' {
 		var list []json.RawMessage
 		if err := json.Unmarshal(data, &list); err != nil {
-			return nil, kidoban.Wrap(kidoban.KindInput, err, "%s is not JSON", name)
+			return nil, kidoban.Errorf(kidoban.KindInput, "%s is not JSON%s", name, faultAt(data, err))
 		}
 		s := Server{Name: name}
 		for _, t := range list {
@@ -77,7 +77,14 @@ func ParseSnapshot(name string, data []byte) ([]Server, error) {
 	}
 	var o offered
 	if err := json.Unmarshal(data, &o); err != nil {
-		return nil, kidoban.Wrap(kidoban.KindInput, err, "%s is not JSON of a known form: tools, prompts, resources, servers or mcpServers", name)
+		const forms = "expected an object with tools, prompts, resources, servers or mcpServers, or an array of tools"
+		switch {
+		case len(data) == 0:
+			return nil, kidoban.Errorf(kidoban.KindInput, "%s is empty: %s", name, forms)
+		case !json.Valid(data):
+			return nil, kidoban.Errorf(kidoban.KindInput, "%s is not JSON%s: %s", name, faultAt(data, err), forms)
+		}
+		return nil, kidoban.Errorf(kidoban.KindInput, "%s is JSON of another form: %s", name, forms)
 	}
 	if len(o.Servers) > 0 {
 		var out []Server

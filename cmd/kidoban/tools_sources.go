@@ -51,7 +51,7 @@ const maxFile = 64 << 20
 func (c toolSources) gather(e *env) (*gathered, error) {
 	g := gathered{answers: bufio.NewReader(e.stdin)}
 	if isCommand(c.Target) {
-		g.entries = append(g.entries, toolscan.Entry{Name: filepath.Base(c.Target[0]), Command: c.Target[0], Args: c.Target[1:]})
+		g.entries = append(g.entries, toolscan.Entry{Name: commandName(c.Target), Command: c.Target[0], Args: c.Target[1:]})
 	} else {
 		for _, t := range c.Target {
 			if err := c.target(t, &g); err != nil {
@@ -103,6 +103,26 @@ func isCommand(words []string) bool {
 	return !info.IsDir() && info.Mode()&0o111 != 0
 }
 
+// commandName names a server by its command line: a launcher (npx, python, env)
+// says nothing, what it launches does.
+func commandName(words []string) string {
+	launcher := map[string]bool{"npx": true, "bunx": true, "pnpx": true, "uvx": true, "uv": true, "run": true, "node": true, "deno": true, "bun": true, "python": true,
+		"python3": true, "env": true, "docker": true, "podman": true, "sh": true, "bash": true, "exec": true, "dlx": true, "pnpm": true, "yarn": true}
+	for i, w := range words {
+		if strings.HasPrefix(w, "-") || strings.Contains(w, "=") && i > 0 {
+			continue
+		}
+		name := w
+		if !strings.HasPrefix(w, "@") { // a scope of npm stays
+			name = filepath.Base(w)
+		}
+		if name != "" && name != "." && !launcher[strings.ToLower(name)] {
+			return name
+		}
+	}
+	return filepath.Base(words[0])
+}
+
 // target reads one URL or file.
 func (c toolSources) target(t string, g *gathered) error {
 	if strings.HasPrefix(t, "http://") || strings.HasPrefix(t, "https://") {
@@ -113,6 +133,8 @@ func (c toolSources) target(t string, g *gathered) error {
 	switch {
 	case err != nil:
 		return kidoban.Wrap(kidoban.KindUsage, err, "%s is neither a URL nor a file; a stdio server's command goes behind --", t)
+	case info.IsDir():
+		return kidoban.Errorf(kidoban.KindUsage, "%s is a directory: name an mcp.json or a file of definitions in it", t)
 	case info.Size() > maxFile:
 		return kidoban.Errorf(kidoban.KindLimit, "%s is larger than %d MiB", t, maxFile>>20)
 	}
@@ -124,6 +146,9 @@ func (c toolSources) target(t string, g *gathered) error {
 	if err == nil && len(entries) > 0 {
 		g.entries = append(g.entries, entries...)
 		return nil
+	}
+	if err != nil && toolscan.LooksLikeHost(data) {
+		return err
 	}
 	servers, serr := toolscan.ParseSnapshot(t, data)
 	if serr != nil {
@@ -276,7 +301,10 @@ func versionOf(info json.RawMessage) string {
 // ask puts a y/N question; anything but y is no.
 func (g *gathered) ask(e *env, question string) bool {
 	fmt.Fprint(e.stderr, question+" [y/N] ")
-	answer, _ := g.answers.ReadString('\n') // the end of input is a no
+	answer, err := g.answers.ReadString('\n') // the end of input is a no
+	if err != nil {
+		fmt.Fprintln(e.stderr) // nobody pressed return
+	}
 	answer = strings.ToLower(strings.TrimSpace(answer))
 	return answer == "y" || answer == "yes"
 }

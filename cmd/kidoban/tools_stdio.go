@@ -5,9 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/sandbox"
@@ -29,6 +32,7 @@ type session struct {
 	in     io.WriteCloser
 	out    io.ReadCloser
 	closer func() error
+	tail   func() []byte // the last of its standard error
 }
 
 // starter starts a stdio server; the sandbox is the only one.
@@ -56,7 +60,7 @@ func (b boxed) start(ctx context.Context, en *toolscan.Entry) (*session, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &session{in: p.Stdin, out: p.Stdout, closer: p.Close}, nil
+	return &session{in: p.Stdin, out: p.Stdout, closer: p.Close, tail: p.Tail}, nil
 }
 
 // boxName makes a name the sandbox takes.
@@ -98,7 +102,7 @@ func listStdio(ctx context.Context, st starter, en *toolscan.Entry) (*toolscan.S
 	defer ses.closer()
 	stop := context.AfterFunc(ctx, func() { ses.closer() }) // unblocks the reader
 	defer stop()
-	p := pipe{ctx: ctx, in: ses.in, out: bufio.NewReaderSize(ses.out, 64<<10)}
+	p := pipe{ctx: ctx, ses: ses, in: ses.in, out: bufio.NewReaderSize(ses.out, 64<<10)}
 	var hello struct {
 		Info         json.RawMessage `json:"serverInfo"`
 		Instructions json.RawMessage `json:"instructions"`
@@ -116,21 +120,46 @@ func listStdio(ctx context.Context, st starter, en *toolscan.Entry) (*toolscan.S
 		s.Add(toolscan.KindInstructions, hello.Instructions)
 	}
 	for _, l := range lists {
-		if err := p.list(l.method, l.member, l.kind, s); err != nil && l.kind == toolscan.KindTool {
+		err := p.list(l.method, l.member, l.kind, s)
+		if err == nil || errors.Is(err, errNoMethod) {
+			continue // a server need not offer every kind
+		}
+		if l.kind == toolscan.KindTool || kidoban.KindOf(err) == kidoban.KindUnreachable {
 			return nil, err
 		}
 	}
 	return s, nil
 }
 
+// lastWords is the last line of a server's standard error that says something,
+// made safe to print, as the end of a sentence: why a server did not start
+// stands there.
+func (s *session) lastWords() string {
+	if s.tail == nil {
+		return ""
+	}
+	s.closer() // what it said is whole once it is gone
+	lines := strings.Split(string(bytes.ToValidUTF8(s.tail(), nil)), "\n")
+	for _, l := range slices.Backward(lines) {
+		if l = strings.TrimSpace(l); strings.ContainsFunc(l, unicode.IsLetter) {
+			return "; its last words: " + toolscan.Visible(l, 240)
+		}
+	}
+	return ""
+}
+
 // pipe is a JSON-RPC conversation over lines.
 type pipe struct {
 	ctx  context.Context
+	ses  *session
 	in   io.Writer
 	out  *bufio.Reader
 	next int
 	read int64
 }
+
+// errNoMethod is the answer of a server that does not have a method.
+var errNoMethod = kidoban.Errorf(kidoban.KindNotFound, "the server does not have this method")
 
 // Bounds of one conversation.
 const (
@@ -169,15 +198,36 @@ func (p *pipe) call(method string, params any, into any) error {
 				Code int `json:"code"`
 			} `json:"error"`
 		}
-		if json.Unmarshal(line, &msg) != nil || msg.Method != "" || string(msg.ID) != fmt.Sprint(id) {
-			continue // a log line, a notification, or a request we do not serve
+		if json.Unmarshal(line, &msg) != nil || msg.Method == "" && string(msg.ID) != fmt.Sprint(id) {
+			continue // a log line, or the answer to something else
 		}
-		if msg.Error != nil {
+		if msg.Method != "" {
+			if err := p.answer(msg.Method, msg.ID); err != nil {
+				return err
+			}
+			continue
+		}
+		switch {
+		case msg.Error != nil && msg.Error.Code == -32601:
+			return errNoMethod
+		case msg.Error != nil:
 			return kidoban.Errorf(kidoban.KindInput, "the server answered %s with error %d", method, msg.Error.Code)
 		}
 		return kidoban.Wrap(kidoban.KindInput, json.Unmarshal(msg.Result, into), "the answer to %s cannot be read", method)
 	}
 	return kidoban.Errorf(kidoban.KindLimit, "the server talks without answering %s", method)
+}
+
+// answer serves what a server asks before it goes on: a ping, and a no to
+// everything else. Notifications have no id and get nothing.
+func (p *pipe) answer(method string, id json.RawMessage) error {
+	switch {
+	case len(id) == 0 || string(id) == "null":
+		return nil
+	case method == "ping":
+		return p.send(map[string]any{"jsonrpc": "2.0", "id": id, "result": struct{}{}})
+	}
+	return p.send(map[string]any{"jsonrpc": "2.0", "id": id, "error": map[string]any{"code": -32601, "message": "the scanner only lists"}})
 }
 
 // line reads one line, bounded.
@@ -194,9 +244,12 @@ func (p *pipe) line() ([]byte, error) {
 			return b, nil
 		case err == bufio.ErrBufferFull:
 		case p.ctx.Err() != nil:
-			return nil, kidoban.Errorf(kidoban.KindUnreachable, "the server did not answer in time; packages that must be fetched need --network and a longer --timeout")
+			if errors.Is(p.ctx.Err(), context.Canceled) {
+				return nil, kidoban.Errorf(kidoban.KindUnreachable, "interrupted")
+			}
+			return nil, kidoban.Errorf(kidoban.KindUnreachable, "the server did not answer in time; packages that must be fetched need --network and a longer --timeout%s", p.ses.lastWords())
 		default:
-			return nil, kidoban.Wrap(kidoban.KindUnreachable, err, "the server ended before it answered; packages that must be fetched need --network")
+			return nil, kidoban.Errorf(kidoban.KindUnreachable, "the server ended before it answered; packages that must be fetched need --network, files outside its box --read%s", p.ses.lastWords())
 		}
 	}
 }

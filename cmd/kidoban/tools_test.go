@@ -193,14 +193,18 @@ func (direct) start(ctx context.Context, en *toolscan.Entry) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	var once sync.Once
-	return &session{in: in, out: out, closer: func() error {
+	return &session{in: in, out: out, tail: said.Bytes, closer: func() error {
 		once.Do(func() {
 			in.Close()
-			cmd.Process.Kill()
+			if ctx.Err() != nil {
+				cmd.Process.Kill()
+			}
 			cmd.Wait()
 		})
 		return nil
@@ -235,6 +239,66 @@ func TestToolsStdio(t *testing.T) {
 	}
 	if _, err := listStdio(ctx, direct{}, &toolscan.Entry{Name: "x", Command: "true"}); err == nil {
 		t.Error("a program that is no server is listed")
+	}
+}
+
+// TestToolsStdioTalk: a server that pings before it answers is answered, and one
+// that has no tools is read for its prompts.
+func TestToolsStdioTalk(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	const none = `,"error":{"code":-32601,"message":"no"}}'`
+	script := `read l; echo '{"jsonrpc":"2.0","id":"s","method":"ping"}'; read l; case "$l" in *'"result":{}'*) ;; *) exit 1;; esac
+echo '{"jsonrpc":"2.0","id":1,"result":{"serverInfo":{"version":"1"}}}'; read l
+read l; echo '{"jsonrpc":"2.0","id":2` + none + `
+read l; echo '{"jsonrpc":"2.0","id":3,"result":{"prompts":[{"name":"p"}]}}'
+read l; echo '{"jsonrpc":"2.0","id":4` + none + `
+read l; echo '{"jsonrpc":"2.0","id":5` + none + `
+read l`
+	s, err := listStdio(ctx, direct{}, &toolscan.Entry{Name: "x", Command: "/bin/sh", Args: []string{"-c", script}})
+	if err != nil || len(s.Items) != 1 || s.Items[0].Kind != toolscan.KindPrompt {
+		t.Errorf("%v %+v", err, s)
+	}
+}
+
+// TestToolsStdioLastWords: why a server did not start is told, and cannot paint
+// on the terminal.
+func TestToolsStdioLastWords(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_, err := listStdio(ctx, direct{}, &toolscan.Entry{Name: "x", Command: "/bin/sh", Args: []string{"-c", `read l; printf 'starting\n\033[31mKEY is not set\n  \n' >&2; exit 1`}})
+	if err == nil || !strings.Contains(err.Error(), "KEY is not set") || !strings.Contains(err.Error(), "U+1B") || strings.ContainsAny(err.Error(), "\x1b\n") {
+		t.Errorf("%q", err)
+	}
+}
+
+// TestToolsNames: a server is called by what a launcher starts.
+func TestToolsNames(t *testing.T) {
+	for want, line := range map[string]string{
+		"@acme/server@1.0.0": "npx -y @acme/server@1.0.0", "mcp-server-git": "uvx mcp-server-git --repository /tmp", "server.py": "env KEY=x python3 -u /opt/server.py",
+		"files": "/usr/local/bin/files --root=/tmp", "python3": "python3",
+	} {
+		if got := commandName(strings.Fields(line)); got != want {
+			t.Errorf("%s is called %q", line, got)
+		}
+	}
+}
+
+// TestToolsScanFaults: a file that cannot be read says where and what was
+// expected, without the words of a library.
+func TestToolsScanFaults(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for text, want := range map[string]string{
+		"": "is empty", `"a"`: "JSON of another form", `{"tools":[{"name":"a"`: "ends in the middle",
+		"{\n \"tools\": [}\n": "line 2, column 12", "// mine\n{\"mcpServers\":{\n\"a\" 1}}": "line 3, column 5", "\x7fELF\x00": "is not JSON",
+	} {
+		code, _, errs := tool(t, "", "tools", "scan", write(t, "x.json", text))
+		if code != exitUsage && code != exitIncomplete || !strings.Contains(errs, want) || strings.Contains(errs, "Go value") {
+			t.Errorf("%q: exit %d %s", text, code, errs)
+		}
+	}
+	if code, _, errs := tool(t, "", "tools", "scan", "."); code != exitUsage || !strings.Contains(errs, "directory") {
+		t.Errorf("a directory: exit %d %s", code, errs)
 	}
 }
 
