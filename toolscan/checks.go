@@ -425,6 +425,9 @@ func hasHeader(l []byte) bool {
 // notQuotedAsAttack drops a phrase that a detector names as what it looks for:
 // in quotes or after a sign of listing, in a sentence about detection.
 func notQuotedAsAttack(_ *itemContext, l []byte, m []int) bool {
+	if l[m[0]] == '<' && argumentTag(l, m) {
+		return false
+	}
 	return !aboutDetection.Match(l[:m[0]]) || !listing.Match(l[:m[0]])
 }
 

@@ -1,6 +1,10 @@
 package toolscan
 
-import "github.com/kidoban/kidoban"
+import (
+	"bytes"
+
+	"github.com/kidoban/kidoban"
+)
 
 // defensive is text about attacks: detectors, documentation, warnings.
 const defensive = `\b(?:check(?:s|ing)? for|patterns?\b|attempts?\b|attackers? \w+|educational|detect(?:s|ed|ing|ion)?|scan(?:s|ner|ning)?|prevent(?:s|ion|ing)?|protect(?:s|ion|ing)?|defen[dcs]\w*|mitigat\w+|attackers? (?:may|might|can|could|often)|malicious (?:users?|prompts?|content|instructions?)|prompt[- ]injections?|injection attempts?|tests? (?:a |an |the |your )?(?:guardrails?|filters?|defen[cs]es?)|list of attacks|red[- ]?team\w*|tool poisoning|for poisoning|jailbreak (?:attempts?|detection)|may contain|might contain|such as '|best practices|never trust|don't blindly)`
@@ -105,7 +109,7 @@ var instructionRules = []rule{
 	{id: "inert-tool", family: FamilyInstruction, group: "inert", weight: 0.5, severity: kidoban.Medium,
 		where:  definitions,
 		re:     `\b(?:do not|don't|never|should not|should never|must not|must never|not to|never needs? to)\b.{0,8}?\b(?:use|call|invoke|run|be (?:used|called|invoked|run))\b(?: this (?:tool|function)|[.!]?$| directly by users?| by users?| during normal)`,
-		unless: `deprecat|for other|unless|if |when |twice|more than|multiple`,
+		unless: `deprecat|for other|unless|if |when |twice|more than|multiple|this (?:tool|function) (?:to|for|with|as|in|on)\b`,
 		why:    "A tool that must not be called is there only to be read.", fix: "Remove the tool, or say what it is for."},
 	{id: "inert-only", family: FamilyInstruction, group: "inert", weight: 0.8, severity: kidoban.Medium,
 		where:  definitions,
@@ -131,8 +135,22 @@ var instructionRules = []rule{
 		why: "In another language, it tells the model to ignore its instructions or to keep the user in the dark.", fix: fixDoNotConnect},
 }
 
+// argumentTag says whether a tag stands for a value on a command line:
+// "--secret <secret>", "token=<secret>".
+func argumentTag(l []byte, m []int) bool {
+	before := bytes.TrimRight(l[:m[0]], " ")
+	if len(before) == 0 || before[len(before)-1] == '=' {
+		return len(before) > 0
+	}
+	word := before[bytes.LastIndexByte(before, ' ')+1:]
+	return len(word) > 2 && word[0] == '-' && word[1] == '-' && isLetter(word[2])
+}
+
 // suspiciousTag drops tags that honest markup uses.
 func suspiciousTag(c *itemContext, l []byte, m []int) bool {
+	if argumentTag(l, m) {
+		return false
+	}
 	switch tag := string(l[m[0]:m[1]]); {
 	case c.content && (len(tag) < 4 || tag == "<user>" || tag == "<s>" || tag == "</s>"):
 		return false

@@ -52,7 +52,7 @@ var secretRules = []rule{
 		why:    "It sends credentials or private data somewhere.", fix: fixDoNotConnect},
 	{id: "exfiltrate", family: FamilySecrets, group: "exfil", weight: 0.8, severity: kidoban.Critical,
 		re:     `\b(?:exfiltrat(?:e|es|ing)|leak|steal|siphon|smuggle)\b.{0,60}?\b(?:data|files?|contents?|information|messages?|secrets?|keys?|credentials|everything|conversation|it|them|~|/)`,
-		unless: defensive + `|\bcheck|\bmemory leak|\bfind leak|\bgoroutine|\bidentif|\banaly|\binvestigat`,
+		unless: defensive + `|\bcheck|\bmemory leak|\bfind leak|\bgoroutine|\bidentif|\banaly|\binvestigat|\b(?:models?|agents?|assistants?|attackers?) (?:that|which|who) `,
 		why:    "It speaks of taking data out.", fix: fixDoNotConnect},
 	{id: "conversation-capture", family: FamilySecrets, group: "talk", weight: 0.7, severity: kidoban.High,
 		where:  definitions,

@@ -117,7 +117,7 @@ var sinkRules = []rule{
 		why:    "It sends data to a host written into the text.", fix: fixDoNotConnect},
 	{id: "outside-party", family: FamilySink, group: "sink", weight: 0.8, severity: kidoban.Critical,
 		re:     `\b(?:send|forward|upload|transmit|exfiltrate|leak|relay|redirect|route|report|copy|submit|log|mirror|share|post|deliver)(?:s|ed|ing)?\b.{0,70}?\b(?:to|via|through|into|at|with|on|in)\b(?: \w+){0,5}? ?{outside}`,
-		unless: defensive + `|\bwebhook|\boptional|\bconfigured|\blog(?:ged|ging)? ?(?:in|on|into)\b|\bsign(?:ed)? in\b`,
+		unless: defensive + `|\broute ?53\b|\bwebhook|\boptional|\bconfigured|\blog(?:ged|ging)? ?(?:in|on|into)\b|\bsign(?:ed)? in\b`,
 		check:  outsideOrder,
 		why:    "It sends data to a party outside.", fix: fixDoNotConnect},
 	{id: "fixed-account", family: FamilySink, group: "sink", weight: 0.7, severity: kidoban.Critical,

@@ -89,3 +89,33 @@ func TestTrainDeterministic(t *testing.T) {
 		t.Error("half a file of weights is taken")
 	}
 }
+
+// TestStyles holds the scanner to what it finds in definitions and results of
+// many voices: polite, in other languages, encoded, spread over a schema, and in
+// honest neighbours of all of them. The floors lie a little under what was
+// reached, so that a rule may change.
+func TestStyles(t *testing.T) {
+	sc := toolscan.New()
+	for _, c := range []struct {
+		file     string
+		min, max int // flagged, in percent
+	}{{"malicious_tools.jsonl", 91, 100}, {"malicious_contents.jsonl", 88, 100}, {"benign_tools.jsonl", 0, 8}, {"benign_contents.jsonl", 0, 7}} {
+		recs, err := Read("../testdata/styles", c.file)
+		if err != nil || len(recs) < 30 {
+			t.Fatalf("%s: %d records, %v", c.file, len(recs), err)
+		}
+		flagged := 0
+		for _, r := range recs {
+			v := sc.Content(r.Content)
+			if len(r.Tool) > 0 {
+				v = sc.Item(nil, toolscan.Item{Kind: toolscan.KindTool, Name: r.Name(), Raw: r.Tool})
+			}
+			if v.Flagged {
+				flagged++
+			}
+		}
+		if share := 100 * flagged / len(recs); share < c.min || share > c.max {
+			t.Errorf("%s: %d of %d flagged", c.file, flagged, len(recs))
+		}
+	}
+}
