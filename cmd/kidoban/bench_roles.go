@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -120,7 +121,11 @@ func (c benchGatewayCmd) role(e *env) error {
 	default:
 		return kidoban.Errorf(kidoban.KindUsage, "role %q is unknown", c.Role)
 	}
-	giveBack() // as the gateway does when it has started, and for the others alike
+	lean, stop := context.WithCancel(e.ctx)
+	var resting sync.WaitGroup
+	resting.Go(func() { stayLean(lean) }) // as the gateway does, and for the others alike
+	defer resting.Wait()
+	defer stop()
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _, _ = io.Copy(io.Discard, e.stdin); s.Close() }()
 	fmt.Fprintln(e.stdout, say)

@@ -4,28 +4,30 @@ import (
 	"bufio"
 	"bytes"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// giveBack returns to the system what only the start needed: the heap of the
-// initialisation, and the pages of the program's own file that it read on the
-// way. Those are unchanged copies of the file; one that is needed again is
-// mapped again. Without /proc nothing happens.
-func giveBack() {
-	debug.FreeOSMemory()
+// ownFile finds where the program's own file, code and tables, is mapped; without
+// /proc nowhere.
+func ownFile() []mapping {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
-		return
+		return nil
 	}
 	smaps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
-		return
+		return nil
 	}
-	for _, m := range ownPages(smaps, exe) {
+	return ownPages(smaps, exe)
+}
+
+// unmap gives back the pages of mappings of the program's file: they are unchanged
+// copies of it, and one that is needed again is mapped again.
+func unmap(file []mapping) {
+	for _, m := range file {
 		// An error says that the kernel keeps the pages: no harm.
 		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED)
 	}

@@ -2,7 +2,9 @@
 
 package main
 
-import "runtime/debug"
+type mapping struct{}
 
-// giveBack returns to the system what only the start needed.
-func giveBack() { debug.FreeOSMemory() }
+// ownFile finds nothing: the system alone decides what it keeps of the file.
+func ownFile() []mapping { return nil }
+
+func unmap([]mapping) {}
