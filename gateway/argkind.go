@@ -20,6 +20,12 @@ var kindWords = map[string]ArgKind{
 	"domain": ArgToken, "ip": ArgToken, "port": ArgToken, "repo": ArgToken, "repository": ArgToken, "package": ArgToken, "username": ArgToken,
 }
 
+// Words that tell it only together with the value.
+var vagueWords = map[string]ArgKind{
+	"query": ArgSQL, "statement": ArgSQL, "queries": ArgSQL,
+	"source": ArgPath, "destination": ArgPath, "src": ArgPath, "dst": ArgPath, "dest": ArgPath, "target": ArgPath, "output": ArgPath, "input": ArgPath, "root": ArgPath,
+}
+
 // Formats of JSON Schema, and some that servers use without a standard.
 var kindFormats = map[string]ArgKind{
 	"uri": ArgURL, "url": ArgURL, "iri": ArgURL, "uri-reference": ArgURL, "path": ArgPath, "file-path": ArgPath, "directory-path": ArgPath,
@@ -40,25 +46,36 @@ func kindOf(rules ArgumentRules, c *Call, name string, schema map[string]any, va
 	if format, _ := schema["format"].(string); kindFormats[format] != "" {
 		return kindFormats[format]
 	}
-	words := wordsOf(name)
-	if len(words) == 0 {
-		return ArgText
-	}
-	last := words[len(words)-1]
+	last := lastWord(name)
 	if k := kindWords[last]; k != "" {
 		return k
 	}
-	switch last {
-	case "query", "statement", "queries":
+	switch vagueWords[last] {
+	case ArgSQL:
 		if sqlStart.MatchString(value) {
 			return ArgSQL
 		}
-	case "source", "destination", "src", "dst", "dest", "target", "output", "input", "root":
+	case ArgPath:
 		if filepath.IsAbs(value) || strings.Contains(value, "..") || strings.HasPrefix(value, "file:") {
 			return ArgPath
 		}
 	}
 	return ArgText
+}
+
+// textName tells that a parameter of this name is plain text whatever its value is,
+// where neither config nor schema say more.
+func textName(name string) bool {
+	last := lastWord(name)
+	return kindWords[last] == "" && vagueWords[last] == ""
+}
+
+func lastWord(name string) string {
+	words := wordsOf(name)
+	if len(words) == 0 {
+		return ""
+	}
+	return words[len(words)-1]
 }
 
 // wordsOf cuts file_path, filePath and FILE-PATH into their words.

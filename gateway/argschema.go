@@ -21,6 +21,7 @@ type argSchema struct {
 	names    map[string]bool
 	closed   bool // names are all there are
 	compiled *jsonschema.Schema
+	plain    *plainSchema // nil: of no plain form
 
 	mu    sync.Mutex // one validation at a time: it takes microseconds
 	visit *visits
@@ -181,6 +182,7 @@ func newArgSchema(raw wire.Raw) (s *argSchema, err error) {
 		return nil, err
 	}
 	s.declare()
+	s.plain = plainOf(s.doc)
 	return s, nil
 }
 

@@ -128,6 +128,9 @@ func (g *ArgumentGuard) Guard(ctx context.Context, c *Call) (wire.Raw, *Refusal)
 	if err != nil {
 		return nil, noArguments("argument:schema_unusable", sayNoSchema).because(err)
 	}
+	if !changed && schema.plain.passes(rules, args) {
+		return nil, nil
+	}
 	for _, name := range schema.undeclared(args) {
 		switch rules.Undeclared {
 		case UndeclaredPass:
