@@ -55,6 +55,33 @@ func TestGPX3_EachRateHoldsItsOwn(t *testing.T) {
 	}
 }
 
+// TestGPX3_ACrowdLeavesAServerToOthers: users who take all they can get of a
+// server's rate do not take what somebody else needs.
+func TestGPX3_ACrowdLeavesAServerToOthers(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, _ *http.Request, body string) { result(w, body, `{}`) })
+	r := newRig(t, []Server{at("one", up.URL)}, generous, func(c *Config, _ *Deps) {
+		c.Limits.CallPerServer.Count, c.Limits.CallPerServer.Per, c.Limits.CallPerServer.Burst = 1, time.Hour, 64
+	})
+	post := func(user string) int {
+		token := r.as.token(t, r.resource("one"), user, nil)
+		return r.do("POST", r.resource("one"), `{"jsonrpc":"2.0","id":1,"method":"ping"}`, "Authorization", "Bearer "+token).status
+	}
+	served := 0
+	for i := range 8 {
+		for post(fmt.Sprint("greedy-", i)) == http.StatusOK {
+			if served++; served > 64 {
+				t.Fatal("more than the limit")
+			}
+		}
+	}
+	if served < 33 {
+		t.Errorf("a crowd gets %d of 64: less than what is free for all", served)
+	}
+	if status := post("alice"); status != http.StatusOK {
+		t.Errorf("alice comes when the crowd has had %d of 64: %d", served, status)
+	}
+}
+
 // TestGPX3_BreakerByConfig: a server that fails as often as its config says is
 // left alone, tried again by one call, and back when that succeeds; at its own
 // endpoint and, bridged, in the aggregate.

@@ -366,11 +366,14 @@ func (g *Gateway) meter(st *state, c *call) *Refusal {
 	if st.config.Open {
 		return nil
 	}
-	ask(l.CallPerUser, c.Caller.User)
-	ask(l.CallPerClient, c.Caller.Client+"\x00"+c.Caller.User)
-	if c.server != nil {
+	if c.server != nil { // of its rate no user has more than a fair share
+		if d := c.server.shares.Take(l.CallPerServer, c.Caller.User, g.limits.Left(l.CallPerServer, c.Server), c.from); !d.Allowed {
+			return tooMany(d)
+		}
 		ask(l.CallPerServer, c.Server)
 	}
+	ask(l.CallPerUser, c.Caller.User)
+	ask(l.CallPerClient, c.Caller.Client+"\x00"+c.Caller.User)
 	if c.Message.Method == wire.MethodToolsCall {
 		ask(l.CallPerTool, limit.Key(c.Caller.User, c.Server, c.Params.Name))
 	}
@@ -378,6 +381,13 @@ func (g *Gateway) meter(st *state, c *call) *Refusal {
 	if d.Allowed {
 		return nil
 	}
+	if c.server != nil {
+		c.server.shares.GiveBack(l.CallPerServer, c.Caller.User)
+	}
+	return tooMany(d)
+}
+
+func tooMany(d limit.Decision) *Refusal {
 	return &Refusal{Status: http.StatusTooManyRequests, RPC: wire.CodeInvalidRequest, Rule: "rate", Retry: d.RetrySeconds(), Say: "Too many calls. Wait and try again."}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kidoban/kidoban/limit"
 	"github.com/kidoban/kidoban/outbound"
 	"github.com/kidoban/kidoban/toolscan"
 	"github.com/kidoban/kidoban/wire"
@@ -23,6 +24,7 @@ type server struct {
 	hoard   *hoard // of all servers
 	held    int64  // of this one; guarded by hoard.mu
 	flow    flow
+	shares  limit.Shares // of its rate
 }
 
 // keep returns the running server of the old state when its config is the same.
