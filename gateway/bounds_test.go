@@ -82,6 +82,44 @@ func TestGPX3_ACrowdLeavesAServerToOthers(t *testing.T) {
 	}
 }
 
+// TestGPX3_TheAggregateCountsForTheServer: whichever way a call comes, it takes of
+// the same rates of server and tool; so does one that is for no server of the user's.
+func TestGPX3_TheAggregateCountsForTheServer(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, _ *http.Request, body string) {
+		if idOf(body) == "" {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"x","version":"1"},"tools":[],"content":[]}`)
+	})
+	for _, rate := range []string{"call_per_server", "call_per_tool", "call_per_user"} {
+		s := at("one", up.URL)
+		s.Era = "legacy"
+		r := newRig(t, []Server{s}, generous, func(c *Config, _ *Deps) {
+			for _, l := range c.Limits.All() {
+				if l.Name == rate {
+					l.Count, l.Per, l.Burst = 1, time.Hour, 2
+				}
+			}
+		})
+		call := func(url, tool string) int {
+			return r.do("POST", url, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`"}}`, "Authorization", "Bearer "+r.as.token(t, url, "alice", nil)).status
+		}
+		tool := "one__x"
+		if rate == "call_per_user" {
+			tool = "nobody__x"
+		}
+		for range 2 {
+			if status := call(r.url+"/mcp", tool); status != http.StatusOK {
+				t.Errorf("%s: %d", rate, status)
+			}
+		}
+		if status := call(r.resource("one"), "x"); status != http.StatusTooManyRequests {
+			t.Errorf("%s: the server's own endpoint answers %d", rate, status)
+		}
+	}
+}
+
 // TestGPX3_BreakerByConfig: a server that fails as often as its config says is
 // left alone, tried again by one call, and back when that succeeds; at its own
 // endpoint and, bridged, in the aggregate.

@@ -265,8 +265,8 @@ func (g *Gateway) serve(st *state, c *call) *Refusal {
 	}
 	for _, step := range [...]func(*state, *call) *Refusal{
 		g.read,    // one strict reading
-		g.meter,   // rates
-		g.route,   // which server, which session
+		g.meter,   // which server, rates
+		g.route,   // which session
 		g.judge,   // policy, pins, arguments, approval
 		g.forward, // account, relay, results guarded
 	} {
@@ -357,15 +357,17 @@ func insufficient(rule string, scopes []string) *Refusal {
 		Say: "The access token lacks the scope for this. Ask for: " + strings.Join(scopes, " ")}
 }
 
-// meter charges the rates of user, client, server and tool.
+// meter finds the server and charges the rates of user, client, server and tool. A
+// call that is for no server is charged like the others.
 func (g *Gateway) meter(st *state, c *call) *Refusal {
+	unknown := g.resolve(c)
+	if st.config.Open {
+		return unknown
+	}
 	l := st.config.Limits
 	var asks [4]limit.Ask
 	n := 0
 	ask := func(lim limit.Limit, key string) { asks[n] = limit.Ask{Limit: lim, Key: key, Cost: 1}; n++ }
-	if st.config.Open {
-		return nil
-	}
 	if c.server != nil { // of its rate no user has more than a fair share
 		if d := c.server.shares.Take(l.CallPerServer, c.Caller.User, g.limits.Left(l.CallPerServer, c.Server), c.from); !d.Allowed {
 			return tooMany(d)
@@ -379,7 +381,7 @@ func (g *Gateway) meter(st *state, c *call) *Refusal {
 	}
 	d := g.limits.Allow(asks[:n]...)
 	if d.Allowed {
-		return nil
+		return unknown
 	}
 	if c.server != nil {
 		c.server.shares.GiveBack(l.CallPerServer, c.Caller.User)

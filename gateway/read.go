@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"mime"
@@ -52,6 +54,10 @@ func (g *Gateway) read(st *state, c *call) *Refusal {
 	c.rec.Method, c.rec.Name = m.Method, c.Params.Name
 	if c.Params.Name == "" {
 		c.rec.Name = c.Params.URI
+	}
+	if m.Method == wire.MethodToolsCall {
+		sum := sha256.Sum256(c.Params.Arguments)
+		c.rec.Digest = hex.EncodeToString(sum[:])
 	}
 	return c.era()
 }

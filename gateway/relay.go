@@ -3,8 +3,6 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"mime"
@@ -17,14 +15,7 @@ import (
 
 // route finds the session a legacy message belongs to, opens the requestState of
 // a modern one, and decides between passing and bridging.
-func (g *Gateway) route(st *state, c *call) *Refusal {
-	if c.Message.Method == wire.MethodToolsCall {
-		sum := sha256.Sum256(c.Params.Arguments)
-		c.rec.Digest = hex.EncodeToString(sum[:])
-	}
-	if refusal := g.resolve(c); refusal != nil {
-		return refusal
-	}
+func (g *Gateway) route(_ *state, c *call) *Refusal {
 	if c.Era == wire.Legacy {
 		return g.openSession(c)
 	}
