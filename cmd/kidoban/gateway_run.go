@@ -35,6 +35,7 @@ import (
 type gatewayRunCmd struct {
 	gatewayFile
 	LogJSON bool   `name:"log-json" help:"Write the log as JSON lines."`
+	Verbose bool   `help:"Also log what stdio servers write to their standard error, which may hold what they were told, and connections that break."`
 	Record  string `placeholder:"FILE" help:"Record what passes the gateway's door as HAR, secrets masked, for kidoban audit --har."`
 }
 
@@ -55,9 +56,13 @@ func (c gatewayRunCmd) Run(e *env) error {
 		return err
 	}
 	defer release()
-	var handler slog.Handler = slog.NewTextHandler(e.stderr, nil)
+	level := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if c.Verbose {
+		level.Level = slog.LevelDebug
+	}
+	var handler slog.Handler = slog.NewTextHandler(e.stderr, level)
 	if c.LogJSON {
-		handler = slog.NewJSONHandler(e.stderr, nil)
+		handler = slog.NewJSONHandler(e.stderr, level)
 	}
 	s, err := openService(e.ctx, conf, slog.New(handler), nil)
 	if err != nil {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -146,4 +148,88 @@ func TestBashCompletes(t *testing.T) {
 			t.Errorf("%s: exit %d\n%.300s", shell, code, out)
 		}
 	}
+}
+
+// TestServerThatDoesNotStartSaysWhy: the person who scans a stdio server reads what
+// it said before it ended, but not the secrets of its configuration.
+func TestServerThatDoesNotStartSaysWhy(t *testing.T) {
+	state := t.TempDir()
+	file := filepath.Join(state, "mcp.json")
+	if err := os.WriteFile(file, []byte(`{"mcpServers":{"broken":{"command":"sh","args":["-c","echo cannot find module >&2; echo key $KEY >&2; exit 1"],"env":{"KEY":"very-secret-value"}}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := command(t, state, "tools", "scan", "--start", file)
+	if said := out + errs; code != exitIncomplete || !strings.Contains(said, "key (hidden)") || strings.Contains(said, "very-secret-value") {
+		t.Errorf("exit %d\n%s", code, said)
+	}
+}
+
+// TestDocsCommandsAreUnderstood: every command in a block of code of the pages is
+// taken by the command line as it is printed.
+func TestDocsCommandsAreUnderstood(t *testing.T) {
+	var pages []string
+	for _, p := range []string{"../../README*.md", "../../docs/*.md", "../../docs/*/*.md"} {
+		found, err := filepath.Glob(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, found...)
+	}
+	tried := 0
+	for _, page := range pages {
+		raw, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range strings.Split(string(raw), "```") {
+			if i%2 == 0 {
+				continue
+			}
+			for line := range strings.Lines(block) {
+				line = strings.TrimPrefix(strings.TrimSpace(line), "bin/")
+				if !strings.HasPrefix(line, "kidoban ") {
+					continue
+				}
+				if said := understood(t, line); said != "" {
+					t.Errorf("%s: %s\n%s", page, line, said)
+				}
+				tried++
+			}
+		}
+	}
+	if tried < 40 {
+		t.Errorf("%d commands were found", tried)
+	}
+}
+
+// understood parses a command line as it stands in a page; "…" stands for what the
+// page leaves out.
+func understood(t *testing.T, line string) string {
+	t.Helper()
+	line, _, _ = strings.Cut(line, " #")
+	line, _, _ = strings.Cut(line, " | ")
+	line, _, _ = strings.Cut(line, " >")
+	line, _, _ = strings.Cut(line, " <")
+	line = regexp.MustCompile(`\$\([^)]*\)`).ReplaceAllString(line, "X") // what the shell puts in
+	var args []string
+	for i, part := range strings.Split(strings.ReplaceAll(line, "'", `"`), `"`) {
+		if i%2 == 1 {
+			args = append(args, part)
+			continue
+		}
+		args = append(args, strings.Fields(part)...)
+	}
+	for len(args) > 0 && args[len(args)-1] == "&" {
+		args = args[:len(args)-1]
+	}
+	e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
+	var c cli
+	parser, err := newParser(e, &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(args[1:]); err != nil && !strings.Contains(err.Error(), "no such file") && !strings.Contains(line, "…") {
+		return err.Error()
+	}
+	return ""
 }

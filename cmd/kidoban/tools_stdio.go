@@ -60,7 +60,7 @@ func (b boxed) start(ctx context.Context, en *toolscan.Entry) (*session, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &session{in: p.Stdin, out: p.Stdout, closer: p.Close, tail: p.Tail}, nil
+	return &session{in: p.Stdin, out: p.Stdout, closer: p.Close, tail: func() []byte { return unspoken(p.Tail(), en.Env) }}, nil
 }
 
 // boxName makes a name the sandbox takes.
@@ -129,6 +129,17 @@ func listStdio(ctx context.Context, st starter, en *toolscan.Entry) (*toolscan.S
 		}
 	}
 	return s, nil
+}
+
+// unspoken hides the values of a server's variables, which may be secrets, in what
+// the server said.
+func unspoken(said []byte, env map[string]string) []byte {
+	for _, v := range env {
+		if len(v) > 3 {
+			said = bytes.ReplaceAll(said, []byte(v), []byte("(hidden)"))
+		}
+	}
+	return said
 }
 
 // lastWords is the last line of a server's standard error that says something,
