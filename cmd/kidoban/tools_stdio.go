@@ -185,8 +185,10 @@ func (p *pipe) send(msg any) error {
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "cannot encode a request")
 	}
-	_, err = p.in.Write(append(b, '\n'))
-	return kidoban.Wrap(kidoban.KindUnreachable, err, "the server closed its input")
+	if _, err = p.in.Write(append(b, '\n')); err != nil {
+		return kidoban.Errorf(kidoban.KindUnreachable, "the server ended before it was asked; packages that must be fetched need --network, files outside its box --read%s", p.ses.lastWords())
+	}
+	return nil
 }
 
 // call sends a request and waits for its answer; other messages are skipped.
