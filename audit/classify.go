@@ -33,9 +33,10 @@ type Classification struct {
 // Classify decides the class from facts alone.
 func Classify(f *Facts) Classification {
 	switch f.Headline {
-	case kidoban.HeadlineUnreachable:
-		return Classification{Class: Dead}
-	case kidoban.HeadlineMoved, kidoban.HeadlineNotMCP, "":
+	case kidoban.HeadlineMoved, kidoban.HeadlineNotMCP, kidoban.HeadlineUnreachable, "":
+		if f.Headline == kidoban.HeadlineUnreachable && (f.Discover == nil || f.Discover.Response == nil) {
+			return Classification{Class: Dead}
+		}
 		if x := f.Discover; x != nil && x.Response != nil && (x.Status() == 402 || challenged(x)) {
 			return Classification{Class: OtherAuth} // payment or a firewall: what is behind cannot be seen
 		}

@@ -17,6 +17,10 @@ type Trials struct {
 	// servers look at most of a request afterwards only.
 	Behind *Trail
 
+	// Alive is the baseline once more, after a mutation that the server failed on:
+	// only where it still works the failure is a refusal.
+	Alive *Trail
+
 	// Redirect is set when the mutation is about the redirect URI: then a callback
 	// at the registered one means that the mutated one was ignored.
 	Redirect bool
@@ -72,6 +76,8 @@ func Decide(t Trials) Decision {
 		return unclearTrail(RowBaseline, kidoban.ReasonUnstable)
 	}
 	switch {
+	case m.crashed() && (t.Alive == nil || t.Alive.Signature() != t.B.Signature()):
+		return unclearTrail(RowUnclear, kidoban.ReasonNetwork)
 	case m.Kind == ErrorPage:
 		return Decision{Row: RowRefused, Outcome: kidoban.Pass}
 	case m.Kind == CallbackError && !m.Foreign:
@@ -99,7 +105,7 @@ func (t *Trials) behind() Decision {
 		switch {
 		case delivered(b, t.Redirect):
 			return Decision{Row: RowDelivered, Outcome: kidoban.Fail, Evidence: kidoban.Confirmed}
-		case b.Kind == ErrorPage, b.Kind == CallbackError && !b.Foreign && b.Error != "access_denied":
+		case b.Kind == ErrorPage && !b.crashed(), b.Kind == CallbackError && !b.Foreign && b.Error != "access_denied":
 			return Decision{Row: RowRefused, Outcome: kidoban.Pass}
 		case t.Redirect && !b.Foreign && (b.Kind == CallbackCode || b.Kind == CallbackBare):
 			return Decision{Row: RowIgnored, Outcome: kidoban.Pass}

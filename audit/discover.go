@@ -4,7 +4,9 @@ import (
 	"context"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/oauth"
@@ -63,7 +65,9 @@ func (s *session) discover(ctx context.Context) {
 // tools/list is always asked, whether or not a session id came.
 func (s *session) handshake(ctx context.Context) {
 	f := s.facts
-	f.Discover = s.rpc(ctx, "discover", "server/discover", call{Method: "server/discover", Version: wire.LatestModern})
+	f.Discover = s.patiently(ctx, func() *kidoban.Exchange {
+		return s.rpc(ctx, "discover", "server/discover", call{Method: "server/discover", Version: wire.LatestModern})
+	})
 	if f.Discover.Response == nil {
 		return
 	}
@@ -73,11 +77,13 @@ func (s *session) handshake(ctx context.Context) {
 	}
 	s.modernAnswer(ReplyOf(f.Discover))
 	if !f.Modern || f.refusal() {
-		f.Init = s.rpc(ctx, "discover", "initialize", call{Method: "initialize", Version: wire.LatestLegacy, Params: map[string]any{
-			"protocolVersion": wire.LatestLegacy, "capabilities": map[string]any{}, "clientInfo": clientInfo()}})
+		f.Init = s.patiently(ctx, func() *kidoban.Exchange {
+			return s.rpc(ctx, "discover", "initialize", call{Method: "initialize", Version: wire.LatestLegacy, Params: map[string]any{
+				"protocolVersion": wire.LatestLegacy, "capabilities": map[string]any{}, "clientInfo": clientInfo()}})
+		})
 		s.legacyAnswer(ctx, ReplyOf(f.Init))
 	}
-	f.List = s.rpc(ctx, "discover", "tools/list", call{Method: "tools/list"})
+	f.List = s.patiently(ctx, func() *kidoban.Exchange { return s.rpc(ctx, "discover", "tools/list", call{Method: "tools/list"}) })
 	f.Tools, f.Open = ReplyOf(f.List).tools()
 	if f.Open && !f.Modern && !f.Legacy { // it speaks, though it takes no handshake
 		f.Modern, f.Versions = true, []string{wire.LatestModern}
@@ -89,6 +95,22 @@ func (s *session) handshake(ctx context.Context) {
 	if f.Tools > 0 {
 		s.morePages(ctx)
 	}
+}
+
+// patiently sends a request of the discovery, which everything else rests on, once
+// more where a limit, an outage or a line that broke off stood in for the answer.
+// A wait that the server names is kept up to ten seconds. A census has its own
+// patience.
+func (s *session) patiently(ctx context.Context, send func() *kidoban.Exchange) *kidoban.Exchange {
+	x := send()
+	broke := x.Response == nil && x.ErrKind == kidoban.KindUnreachable
+	if !s.stubborn || !broke && !rateLimited(x) && !outage(x) || s.left() == 0 {
+		return x
+	}
+	if n, err := strconv.Atoi(x.Header("Retry-After")); err == nil && n > 0 && !s.o.Lab && s.o.Wait(ctx, time.Duration(min(n, 10))*time.Second) != nil {
+		return x
+	}
+	return send()
 }
 
 // refusal tells whether server/discover was refused for lack of credentials:
@@ -274,7 +296,9 @@ func (s *session) resourceMetadata(ctx context.Context) {
 			continue
 		}
 		asked[p.url] = true
-		d := Document{Kind: "prm", URL: p.url, From: p.from, X: s.get(ctx, "discover", "resource metadata ("+p.from+")", p.url)}
+		d := Document{Kind: "prm", URL: p.url, From: p.from, X: s.patiently(ctx, func() *kidoban.Exchange {
+			return s.get(ctx, "discover", "resource metadata ("+p.from+")", p.url)
+		})}
 		d.Err = usable(d.X)
 		if d.Err == "" {
 			prm, err := oauth.ParsePRM(d.X.Response.Body)
@@ -313,7 +337,9 @@ func (s *session) askServer(ctx context.Context, issuer string) *AS {
 		if strings.Contains(u, "openid-configuration") {
 			kind = "oidc"
 		}
-		d := Document{Kind: kind, URL: u, X: s.get(ctx, "discover", "authorization server metadata", u)}
+		d := Document{Kind: kind, URL: u, X: s.patiently(ctx, func() *kidoban.Exchange {
+			return s.get(ctx, "discover", "authorization server metadata", u)
+		})}
 		if d.Err = usable(d.X); d.Err == "" {
 			m, err := oauth.ParseMetadata(d.X.Response.Body)
 			switch {
@@ -361,7 +387,21 @@ func (f *Facts) headline() (string, string) {
 	case f.Greets:
 		return kidoban.HeadlineGraded, ""
 	}
+	if f.hidesBehind() {
+		return kidoban.HeadlineUnreachable, "limits, challenges or failures stand in for the server's answers (status " + itoa(f.Discover.Status()) + ")"
+	}
 	return kidoban.HeadlineNotMCP, "the address answers, but not as an MCP server (status " + itoa(f.Discover.Status()) + ")"
+}
+
+// hidesBehind tells whether nothing that was asked got an answer of the server's own:
+// limits, challenges, outages or crashes stood in for it.
+func (f *Facts) hidesBehind() bool {
+	for _, x := range []*kidoban.Exchange{f.Discover, f.Init, f.List} {
+		if x != nil && !hidden(x) {
+			return false
+		}
+	}
+	return true
 }
 
 func stringsOf(raw wire.Raw, names ...string) []string {

@@ -15,7 +15,8 @@ func probeE04() probe {
 
 type wrongTokens struct {
 	random, empty, scheme, second, unsigned, own, public volley
-	noKeys                                               string // why E04-g could not be asked
+	noKeys                                               string            // why E04-g could not be asked
+	keys                                                 *kidoban.Exchange // the answer that held no keys
 }
 
 func authz(values ...string) call {
@@ -56,7 +57,7 @@ func collectE04(ctx context.Context, s *session) (w wrongTokens) {
 		{"two Authorization headers", authz("Bearer "+random, "Bearer "+random+"2")},
 		{"two Authorization headers of different schemes", authz("Basic Og==", "Bearer "+random)},
 	})
-	w.public, w.noKeys = s.publicKeyForms(ctx)
+	w.public, w.noKeys, w.keys = s.publicKeyForms(ctx)
 	return w
 }
 
@@ -86,6 +87,12 @@ func judgeE04(f *Facts, w wrongTokens) []kidoban.Result {
 		w.unsigned.decide("E04-e", f.List, accepted, "an unsigned JWT with the right issuer and audience is refused"),
 		w.own.decide("E04-f", f.List, accepted, "a JWT signed with a key of our own is refused"))
 	if w.noKeys != "" {
+		if r, bad := f.unreadServer("E04-g"); bad {
+			return append(out, r)
+		}
+		if r, bad := undecided("E04-g", "the key set", w.keys); bad && w.keys != nil {
+			return append(out, r)
+		}
 		return append(out, absent("E04-g", w.noKeys))
 	}
 	return append(out, w.public.decide("E04-g", f.List, accepted, "a JWT that takes the public key for a shared secret is refused"))

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/kidoban/kidoban"
@@ -62,13 +63,15 @@ func judgeCatchAll(f *Facts) kidoban.Result {
 	if f.AS != nil {
 		scopes, xs = append(scopes, f.AS.Meta.ScopesSupported...), append(xs, f.AS.X)
 	}
+	catch := slices.IndexFunc(scopes, catchAll)
+	if r, bad := f.unreadServer(key); bad && catch < 0 {
+		return r
+	}
 	if len(scopes) == 0 {
 		return absent(key, "no scopes are published", f.List)
 	}
-	for _, s := range scopes {
-		if catchAll(s) {
-			return positive(key, kidoban.Signal, "a catch-all scope is offered: "+s, xs...)
-		}
+	if catch >= 0 {
+		return positive(key, kidoban.Signal, "a catch-all scope is offered: "+scopes[catch], xs...)
 	}
 	return passed(key, "no catch-all scope is offered", xs...)
 }

@@ -99,6 +99,9 @@ func judgeInvented(f *Facts, e *sessionsSeen) kidoban.Result {
 		return absent(key, "the server speaks the older transport, where the server names the session")
 	case f.Open && f.Session == "":
 		return absent(key, "the server hands out no sessions")
+	case len(e.bare.xs) > 0 && hidden(e.bare.last()):
+		r, _ := undecided(key, "the list without a session", e.bare.last())
+		return r
 	case e.bare.listed:
 		return absent(key, "the list is served without any session, so an invented one is ignored", e.bare.last())
 	case f.door() == doorUnknown && len(v.shots) == 0:

@@ -94,7 +94,7 @@ func judgeClosed(f *Facts, key string, v *volley) kidoban.Result {
 		return untested(key, kidoban.ReasonLogin, detailFor(kidoban.ReasonLogin))
 	}
 	x := v.shots[0].first.last()
-	if r, bad := unanswered(key, x); bad {
+	if r, bad := undecided(key, "a request from a foreign origin", x); bad {
 		return r
 	}
 	if key == "E09-a" && x.Status() == http.StatusForbidden && f.List.Status() == http.StatusUnauthorized {
@@ -112,10 +112,14 @@ func judgeCORS(f *Facts, p foreignPages) kidoban.Result {
 			answers = append(answers, v.shots[i].first.last())
 		}
 	}
-	var answered *kidoban.Exchange
+	var answered, unseen *kidoban.Exchange
 	star := false
 	for _, x := range answers {
-		if x == nil || x.Response == nil || rateLimited(x) || challenged(x) {
+		if x == nil {
+			continue
+		}
+		if hidden(x) {
+			unseen = x
 			continue
 		}
 		answered = x
@@ -135,11 +139,10 @@ func judgeCORS(f *Facts, p foreignPages) kidoban.Result {
 			return exposed(positive(key, kidoban.Confirmed, "CORS allows any origin", x), f, kidoban.High, kidoban.Low)
 		}
 	}
-	if answered == nil {
-		if r, bad := unanswered(key, p.preflight); bad {
+	if unseen != nil || answered == nil {
+		if r, bad := undecided(key, "a preflight or a request from a foreign origin", unseen); bad {
 			return r
 		}
-		return unclear(key, kidoban.ReasonNetwork, "no answer to a preflight", p.preflight)
 	}
 	if star {
 		return passed(key, "CORS allows any origin without credentials, which a server for bearer tokens may", answered)

@@ -19,17 +19,25 @@ import (
 func probeE10() probe {
 	return define(spec{name: "resource metadata", tier: kidoban.T1, keys: []string{
 		"E10-a", "E10-b", "E10-c", "E10-d", "E10-e", "E10-f", "E10-g", "E10-h", "E10-i", "E10-j"}},
-		func(ctx context.Context, s *session) *kidoban.Exchange {
+		func(ctx context.Context, s *session) (a otherCaller) {
 			if s.facts.PRM == nil || !s.wants("E10-i") || s.left() == 0 {
-				return nil
+				return a
 			}
-			return s.do(ctx, outbound.Req{URL: s.facts.PRM.URL, Probe: "E10-i", Note: "resource metadata, asked by somebody else", Header: kidoban.Fields{
+			req := outbound.Req{URL: s.facts.PRM.URL, Probe: "E10-i", Note: "resource metadata, asked by somebody else", Header: kidoban.Fields{
 				{Name: "Accept", Value: "*/*"}, {Name: "User-Agent", Value: "Mozilla/5.0 (compatible; kidoban/" + kidoban.Version + ")"},
-				{Name: "Origin", Value: "https://" + s.nonce(10) + probeDomain}}})
+				{Name: "Origin", Value: "https://" + s.nonce(10) + probeDomain}}}
+			if a.first = s.do(ctx, req); judgeVaries(s.facts, a).Outcome == kidoban.Inconclusive && !hidden(a.first) && s.left() > 0 {
+				a.second = s.do(ctx, req) // a finding has to be seen twice
+			}
+			return a
 		}, judgeE10)
 }
 
-func judgeE10(f *Facts, again *kidoban.Exchange) []kidoban.Result {
+// otherCaller is the metadata as somebody else gets them; second is nil where the
+// first answer showed no difference.
+type otherCaller struct{ first, second *kidoban.Exchange }
+
+func judgeE10(f *Facts, again otherCaller) []kidoban.Result {
 	keys := []string{"E10-c", "E10-e", "E10-f", "E10-g", "E10-h", "E10-i"}
 	if !f.claimsOAuth() {
 		return everyone(append(keys, "E10-a", "E10-b", "E10-d", "E10-j"), func(k string) kidoban.Result {
@@ -39,6 +47,9 @@ func judgeE10(f *Facts, again *kidoban.Exchange) []kidoban.Result {
 	out := []kidoban.Result{judgePRMMissing(f), judgeChallengeLink(f), judgeLinkPlace(f), judgePRMType(f)}
 	if f.PRM == nil {
 		return append(out, everyone(keys, func(k string) kidoban.Result {
+			if r, bad := f.unreadPRM(k); bad {
+				return r
+			}
 			return absent(k, "there is no protected resource metadata (E10-a)", lastPRM(f))
 		})...)
 	}
@@ -47,6 +58,17 @@ func judgeE10(f *Facts, again *kidoban.Exchange) []kidoban.Result {
 
 // claimsOAuth is the precondition of E10: a refusal, or metadata.
 func (f *Facts) claimsOAuth() bool { return f.Refused != nil || f.AS != nil || f.PRM != nil }
+
+// unreadPRM says that one of the places where the metadata may be did not answer, so
+// that nobody knows whether they are there.
+func (f *Facts) unreadPRM(key string) (kidoban.Result, bool) {
+	for _, d := range f.PRMs {
+		if r, bad := undecided(key, "the address of the metadata", d.X); bad {
+			return r, true
+		}
+	}
+	return kidoban.Result{}, false
+}
 
 func lastPRM(f *Facts) *kidoban.Exchange {
 	if n := len(f.PRMs); n > 0 {
@@ -71,10 +93,8 @@ func judgePRMMissing(f *Facts) kidoban.Result {
 	if f.onlyOld() {
 		return absent(key, "revision "+f.Versions[0]+" had no such document", lastPRM(f))
 	}
-	for _, d := range f.PRMs {
-		if r, bad := unanswered(key, d.X); bad && r.Outcome == kidoban.Inconclusive {
-			return r
-		}
+	if r, bad := f.unreadPRM(key); bad && r.Outcome == kidoban.Inconclusive {
+		return r
 	}
 	if len(f.PRMs) == 0 {
 		return untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
@@ -97,6 +117,9 @@ func judgeChallengeLink(f *Facts) kidoban.Result {
 	}
 	if f.onlyOld() {
 		return absent(key, "revision "+f.Versions[0]+" had no such document", f.Refused)
+	}
+	if r, bad := f.unreadPRM(key); bad {
+		return r
 	}
 	return positive(key, kidoban.Confirmed, "the challenge does not name the metadata, and the well-known places have none", f.Refused, lastPRM(f))
 }
@@ -277,19 +300,33 @@ func judgeScopes(f *Facts) kidoban.Result {
 	return passed(key, "challenge and metadata agree on the scopes", f.PRM.X)
 }
 
-func judgeVaries(f *Facts, again *kidoban.Exchange) kidoban.Result {
+func judgeVaries(f *Facts, a otherCaller) kidoban.Result {
 	const key = "E10-i"
-	if r, bad := unanswered(key, again); bad {
-		return r
+	for _, x := range []*kidoban.Exchange{a.first, a.second} {
+		if r, bad := undecided(key, "the metadata for another caller", x); bad && (x != nil || a.first == nil) {
+			return r
+		}
 	}
-	prm, err := oauth.ParsePRM(again.Response.Body)
-	if again.Status() != 200 || err != nil {
-		return positive(key, kidoban.Confirmed, "the metadata are served to one caller and not to another (status "+itoa(again.Status())+")", f.PRM.X, again)
+	once := f.varies(a.first)
+	switch {
+	case once == "":
+		return passed(key, "the metadata are the same for another caller", f.PRM.X, a.first)
+	case a.second == nil || f.varies(a.second) == "":
+		return unclear(key, kidoban.ReasonUnstable, once+", but it was not seen a second time", f.PRM.X, a.first, a.second)
+	}
+	return positive(key, kidoban.Confirmed, once, f.PRM.X, a.second, a.first)
+}
+
+// varies says how an answer differs from the metadata in use, or "".
+func (f *Facts) varies(x *kidoban.Exchange) string {
+	prm, err := oauth.ParsePRM(x.Response.Body)
+	if x.Status() != 200 || err != nil {
+		return "the metadata are served to one caller and not to another (status " + itoa(x.Status()) + ")"
 	}
 	if name := differentMember(f.PRM.PRM.Document, prm.Document); name != "" {
-		return positive(key, kidoban.Confirmed, "the metadata change from one request to the next ("+name+")", f.PRM.X, again)
+		return "the metadata change from one request to the next (" + name + ")"
 	}
-	return passed(key, "the metadata are the same for another caller", f.PRM.X, again)
+	return ""
 }
 
 // differentMember names the first member that differs between two documents.
@@ -330,6 +367,9 @@ func judgePRMType(f *Facts) kidoban.Result {
 		}
 	}
 	if f.PRM == nil {
+		if r, bad := f.unreadPRM(key); bad {
+			return r
+		}
 		return absent(key, "there is no protected resource metadata (E10-a)", lastPRM(f))
 	}
 	return passed(key, "the metadata are JSON and served as such", f.PRM.X)

@@ -182,10 +182,17 @@ func judgeContradiction(f *Facts, other []Document) kidoban.Result {
 	}
 	if compared == 0 {
 		if len(other) > 0 {
-			if r, bad := unanswered(key, other[0].X); bad {
-				return r
+			for _, d := range other {
+				if r, bad := undecided(key, "the other metadata document", d.X); bad {
+					return r
+				}
 			}
 			return absent(key, "there is one document only", f.AS.X, other[0].X)
+		}
+		for _, d := range f.AS.Tried {
+			if r, bad := undecided(key, "the other metadata document", d.X); bad {
+				return r
+			}
 		}
 		if len(f.AS.Tried) > 1 { // discovery asked the other places before it found this one
 			return absent(key, "there is one document only", f.AS.X)

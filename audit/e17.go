@@ -178,7 +178,7 @@ func judgeE17Rate(f *Facts, ev e17Rate) []kidoban.Result {
 			judgeForwarded(last, ev.forwarded),
 		}
 	case !last.accepted():
-		if last.X.Status() == 403 {
+		if last.X.Status() == 403 && !challenged(last.X) {
 			return []kidoban.Result{passed(a, "a series of registrations is cut off with status 403", last.X), absent(d, "the series is cut off by other means than a limit", last.X)}
 		}
 		return both(func(k string) kidoban.Result {

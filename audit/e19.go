@@ -75,6 +75,11 @@ func past(x *kidoban.Exchange) bool {
 	return x.Status() != 401 && slices.Contains([]string{"invalid_grant", "invalid_request", "invalid_target", "invalid_scope"}, oauthError(x))
 }
 
+// turnsAway tells whether an answer refuses the client.
+func turnsAway(x *kidoban.Exchange) bool {
+	return !hidden(x) && !past(x) && x.Status() >= 400
+}
+
 func judgeE19(f *Facts, ev e19Evidence) []kidoban.Result {
 	keys := []string{"E19-a", "E19-b", "E19-c"}
 	all := func(judge func(key string) kidoban.Result) (out []kidoban.Result) {
@@ -108,7 +113,7 @@ func judgeE19(f *Facts, ev e19Evidence) []kidoban.Result {
 			return unclear(k, kidoban.ReasonUnstable, "the right secret is not accepted either: status "+itoa(ev.right.Status())+errorText(ev.right), ev.right)
 		})
 	}
-	if past(ev.wrong) && past(ev.missing) && past(ev.otherx) {
+	if !turnsAway(ev.wrong) && !turnsAway(ev.missing) && !turnsAway(ev.otherx) {
 		return all(func(k string) kidoban.Result {
 			return unclear(k, kidoban.ReasonDeferred, "the token endpoint looks at the code before the client: a real code would tell", ev.right, ev.wrong, ev.missing, ev.otherx)
 		})

@@ -197,6 +197,9 @@ func (f *Facts) refusedURI() string {
 }
 
 func deleted(x *kidoban.Exchange) bool {
+	if challenged(x) {
+		return false
+	}
 	switch x.Status() {
 	case 200, 202, 204:
 		return true

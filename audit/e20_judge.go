@@ -117,7 +117,7 @@ func (ev *e20Evidence) judgeD(f *Facts) kidoban.Result {
 	switch t := ev.putTrail; {
 	case t == nil || t.Budget:
 		return positive(key, kidoban.Confirmed, fact, ev.put)
-	case t.Kind == ErrorPage || t.Kind == CallbackError && !t.Foreign && !strings.HasSuffix(t.Error, "_required"):
+	case t.Kind == ErrorPage && !t.crashed() || t.Kind == CallbackError && !t.Foreign && !strings.HasSuffix(t.Error, "_required"):
 		return passed(key, fact+", but the authorization endpoint refuses it: "+trailText(t), ev.put, t.Last())
 	case t.Kind.reached():
 		return positive(key, kidoban.Confirmed, fact+", and an authorization with it is taken up: "+trailText(t), ev.put, t.Last())
@@ -133,7 +133,10 @@ func (ev *e20Evidence) judgeE() kidoban.Result {
 	switch {
 	case ev.del == nil && ev.k2 == nil:
 		return untested(key, kidoban.ReasonOwnServer, detailFor(kidoban.ReasonOwnServer))
-	case ev.del != nil && ev.del.Response != nil && !deleted(ev.del):
+	case ev.del != nil && hidden(ev.del):
+		r, _ := undecided(key, "the deletion", ev.del)
+		return r
+	case ev.del != nil && !deleted(ev.del):
 		return absent(key, "the client could not be deleted (status "+itoa(ev.del.Status())+")", ev.del)
 	case !ev.asked:
 		return untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
@@ -154,7 +157,7 @@ func (ev *e20Evidence) judgeF() kidoban.Result {
 	if ev.del == nil {
 		return passed(key, "registrations can be managed at the address handed out", ev.own)
 	}
-	if r, bad := unanswered(key, ev.del); bad {
+	if r, bad := undecided(key, "the deletion", ev.del); bad {
 		return r
 	}
 	if !deleted(ev.del) {

@@ -66,7 +66,7 @@ func judgeExamined(f *Facts, shots []shot) kidoban.Result {
 		if shots[i].served() || x == nil || x.Response == nil {
 			continue
 		}
-		if r, bad := unanswered(key, x); bad {
+		if r, bad := undecided(key, "a made-up token in the query", x); bad {
 			return r
 		}
 		last = x
@@ -85,7 +85,7 @@ func judgeExamined(f *Facts, shots []shot) kidoban.Result {
 
 // differs says how two refusals differ in what they say about the credentials.
 func differs(a, b *kidoban.Exchange) string {
-	if st := b.Status(); st >= 500 || st == 404 || st == 405 {
+	if st := b.Status(); st >= 500 || st == 404 || st == 405 || st < 400 && !ReplyOf(b).RPC {
 		return "" // the address with a query is another one to this server
 	}
 	if a.Status() != b.Status() {

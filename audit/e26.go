@@ -57,7 +57,7 @@ func probeE26Password() probe {
 			if x == nil {
 				return []kidoban.Result{untested(key, kidoban.ReasonOwnServer, detailFor(kidoban.ReasonOwnServer))}
 			}
-			if r, bad := unanswered(key, x); bad {
+			if r, bad := undecided(key, "the password grant", x); bad {
 				return []kidoban.Result{r}
 			}
 			switch e := oauthError(x); {

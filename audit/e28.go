@@ -181,10 +181,8 @@ func judgeMarkup(f *Facts, ev markupEvidence) []kidoban.Result {
 		return one(untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget)))
 	}
 	if !ev.reg.accepted() {
-		if r, bad := unanswered(key, ev.reg.X); bad {
-			return one(r)
-		}
-		return one(passed(key, "a client name that is markup is refused", ev.reg.X))
+		r, _ := (attempt{reg: ev.reg}).turnedDown(key, "a client name that is markup", f)
+		return one(r)
 	}
 	if r, ok := blocked(key, ev.trail); !ok {
 		return one(r)

@@ -151,6 +151,9 @@ func judgePlain(f *Facts, xs []*kidoban.Exchange) []kidoban.Result {
 		if servesPlain(x) {
 			return one(positive(key, kidoban.Confirmed, "the server answers over plain http (status "+itoa(x.Status())+")", x))
 		}
+		if r, bad := unanswered(key, x); bad {
+			return one(r)
+		}
 		redirected = redirected || x.Status() >= 300 && x.Status() < 400
 	}
 	if redirected {

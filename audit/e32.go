@@ -191,13 +191,16 @@ func probeIntrospection() probe {
 		func(f *Facts, x *kidoban.Exchange) []kidoban.Result {
 			const key = "E32-c"
 			one := func(r kidoban.Result) []kidoban.Result { return []kidoban.Result{r} }
+			if r, bad := f.unreadServer(key); bad {
+				return one(r)
+			}
 			switch {
 			case f.AS == nil || f.AS.Meta.IntrospectionEndpoint == "":
 				return one(absent(key, "no introspection endpoint is published"))
 			case x == nil:
 				return one(absent(key, "the introspection endpoint is on somebody else's domain or no safe address, so it was not asked", f.AS.X))
 			}
-			if r, bad := unanswered(key, x); bad {
+			if r, bad := undecided(key, "introspection", x); bad {
 				return one(r)
 			}
 			if x.Status() == 200 && jsonObject(x.Response.Body)["active"] != nil {

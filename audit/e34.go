@@ -158,6 +158,13 @@ func judgeLockout(f *Facts, w wrongPasswords) []kidoban.Result {
 	if r, bad := f.unseen(key); bad && len(w.tries) == 0 {
 		return one(r)
 	}
+	if r, bad := f.unreadServer(key); bad {
+		return one(r)
+	}
+	if f.Client == nil && f.AS != nil && w.none != "" {
+		r, _ := gateClient(kidoban.Check{ID: "E34", Variant: "c", Needs: kidoban.NeedsClient}, f)
+		return one(r)
+	}
 	if w.none != "" {
 		return one(absent(key, w.none))
 	}
@@ -168,6 +175,11 @@ func judgeLockout(f *Facts, w wrongPasswords) []kidoban.Result {
 	if last.Response == nil {
 		r, _ := unanswered(key, last)
 		return one(r)
+	}
+	for _, x := range w.tries {
+		if x.Status() >= 500 && !rateLimited(x) {
+			return one(unclear(key, kidoban.ReasonUnstable, "the login form fails with status "+itoa(x.Status()), x))
+		}
 	}
 	first := w.tries[0]
 	if at := resolve(last.Request.URL, last.Header("Location")); last.Status() >= 300 && last.Status() < 400 && !strings.Contains(at, homeOf(last.Request.URL).Path) && !strings.Contains(strings.ToLower(at), "error") {

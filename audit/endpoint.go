@@ -199,6 +199,9 @@ func (s *session) shoot(ctx context.Context, key, what string, c call, any bool)
 	}
 	sh.asked = true
 	sh.first = send(ctx, key, what, c)
+	if crashed(sh.first.last()) && s.left() >= need { // one fault decides nothing
+		sh.first = send(ctx, key, what+", after a failure", c)
+	}
 	if sh.first.listed && s.left() >= need {
 		sh.again = send(ctx, key, what+", again", c)
 	}
@@ -218,6 +221,12 @@ func (sh *shot) doubtful() bool {
 type volley struct {
 	shots []shot
 	left  int
+	alive *kidoban.Exchange // the plain request once more, after a form that the server failed on
+}
+
+// stands tells whether the plain request is still answered like the control.
+func (v *volley) stands(control *kidoban.Exchange) bool {
+	return v.alive != nil && control != nil && !hidden(control) && v.alive.Status() == control.Status()
 }
 
 // openCall is the request that answers without credentials, if there is one:
@@ -298,8 +307,21 @@ func (s *session) fire(ctx context.Context, key string, core int, forms []form, 
 		if sh.served() {
 			break
 		}
+		if crashed(sh.first.last()) && v.alive == nil && s.left() > 0 {
+			v.alive = s.plain(ctx, key, any)
+		}
 	}
 	return v
+}
+
+// plain sends the control of a volley once more.
+func (s *session) plain(ctx context.Context, key string, any bool) *kidoban.Exchange {
+	c := call{Method: "tools/list"}
+	if open, ok := s.openCall(); any && ok {
+		c = open
+	}
+	r := s.knock(ctx, key, "the plain request, after a failure", c)
+	return r.last()
 }
 
 // form is one way to write a changed request.
@@ -336,14 +358,16 @@ func (v *volley) decide(key string, control *kidoban.Exchange, finding func(*sho
 		return untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
 	}
 	var answered *kidoban.Exchange
-	for i := range v.shots {
-		r, bad := unanswered(key, v.shots[i].first.last())
-		if bad && answered == nil && i == len(v.shots)-1 {
+	for i := range v.shots { // a form without an answer may be the one that opens
+		x := v.shots[i].first.last()
+		if r, bad := unanswered(key, x); bad {
+			r.Summary = v.shots[i].what + ": " + r.Summary
 			return r
 		}
-		if !bad {
-			answered = v.shots[i].first.last()
+		if crashed(x) && !v.stands(control) {
+			return unclear(key, kidoban.ReasonUnstable, v.shots[i].what+": the server fails with status "+itoa(x.Status())+", and the plain request is not answered as before either", control, x, v.alive)
 		}
+		answered = x
 	}
 	r := passed(key, ok+statusNote(answered), control, answered)
 	if v.left > 0 {
@@ -357,7 +381,7 @@ func (v *volley) decide(key string, control *kidoban.Exchange, finding func(*sho
 func statusNote(x *kidoban.Exchange) string {
 	switch st := x.Status(); {
 	case st >= 500:
-		return "; the server fails with status " + itoa(st) + ", which neither refuses nor accepts"
+		return "; the server fails on it with status " + itoa(st) + ", and still answers the plain request"
 	case st == 403:
 		return "; with 403, where the specification wants 401"
 	}
@@ -374,7 +398,7 @@ func plural(n int, word string) string {
 // noControl is the result of a comparison whose control gave nothing to compare
 // with.
 func noControl(key string, f *Facts) kidoban.Result {
-	if r, bad := unanswered(key, f.List); bad && f.List != nil {
+	if r, bad := undecided(key, "the plain request", f.List); bad && f.List != nil {
 		return r
 	}
 	return unclear(key, kidoban.ReasonUnstable, "the plain request is neither served nor refused, so there is nothing to compare with", f.List)

@@ -264,7 +264,7 @@ func TestE10e(t *testing.T) {
 func TestE10NotFoundPage(t *testing.T) {
 	f := closedFacts()
 	f.PRMs = []Document{{Kind: "prm", URL: f.URL, X: reply(200, "<html>Not found</html>", "Content-Type", "text/html"), Err: "it is no JSON object"}}
-	rs := judgeE10(f, nil)
+	rs := judgeE10(f, otherCaller{})
 	if r := byKey(t, rs, "E10-a"); r.Outcome != kidoban.Fail {
 		t.Errorf("E10-a: %s", r.Outcome)
 	}
@@ -275,14 +275,14 @@ func TestE10NotFoundPage(t *testing.T) {
 		t.Errorf("E10-b: %s", r.Outcome)
 	}
 	f.Versions = []string{wire.Rev20250326}
-	if r := byKey(t, judgeE10(f, nil), "E10-a"); r.Outcome != kidoban.NotApplicable {
+	if r := byKey(t, judgeE10(f, otherCaller{}), "E10-a"); r.Outcome != kidoban.NotApplicable {
 		t.Errorf("E10-a of an old server: %s", r.Outcome)
 	}
 	open := openFacts("a")
-	if r := byKey(t, judgeE10(open, nil), "E10-a"); r.Outcome != kidoban.NotApplicable {
+	if r := byKey(t, judgeE10(open, otherCaller{}), "E10-a"); r.Outcome != kidoban.NotApplicable {
 		t.Errorf("E10-a of a server without authorization: %s", r.Outcome)
 	}
-	if r := byKey(t, judgeE10(withPRM(t, `{"resource":"https://mcp.example.com/mcp","authorization_servers":["https://mcp.example.com"]}`), nil), "E10-b"); r.Outcome != kidoban.Pass {
+	if r := byKey(t, judgeE10(withPRM(t, `{"resource":"https://mcp.example.com/mcp","authorization_servers":["https://mcp.example.com"]}`), otherCaller{}), "E10-b"); r.Outcome != kidoban.Pass {
 		t.Errorf("E10-b with well-known metadata: %s", r.Outcome)
 	}
 }
@@ -483,7 +483,7 @@ func TestEveryKeyIsJudged(t *testing.T) {
 			judgeE04(f, wrongTokens{random: v("random"), scheme: v("scheme"), own: v("own")}),
 			judgeHeaders(f, trustedHeaders{both: v("both"), origin: v("origin")}), judgeQuery(f, queryTokens{all: v("all")}),
 			judgeE09(f, foreignPages{preflight: some("preflight"), closed: v("closed"), from: v("from")}), judgeE33(f, mixedReadings{smuggled: v("smuggled"), twice: v("twice")}),
-			judgeE10(f, some("again")), judgeE11(f, nil), judgeE07(f, sessionsSeen{invented: v("invented")}), judgeTLS(f, handshakes{old: some("old"), any: some("any")}),
+			judgeE10(f, otherCaller{some("again"), some("again, a second time")}), judgeE11(f, nil), judgeE07(f, sessionsSeen{invented: v("invented")}), judgeTLS(f, handshakes{old: some("old"), any: some("any")}),
 			judgePlain(f, []*kidoban.Exchange{{Err: "x"}}), judgeLockout(f, wrongPasswords{}),
 			{judgeURLs(f, seen), judgeLeavesTLS(f, seen), judgeCookies(f, seen), judgeHSTS(f, seen), judgeNoStore(f, seen), judgeShared(f), judgeInternals(f, seen), judgeSecrets(f, seen)},
 		} {

@@ -67,8 +67,8 @@ func probeF1Bypass() probe {
 	return define(spec{name: "bypass of the list of redirect URIs", keys: []string{"F1-d"}, tier: kidoban.T2, cost: 5},
 		func(ctx context.Context, s *session) []f1Evidence {
 			f := s.facts
-			if f.ForeignReg == nil || f.ForeignReg.accepted() {
-				return nil
+			if f.ForeignReg == nil || !(attempt{reg: f.ForeignReg}).refused() {
+				return nil // no list is known that could be fooled
 			}
 			var out []f1Evidence
 			for _, b := range bypasses(f.ForeignReg.X, s.nonce(10)+probeDomain) {
@@ -116,6 +116,9 @@ func judgeF1Bypass(f *Facts, evs []f1Evidence) []kidoban.Result {
 	switch {
 	case f.ForeignReg == nil:
 		return one(untested(key, postReason(f), detailFor(postReason(f))))
+	case len(evs) == 0 && !f.ForeignReg.accepted() && !(attempt{reg: f.ForeignReg}).refused():
+		r, _ := (attempt{reg: f.ForeignReg}).turnedDown(key, "a foreign https redirect URI", f)
+		return one(r)
 	case f.ForeignReg.accepted():
 		return one(absent(key, "there is no list to bypass: any https redirect URI is registered", f.ForeignReg.X))
 	case len(evs) == 0:
@@ -126,7 +129,7 @@ func judgeF1Bypass(f *Facts, evs []f1Evidence) []kidoban.Result {
 		if keeps(ev) {
 			return one(judgeF1(f, key, "the list of accepted redirect URIs is fooled by "+ev.why, ev))
 		}
-		if r, bad := unanswered(key, ev.reg.X); bad {
+		if r, ok := (attempt{reg: ev.reg}).turnedDown(key, "it", f); ok && r.Outcome != kidoban.Pass {
 			return one(r)
 		}
 		xs = append(xs, ev.reg.X)
@@ -165,14 +168,8 @@ func judgeF1(f *Facts, key, fact string, ev f1Evidence) kidoban.Result {
 		return untested(key, kidoban.ReasonOwnServer, detailFor(kidoban.ReasonOwnServer))
 	}
 	x := ev.reg.X
-	if r, bad := unanswered(key, x); bad {
+	if r, ok := (attempt{reg: ev.reg}).turnedDown(key, "it", f); ok {
 		return r
-	}
-	if !ev.reg.accepted() {
-		if c0 := lastC0(f); c0 != nil && !f.C0[len(f.C0)-1].accepted() && c0.Status() == x.Status() && x.Status() == 400 {
-			return unclear(key, kidoban.ReasonUnstable, "registration refuses the harmless control as well", c0, x)
-		}
-		return passed(key, "registration refuses it with status "+itoa(x.Status())+errorText(x), x)
 	}
 	if !keeps(ev) {
 		return passed(key, "the server registers the client without that redirect URI", x)
@@ -183,7 +180,10 @@ func judgeF1(f *Facts, key, fact string, ev f1Evidence) kidoban.Result {
 	if r, ok := blocked(key, t); !ok {
 		return r
 	}
+	blind := func(control *Trail) bool { _, bad := unclearKind(control); return control != nil && bad }
 	switch {
+	case blind(f.N1) || blind(f.N2):
+		return unclear(key, kidoban.ReasonUnstable, "it is registered; whether the authorization endpoint looks at it cannot be told, because the controls got no answer", x, t.Last())
 	case sigOf(f.N1) == t.Signature() && sigOf(f.N2) == t.Signature():
 		return unclear(key, kidoban.ReasonDeferred, "it is registered; whether it is served shows after the login that everybody gets", x, t.Last())
 	case t.Kind == ErrorPage || t.Kind == CallbackError && !strings.HasSuffix(t.Error, "_required"):

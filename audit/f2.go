@@ -19,7 +19,7 @@ func probeF2() probe {
 			frame.ClientMutation = true
 			out := []mutation{{key: "F2-a", what: "an unknown client_id", asked: true}}
 			out[0].t = frame
-			out[0].t.M1 = f.N1
+			out[0].t.M1, out[0].t.Alive = f.N1, f.alive
 			if !settles(out[0].t) {
 				again := req
 				again.Params = req.Params.with("client_id", s.word(32)).with("state", s.secret(24))

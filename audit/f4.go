@@ -61,6 +61,8 @@ func judgeForged(key, fact string, ev upstreamEvidence) kidoban.Result {
 		return passed(key, "the error goes to the registered redirect URI whatever the state says", xs...)
 	case t.Kind == ErrorPage && ev.control != nil && ev.control.Kind != ErrorPage:
 		return passed(key, "a changed state is refused where the genuine one is taken", xs...)
+	case unseen(ev.code) || unseen(ev.codeBad):
+		return unclear(key, kidoban.ReasonDeferred, "refusals of the upstream stay on a local page with either state", xs...)
 	case ev.code != nil && ev.codeBad != nil && ev.code.Signature() != ev.codeBad.Signature():
 		return passed(key, "a changed state is refused where the genuine one is taken", ev.code.Last(), ev.codeBad.Last())
 	case ev.code != nil && ev.codeBad != nil:
@@ -78,7 +80,7 @@ func judgeF42(ev upstreamEvidence) kidoban.Result {
 		return untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
 	}
 	for _, t := range []*Trail{ev.code, ev.codeBad} {
-		if r, ok := blocked(key, t); !ok {
+		if r, ok := blocked(key, t); !ok && !(fails(t) && ev.stands()) {
 			return r
 		}
 	}
@@ -90,6 +92,30 @@ func judgeF42(ev upstreamEvidence) kidoban.Result {
 		return passed(key, "a changed state is refused where the genuine one is taken", ev.control.Last(), ev.forged.Last())
 	}
 	return positive(key, kidoban.Likely, "a made-up code reaches the upstream exchange with the genuine and with the changed state alike", xs...)
+}
+
+// unseen tells whether a limit, a challenge or silence stood in for the callback.
+func unseen(t *Trail) bool {
+	_, bad := unclearKind(t)
+	return t != nil && bad && !fails(t)
+}
+
+// fails tells whether the callback answered with a fault, as servers do when the
+// upstream does not take the code.
+func fails(t *Trail) bool {
+	x := t.Last()
+	return x != nil && x.Response != nil && (outage(x) || crashed(x))
+}
+
+// stands tells whether the callback answered a later request as a server in order
+// does: then its fault before was about the code.
+func (ev *upstreamEvidence) stands() bool {
+	for _, t := range []*Trail{ev.empty, ev.wrong} {
+		if t != nil && !hidden(t.Last()) {
+			return true
+		}
+	}
+	return false
 }
 
 // judgeF45 looks whether a state works twice.

@@ -104,11 +104,14 @@ func probeF5Confidential() probe {
 			case ev.reg == nil:
 				return one(untested("F5-j", postReason(f), detailFor(postReason(f))))
 			case !ev.reg.accepted():
-				if r, bad := unanswered("F5-j", ev.reg.X); bad {
+				if r, _ := (attempt{reg: ev.reg}).turnedDown("F5-j", "a confidential client", f); r.Outcome != kidoban.Pass {
 					return one(r)
 				}
 				return one(absent("F5-j", "the server registers no confidential clients", ev.reg.X))
-			case ev.reg.Client.Secret == "" || f.Base == nil:
+			case f.Base == nil:
+				r, _ := gateClient(kidoban.Check{ID: "F5", Variant: "j", Needs: kidoban.NeedsClient}, f)
+				return one(r)
+			case ev.reg.Client.Secret == "":
 				return one(absent("F5-j", "the server gave the client no secret", ev.reg.X))
 			}
 			return verdicts([]mutation{ev.m})

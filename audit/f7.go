@@ -88,7 +88,7 @@ func (s *session) tryForm(ctx context.Context, ev *f7Evidence) {
 	if !form.mode && form.header == nil && form.host == "" && errorsReturn(s.facts) {
 		bad := req
 		bad.Params = req.Params.with("response_type", "kidoban_invalid").with("state", s.secret(24))
-		ev.probe = s.follow(ctx, form.key, form.what+", in an invalid request", bad)
+		ev.probe = s.twice(ctx, form.key, form.what+", in an invalid request", bad)
 		switch {
 		case ev.probe.Kind == CallbackError && ev.probe.Foreign || ev.probe.Kind == CallbackBare && ev.probe.Foreign:
 			bad.Params = bad.Params.with("state", s.secret(24))
@@ -98,7 +98,7 @@ func (s *session) tryForm(ctx context.Context, ev *f7Evidence) {
 				ev.valid = s.follow(ctx, form.key, form.what+", in a valid request", req)
 			}
 			return
-		case ev.probe.Kind == CallbackError, ev.probe.Kind == ErrorPage && ev.probe.Error != s.facts.N2.Error:
+		case ev.probe.Kind == CallbackError, ev.probe.Kind == ErrorPage && !ev.probe.crashed() && ev.probe.Error != s.facts.N2.Error:
 			return // the registered URI was used, or the refusal is about the redirect URI
 		}
 	}
@@ -112,7 +112,7 @@ func (s *session) tryForm(ctx context.Context, ev *f7Evidence) {
 	}
 	if form.only { // only a delivery counts here, so only a delivery is asked for twice
 		req.Params = req.Params.with("state", s.secret(24))
-		t.M1 = s.follow(ctx, form.key, form.what, req)
+		t.M1 = s.twice(ctx, form.key, form.what, req)
 		if Decide(t).Row != RowDelivered && Decide(t).Row != RowShown {
 			ev.t = t
 			return
@@ -127,7 +127,10 @@ func (s *session) tryForm(ctx context.Context, ev *f7Evidence) {
 func (s *session) tryMode(ctx context.Context, ev *f7Evidence, req authRequest) bool {
 	bad := req
 	bad.Params = req.Params.with("scope", "kidoban:unknown").with("state", s.secret(24))
-	ev.probe = s.follow(ctx, ev.form.key, ev.form.what+", with an unknown scope", bad)
+	ev.probe = s.twice(ctx, ev.form.key, ev.form.what+", with an unknown scope", bad)
+	if ev.probe.crashed() {
+		return false
+	}
 	switch ev.probe.Kind {
 	case CallbackError, CallbackCode:
 		if ev.probe.Mode != "query" {
@@ -353,6 +356,9 @@ func probeF7Https() probe {
 // foreignUnclear is the result of a check that wants the client with the foreign
 // redirect URI, where that client exists and what became of it cannot be seen.
 func foreignUnclear(key string, f *Facts) (kidoban.Result, bool) {
+	if r, ok := (attempt{reg: f.ForeignReg}).turnedDown(key, "a foreign https redirect URI", f); ok && r.Outcome == kidoban.Inconclusive {
+		return r, true
+	}
 	if f.foreignBase == nil || f.Foreign != nil {
 		return kidoban.Result{}, false
 	}
@@ -389,7 +395,7 @@ func probeF7Omitted() probe {
 			case ev.reg == nil:
 				return []kidoban.Result{untested(key, postReason(f), detailFor(postReason(f)))}
 			case !ev.reg.accepted():
-				if r, bad := unanswered(key, ev.reg.X); bad {
+				if r, _ := (attempt{reg: ev.reg}).turnedDown(key, "two redirect URIs", f); r.Outcome != kidoban.Pass {
 					return []kidoban.Result{r}
 				}
 				return []kidoban.Result{absent(key, "the server registers no client with two redirect URIs", ev.reg.X)}

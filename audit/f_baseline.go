@@ -70,6 +70,7 @@ func (s *session) shared(ctx context.Context, req authRequest) {
 	n2.Params = req.Params.with("response_type", "kidoban_invalid").with("state", s.secret(24))
 	f.N2 = s.follow(ctx, "baseline", "N2: an invalid response type", n2)
 	f.n2State = n2.Params.get("state")
+	f.Base = s.stands(ctx, f.Base, req, f.N1, f.N2)
 }
 
 // sample follows a valid request and keeps the upstream request it leads to.
@@ -149,6 +150,9 @@ func blocked(key string, t *Trail) (kidoban.Result, bool) {
 	if r, bad := unclearKind(t); bad {
 		return unclear(key, r, trailText(t), t.Last()), false
 	}
+	if t.crashed() {
+		return unclear(key, kidoban.ReasonUnstable, trailText(t)+", which neither refuses nor accepts", t.Last()), false
+	}
 	return kidoban.Result{}, true
 }
 
@@ -179,6 +183,9 @@ func trailText(t *Trail) string {
 	case JSOnly:
 		return "a page that is nothing without its script"
 	case Unanswered:
+		if x := t.Last(); x != nil && x.Response != nil {
+			return "a proxy says that the server is not there (status " + itoa(x.Status()) + ")"
+		}
 		return "no answer"
 	}
 	if t.Why != "" {

@@ -66,6 +66,7 @@ type Facts struct {
 	Base        *Trail  // B
 	Other       *Client // another client of ours, with two redirect URIs; only where the run logs in
 	N1, N2      *Trail
+	alive       *Trail     // B once more, after a control that the server failed on
 	L2          *Upstreams // nil when no upstream was reached
 	anyRedirect bool       // F7-1 holds: there is no comparison that narrower forms could fool
 	registered  []*Client

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban/oauth"
+
+	"github.com/kidoban/kidoban"
 )
 
 // Forged tokens: claims copied from the target's metadata under a signature that
@@ -87,27 +89,28 @@ func (s *session) ownForms() []form {
 	jwk := map[string]any{"kty": "EC", "crv": "P-256", "x": b64(point[1:33]), "y": b64(point[33:]), "use": "sig", "alg": "ES256", "kid": kid}
 	named := map[string]any{"alg": "ES256", "typ": "at+jwt", "kid": kid, "jwk": jwk}
 	bare := map[string]any{"alg": "ES256", "typ": "at+jwt"}
-	hidden := map[string]any{"alg": "ES256", "typ": "JWT", "jwk": jwk}
+	untyped := map[string]any{"alg": "ES256", "typ": "JWT", "jwk": jwk}
 	return []form{
 		{"a JWT signed with a key that the token itself brings", authz("Bearer " + compact(named, s.claims(), sign))},
 		{"a JWT signed with an unknown key", authz("Bearer " + compact(bare, s.claims(), sign))},
-		{"a JWT of plain type signed with a key that it brings", authz("Bearer " + compact(hidden, s.claims(), sign))},
+		{"a JWT of plain type signed with a key that it brings", authz("Bearer " + compact(untyped, s.claims(), sign))},
 	}
 }
 
 // publicKeyForms fetches the server's public keys and uses them as the secret of
 // an HMAC: a verifier that lets the token choose the algorithm takes that.
-func (s *session) publicKeyForms(ctx context.Context) (volley, string) {
+// why says why it could not be asked; read is the answer that held no keys.
+func (s *session) publicKeyForms(ctx context.Context) (v volley, why string, read *kidoban.Exchange) {
 	as := s.facts.AS
 	if as == nil || as.Meta.JWKSURI == "" {
-		return volley{}, "the authorization server publishes no keys"
+		return volley{}, "the authorization server publishes no keys", nil
 	}
 	if !s.thorough() || s.left() < 2 {
-		return volley{}, ""
+		return volley{}, "", nil
 	}
 	x := s.get(ctx, "E04-g", "the public keys", as.Meta.JWKSURI)
 	if x.Status() != 200 {
-		return volley{}, "the key set cannot be read"
+		return volley{}, "the key set cannot be read", x
 	}
 	var forms []form
 	for _, k := range publicKeys(x.Response.Body) {
@@ -125,9 +128,9 @@ func (s *session) publicKeyForms(ctx context.Context) (volley, string) {
 		}
 	}
 	if len(forms) == 0 {
-		return volley{}, "the key set holds no key that could be taken for a secret"
+		return volley{}, "the key set holds no key that could be taken for a secret", x
 	}
-	return s.volley(ctx, "E04-g", 1, forms), ""
+	return s.volley(ctx, "E04-g", 1, forms), "", nil
 }
 
 // publicKey is a published key in the forms in which libraries hold it.

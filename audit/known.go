@@ -96,7 +96,7 @@ func Passive(f *Facts) []kidoban.Result {
 	if f.PRM == nil && f.AS == nil {
 		return nil
 	}
-	out := judgeE10(f, nil)
+	out := judgeE10(f, otherCaller{})
 	if f.AS != nil {
 		out = append(out, judgeE11(f, nil)...)
 		out = append(out, judgePKCEMetadata(f)...)

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"slices"
 
 	"github.com/kidoban/kidoban"
 )
@@ -13,7 +14,10 @@ func (s *session) trials() Trials { return Trials{B: s.facts.Base, N1: s.facts.N
 // finding.
 func (s *session) mutate(ctx context.Context, key, note string, r authRequest, t Trials) Trials {
 	r.Params = r.Params.with("state", s.secret(24))
-	t.M1 = s.follow(ctx, key, note, r)
+	t.M1 = s.twice(ctx, key, note, r)
+	if c := s.facts.Client; t.M1.crashed() && c != nil && s.left() > 0 {
+		t.Alive = s.follow(ctx, key, "a valid request, after a failure", s.baseline(c))
+	}
 	if !settles(t) {
 		r.Params = r.Params.with("state", s.secret(24))
 		t.M2 = s.follow(ctx, key, note+", again", r)
@@ -23,6 +27,32 @@ func (s *session) mutate(ctx context.Context, key, note string, r authRequest, t
 	}
 	s.askBehind(ctx, key, note, r, &t)
 	return t
+}
+
+// twice sends a request, and once more when the server fails on it: one fault
+// decides nothing.
+func (s *session) twice(ctx context.Context, key, note string, r authRequest) *Trail {
+	t := s.follow(ctx, key, note, r)
+	if t.crashed() && s.left() > 0 {
+		r.Params = r.Params.with("state", s.secret(24))
+		t = s.follow(ctx, key, note+", after a failure", r)
+	}
+	return t
+}
+
+// stands returns b, unless one of the controls beside it made the server fail and
+// the same valid request now ends in another way: then there is no baseline.
+func (s *session) stands(ctx context.Context, b *Trail, r authRequest, controls ...*Trail) *Trail {
+	if !slices.ContainsFunc(controls, (*Trail).crashed) || s.left() == 0 {
+		return b
+	}
+	r.Params = r.Params.with("state", s.secret(24))
+	again := s.follow(ctx, "baseline", "B: a valid request, after a failure", r)
+	s.facts.alive = again
+	if again.Signature() != b.Signature() {
+		return again
+	}
+	return b
 }
 
 // askBehind sends a mutation once more, with a login and a yes, where the server's
@@ -112,6 +142,9 @@ func verdict(key, what string, t Trials) kidoban.Result {
 	}
 	if r, bad := unclearKind(m); bad {
 		return unclear(key, r, what+": "+trailText(m), xs...)
+	}
+	if m.crashed() {
+		return unclear(key, d.Reason, what+" ends with "+trailText(m)+", and so does a valid request by now", xs...)
 	}
 	return unclear(key, d.Reason, "the authorization endpoint cannot be judged: "+trailText(orTrail(t.B)), xs...)
 }

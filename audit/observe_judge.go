@@ -89,7 +89,7 @@ func (t *traffic) judgeDocuments() (out []kidoban.Result) {
 	if f.PRM == nil && len(f.PRMs) == 0 {
 		return nil
 	}
-	for _, r := range judgeE10(f, nil) {
+	for _, r := range judgeE10(f, otherCaller{}) {
 		if r.Key() == "E10-a" && r.Outcome == kidoban.Fail && !t.askedEverywhere() {
 			continue
 		}

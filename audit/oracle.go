@@ -434,6 +434,8 @@ func classifyPage(x *kidoban.Exchange, p *Page, at *url.URL, marker string) (Kin
 		return Challenge, ""
 	case rateLimited(x):
 		return RateLimit, ""
+	case outage(x):
+		return Unanswered, ""
 	}
 	if e := oauthError(x); e != "" {
 		return ErrorPage, e

@@ -119,6 +119,9 @@ func gate(c kidoban.Check, f *Facts, o *Options, only map[string]bool) (kidoban.
 		if key == "E29-c" && f.TLS { // the transport may be the reason
 			break
 		}
+		if r, bad := unanswered(key, f.Discover); bad && f.Discover != nil && f.Discover.Response != nil {
+			return r, false
+		}
 		return unclear(key, kidoban.ReasonNetwork, "the server did not answer"), false
 	case kidoban.HeadlineMoved:
 		return na("the server has moved; audit its new address")
@@ -127,6 +130,9 @@ func gate(c kidoban.Check, f *Facts, o *Options, only map[string]bool) (kidoban.
 	}
 	if only != nil && !only[key] {
 		return untested(key, kidoban.ReasonTier, "--only "+key), false
+	}
+	if r, bad := f.unread(c); bad {
+		return r, false
 	}
 	switch {
 	case f.AS == nil && (needsServer(c.ID) || f.login && c.Tier.Rank() >= kidoban.T3.Rank()):
@@ -157,6 +163,42 @@ func gate(c kidoban.Check, f *Facts, o *Options, only map[string]bool) (kidoban.
 		return no(kidoban.ReasonCanary)
 	}
 	return kidoban.Result{}, true
+}
+
+// unread says that what check c needs was asked for and the answer was hidden: then
+// nobody knows whether the server has it.
+func (f *Facts) unread(c kidoban.Check) (kidoban.Result, bool) {
+	key := c.Key()
+	if r, bad := f.unreadServer(key); bad && needsServer(c.ID) {
+		return r, true
+	}
+	switch {
+	case c.Needs&kidoban.NeedsModern != 0 && !f.Modern && f.Discover != nil && hidden(f.Discover):
+		return undecided(key, "server/discover", f.Discover)
+	case c.Needs&kidoban.NeedsLegacy != 0 && !f.Legacy && f.Init != nil && hidden(f.Init):
+		return undecided(key, "initialize", f.Init)
+	}
+	return kidoban.Result{}, false
+}
+
+// unreadServer says the same of the authorization server's metadata.
+func (f *Facts) unreadServer(key string) (kidoban.Result, bool) {
+	if f.AS != nil {
+		return kidoban.Result{}, false
+	}
+	var docs []Document
+	if f.PRM == nil {
+		docs = slices.Clone(f.PRMs)
+	}
+	for _, as := range f.Servers {
+		docs = append(docs, as.Tried...)
+	}
+	for _, d := range docs {
+		if r, bad := undecided(key, "the address of the metadata", d.X); bad {
+			return r, true
+		}
+	}
+	return kidoban.Result{}, false
 }
 
 // static3 are checks of tier T3 that need no login where a consent page, or the

@@ -206,6 +206,8 @@ func (s *session) control(ctx context.Context) (*Client, kidoban.Reason) {
 		return nil, kidoban.ReasonRateLimit
 	case challenged(r.X):
 		return nil, kidoban.ReasonChallenge
+	case hidden(r.X):
+		return nil, kidoban.ReasonNetwork
 	}
 	return nil, kidoban.ReasonClient
 }

@@ -74,7 +74,7 @@ func unclear(key string, reason kidoban.Reason, summary string, xs ...*kidoban.E
 }
 
 // unanswered turns an exchange that says nothing about the server (no answer,
-// budget spent, rate limit, a challenge page) into the honest result. ok is
+// budget spent, rate limit, a challenge page, an outage) into the honest result. ok is
 // false when the exchange has an answer to judge.
 func unanswered(key string, x *kidoban.Exchange) (kidoban.Result, bool) {
 	switch {
@@ -88,6 +88,19 @@ func unanswered(key string, x *kidoban.Exchange) (kidoban.Result, bool) {
 		return unclear(key, kidoban.ReasonRateLimit, "the server limits us; a limit is not a refusal", x), true
 	case challenged(x):
 		return unclear(key, kidoban.ReasonChallenge, "a content network answered instead of the server", x), true
+	case outage(x):
+		return unclear(key, kidoban.ReasonNetwork, "a proxy says that the server is not there: status "+itoa(x.Status()), x), true
+	}
+	return kidoban.Result{}, false
+}
+
+// undecided is unanswered for judges to whom a crash says nothing either.
+func undecided(key, what string, x *kidoban.Exchange) (kidoban.Result, bool) {
+	if r, bad := unanswered(key, x); bad {
+		return r, true
+	}
+	if crashed(x) {
+		return unclear(key, kidoban.ReasonUnstable, what+" fails with status "+itoa(x.Status())+", which neither refuses nor accepts", x), true
 	}
 	return kidoban.Result{}, false
 }

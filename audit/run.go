@@ -28,7 +28,7 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	out := outbound.New(outbound.Options{Lab: o.Lab, RootCAs: o.RootCAs, Resolve: o.Resolve, Now: o.Now, Recorder: rec, NextID: ids})
 	defer out.Close()
 	s := newSession(&o, out, target)
-	s.rec, s.ids = rec, ids
+	s.rec, s.ids, s.stubborn = rec, ids, true
 	if o.has(kidoban.T2) || o.has(kidoban.T3) || o.has(kidoban.T4) {
 		if err := s.permitted(ctx); err != nil {
 			return nil, err

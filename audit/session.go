@@ -29,6 +29,8 @@ type session struct {
 	last    time.Time
 	apart   time.Duration // what out keeps between two requests by itself
 
+	stubborn bool // requests of the discovery are sent again where something stood in for the answer
+
 	rec  *outbound.Recorder
 	ids  func() int          // numbers of exchanges, shared with the TLS probe's own client
 	seen []*kidoban.Exchange // answers for the closing judges, bodies cut

@@ -27,7 +27,7 @@ const (
 	RateLimit     Kind = "RATE_LIMIT"
 	JSOnly        Kind = "JS_ONLY"
 	Other         Kind = "OTHER"
-	Unanswered    Kind = "UNANSWERED" // no response, or the request was never sent
+	Unanswered    Kind = "UNANSWERED" // no response, a proxy's word that there is none, or the request was never sent
 )
 
 // Step is one answer on the way, with its random parts replaced.
@@ -64,6 +64,11 @@ func (t *Trail) Last() *kidoban.Exchange {
 		return nil
 	}
 	return t.Exchanges[len(t.Exchanges)-1]
+}
+
+// crashed tells whether the server failed at the end of the trail.
+func (t *Trail) crashed() bool {
+	return t != nil && t.Kind == ErrorPage && t.Last() != nil && crashed(t.Last())
 }
 
 // last tells whether the deciding request was sent with a method: a form that was

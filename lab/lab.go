@@ -54,6 +54,10 @@ type Options struct {
 	// raw redirect URI: the deny-list of somebody in a hurry.
 	Banned []string
 
+	// Front, where it is set, stands before every listener like a content network: it
+	// may answer in the server's place. server is main, upstream, cloud or noise.
+	Front func(server string, next http.Handler) http.Handler
+
 	Now  func() time.Time // nil is time.Now
 	Rand io.Reader        // nil is crypto/rand
 }

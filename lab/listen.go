@@ -123,6 +123,9 @@ func (l *Lab) origin(ln net.Listener, host string) string {
 
 // serve runs h on ln until Close or the end of ctx.
 func (l *Lab) serve(ctx context.Context, name string, ln net.Listener, h http.Handler) {
+	if l.opt.Front != nil {
+		h = l.opt.Front(name, h)
+	}
 	srv := &http.Server{
 		Handler:           l.logged(name, h),
 		ReadHeaderTimeout: 10 * time.Second,
