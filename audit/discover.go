@@ -383,7 +383,10 @@ func (f *Facts) headline() (string, string) {
 	case f.AS != nil || f.Refused != nil:
 		return kidoban.HeadlineGraded, ""
 	case f.Open:
-		return kidoban.HeadlineOpen, "no authorization, " + itoa(f.Tools) + " tools answer to anyone"
+		if f.Tools == 1 {
+			return kidoban.HeadlineOpen, "1 tool answers to anyone"
+		}
+		return kidoban.HeadlineOpen, itoa(f.Tools) + " tools answer to anyone"
 	case f.Greets:
 		return kidoban.HeadlineGraded, ""
 	}

@@ -129,7 +129,7 @@ func disturb(t *testing.T, lo lab.Options, only []string, pick func(kind, n int)
 // silence stands in for an answer, no check turns into a finding, and no finding and
 // no open question turns into a pass. It is a property of the whole audit, over the
 // lab's switches: one of each flaw here, at every third place, all of them and every place
-// with KIDOBAN_DISTURB=all (an hour on two cores).
+// with KIDOBAN_DISTURB=all (half an hour on two cores).
 func TestDisturbedAnswersDecideNothing(t *testing.T) {
 	all := os.Getenv("KIDOBAN_DISTURB") == "all"
 	seen := map[string]bool{}

@@ -83,6 +83,7 @@ func probeLockout() probe {
 
 type wrongPasswords struct {
 	none  string // why there is nothing to try
+	form  *Trail // the way to the login form
 	tries []*kidoban.Exchange
 }
 
@@ -97,6 +98,7 @@ func collectLockout(ctx context.Context, s *session) (w wrongPasswords) {
 	}
 	jar := outbound.NewJar()
 	t := s.followFront(ctx, jar, "E34-c", "a login form", s.baseline(f.Client))
+	w.form = t
 	page, at := t.Page, t.At
 	name := "kidoban-" + s.nonce(8)
 	for len(w.tries) < wrongTries {
@@ -165,6 +167,11 @@ func judgeLockout(f *Facts, w wrongPasswords) []kidoban.Result {
 		r, _ := gateClient(kidoban.Check{ID: "E34", Variant: "c", Needs: kidoban.NeedsClient}, f)
 		return one(r)
 	}
+	if w.form != nil && len(w.tries) == 0 {
+		if r, ok := blocked(key, w.form); !ok {
+			return one(r)
+		}
+	}
 	if w.none != "" {
 		return one(absent(key, w.none))
 	}
@@ -177,8 +184,8 @@ func judgeLockout(f *Facts, w wrongPasswords) []kidoban.Result {
 		return one(r)
 	}
 	for _, x := range w.tries {
-		if x.Status() >= 500 && !rateLimited(x) {
-			return one(unclear(key, kidoban.ReasonUnstable, "the login form fails with status "+itoa(x.Status()), x))
+		if r, bad := undecided(key, "the login form", x); bad && !rateLimited(x) {
+			return one(r)
 		}
 	}
 	first := w.tries[0]

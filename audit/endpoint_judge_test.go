@@ -68,7 +68,10 @@ func TestE04Volley(t *testing.T) {
 		{"a list once, then refused", fired(list(), reply(401, "")), kidoban.Inconclusive, "", kidoban.ReasonUnstable, "second time"},
 		{"401", fired(reply(401, "")), kidoban.Pass, "", "", "refused"},
 		{"403 is a refusal of the wrong kind", fired(reply(403, "")), kidoban.Pass, "", "", "wants 401"},
-		{"500 neither refuses nor accepts", fired(reply(500, "oops")), kidoban.Pass, "", "", "neither refuses nor accepts"},
+		{"500 neither refuses nor accepts", fired(reply(500, "oops")), kidoban.Inconclusive, "", kidoban.ReasonUnstable, "fails with status 500"},
+		{"500 from a server that still answers the plain request", stillAlive(fired(reply(500, "oops")), reply(401, "")), kidoban.Pass, "", "", "still answers"},
+		{"500 from a server that answers nothing any more", stillAlive(fired(reply(500, "oops")), reply(500, "oops")), kidoban.Inconclusive, "", kidoban.ReasonUnstable, "fails with status 500"},
+		{"an outage", fired(reply(502, "")), kidoban.Inconclusive, "", kidoban.ReasonNetwork, "502"},
 		{"an error in a 200", fired(reply(200, `{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"Unauthorized"}}`, "Content-Type", isJSON)), kidoban.Pass, "", "", "refused"},
 		{"a list with another id", fired(reply(200, `{"jsonrpc":"2.0","id":7,"result":{"tools":[]}}`, "Content-Type", isJSON)), kidoban.Pass, "", "", "refused"},
 		{"a page with status 200", fired(reply(200, "<html>welcome</html>", "Content-Type", "text/html")), kidoban.Pass, "", "", "refused"},
@@ -83,6 +86,9 @@ func TestE04Volley(t *testing.T) {
 		}
 	}
 }
+
+// stillAlive adds what the plain request met after a failure.
+func stillAlive(v volley, x *kidoban.Exchange) volley { v.alive = x; return v }
 
 // TestE04NeedsControl: where the list is open to anyone, a wrong token proves
 // nothing.
@@ -428,7 +434,8 @@ func TestE23bE34b(t *testing.T) {
 		{reply(401, "", "WWW-Authenticate", `Bearer error="invalid_token"`), kidoban.Weak},
 		{reply(403, ""), kidoban.Weak},
 		{reply(404, ""), kidoban.Pass},
-		{reply(500, ""), kidoban.Pass},
+		{reply(500, ""), kidoban.Inconclusive},
+		{reply(200, "<html>", "Content-Type", "text/html"), kidoban.Pass},
 		{reply(429, ""), kidoban.Inconclusive},
 	} {
 		if r := judgeExamined(f, fired(c.x).shots); r.Outcome != c.want {

@@ -93,6 +93,9 @@ func TestHeadlines(t *testing.T) {
 		if r.Target.Headline != c.headline || r.Target.Class != string(c.class) || r.Target.Tools != c.tools {
 			t.Errorf("%s: headline %s class %s tools %d (%s)", c.name, r.Target.Headline, r.Target.Class, r.Target.Tools, r.Target.Detail)
 		}
+		if want := fmt.Sprintf("%d tools answer to anyone", c.tools); c.headline == kidoban.HeadlineOpen && r.Target.Detail != want { // the report says the rest
+			t.Errorf("%s: detail %q, want %q", c.name, r.Target.Detail, want)
+		}
 		if r.Target.Headline != kidoban.HeadlineGraded && r.Grade.Letter != "" {
 			t.Errorf("%s: graded %s", c.name, r.Grade.Letter)
 		}

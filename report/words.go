@@ -22,7 +22,7 @@ func headline(run kidoban.Run) string {
 	switch t.Headline {
 	case kidoban.HeadlineOpen:
 		if detail == "" {
-			detail = fmt.Sprintf("%d tools answer to anyone", t.Tools)
+			detail = plural(t.Tools, "tool answers", "tools answer") + " to anyone"
 		}
 		return "OPEN: no authorization, " + detail
 	case kidoban.HeadlineMoved:
@@ -126,11 +126,11 @@ func reasonText(r kidoban.Reason) string {
 	case kidoban.ReasonUpstream:
 		return "the answer is the upstream's, which is not attacked"
 	case kidoban.ReasonUnstable:
-		return "the valid request itself did not work the same way twice"
+		return "the server failed, or a valid request did not work the same way twice"
 	case kidoban.ReasonNeedsUI:
 		return "a person or a browser has to look"
 	case kidoban.ReasonNetwork:
-		return "no answer"
+		return "no answer of the server"
 	case "":
 		return "no reason given"
 	}
