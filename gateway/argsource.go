@@ -59,11 +59,13 @@ func allowedURI(patterns []string, uri string) bool {
 // allowedHost tells whether an argument that is an address names a host of the
 // list; an argument that names none is no matter of the list.
 func allowedHost(hosts []string, v string, kind ArgKind) bool {
-	v = strings.TrimSpace(v)
-	switch low := strings.ToLower(v); {
-	case strings.HasPrefix(low, "http://"), strings.HasPrefix(low, "https://"):
-	case strings.HasPrefix(v, "//"):
-		v = "https:" + v
+	v = strings.TrimFunc(v, func(r rune) bool { return r <= ' ' || r == 0x7f }) // as browsers do
+	web := asWeb(v)
+	switch {
+	case web != v && kind != ArgURL && strings.ContainsAny(web, " \t\r\n"): // prose that begins with "HTTP:"
+		return true
+	case strings.HasPrefix(web, "https://"):
+		v = web
 	case kind != ArgURL:
 		return true
 	case strings.Contains(v, "://"):
@@ -73,7 +75,7 @@ func allowedHost(hosts []string, v string, kind ArgKind) bool {
 		return true
 	}
 	u, err := url.Parse(v)
-	if err != nil || u.User != nil || strings.ContainsAny(v, "\\\n\r\t\x00") {
+	if err != nil || u.User != nil || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == '\\' }) {
 		return false
 	}
 	host, port := strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")), u.Port()

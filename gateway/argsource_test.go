@@ -29,13 +29,13 @@ func TestGTG4_SourcesAreAllowListed(t *testing.T) {
 	for v, want := range map[string]bool{
 		"https://example.org/x": true, "http://EXAMPLE.org": true, "https://a.docs.example/": true, "example.org/x": true, "http://10.0.0.7:8080/": true, "docs/readme": true, "plain words": true, "https://example.org./": true,
 		"https://evil.example/": false, "https://docs.example/": false, "https://example.org@evil.example/": false, "https://example.org.evil.example": false, "//evil.example/": false,
-		"http://10.0.0.7/": false, "ftp://evil.example": false, "https://evil.example\\@example.org/": false, "evil.example": false,
+		"http://10.0.0.7/": false, "ftp://evil.example": false, "http:/evil.example": false, "https:evil.example/x": false, "https:////evil.example": false, "\x01https://evil.example": false, "url:https://evil.example": false, "https://evil.example\\@example.org/": false, "evil.example": false,
 	} {
 		if allowedHost(hosts, v, ArgURL) != want {
 			t.Errorf("%q", v)
 		}
 	}
-	if allowedHost(hosts, " https://evil.example", ArgText) || !allowedHost(hosts, "see evil.example", ArgText) {
+	if allowedHost(hosts, " https://evil.example", ArgText) || !allowedHost(hosts, "see evil.example", ArgText) || allowedHost(hosts, "https:/evil.example", ArgText) || !allowedHost(hosts, "HTTP: what it is", ArgText) {
 		t.Error("texts that are addresses are matched, others not")
 	}
 }

@@ -2,13 +2,25 @@ package gateway
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
 var (
 	sqlReads   = regexp.MustCompile(`^(?:select|with|explain|show|values|table|describe|desc|pragma)\b`)
 	sqlControl = regexp.MustCompile(`^(?:begin|commit|rollback|savepoint|release|abort|end|start\s+transaction|set|reset|discard|prepare)\b`)
-	sqlWrites  = regexp.MustCompile(`\b(?:insert\s+into|update\s+(?:only\s+)?\S+(?:\s+(?:as\s+)?\w+)?\s+set|delete\s+from|merge\s+into|create\s+(?:table|materialized|temp)|into\s+(?:outfile|dumpfile))\b|\b(?:lo_import|lo_export|lo_put|lo_from_bytea|pg_read_file|pg_read_binary_file|pg_ls_dir|pg_stat_file|pg_terminate_backend|pg_reload_conf|dblink\w*|load_extension|load_file|set_config|xp_cmdshell)\s*\(|^pragma\b.*=`)
+	// into stands unquoted only where something is written: insert, merge, and
+	// select into a table, a file or a variable.
+	sqlWrites = regexp.MustCompile(`\b(?:into|update\s+(?:only\s+)?\S+(?:\s+(?:as\s+)?\w+)?\s+set|delete\s+from|create\s+(?:table|materialized|temp))\b`)
+	// Functions that write, or reach files, processes and other servers; a name may
+	// stand in quotes.
+	sqlDeeds = regexp.MustCompile("\\b(?:lo_(?:import|export|put|from_bytea|creat|create|unlink|open|truncate\\w*)|lowrite|setval|nextval|set_config|dblink\\w*|" +
+		"pg_(?:read_\\w+|ls_\\w+|stat_file|file_\\w+|terminate_backend|cancel_backend|reload_conf|rotate_logfile|notify|promote|switch_wal|create_\\w+|drop_\\w+|advisory_\\w+|logical_emit_message)|" +
+		"load_extension|load_file|readfile|writefile|fts3_tokenizer|xp_cmdshell)[\"`\\]]?\\s*\\(")
+	// A pragma of SQLite reads, unless it is given a value; some do something by name.
+	pragmaSets  = regexp.MustCompile(`^pragma\b(?:.*=|\s+(?:\w+\.)?(?:incremental_vacuum|optimize|wal_checkpoint)\b)`)
+	pragmaCalls = regexp.MustCompile(`^pragma\s+(?:\w+\.)?(\w+)\s*\(`)
+	pragmaReads = []string{"table_info", "table_xinfo", "index_list", "index_info", "index_xinfo", "foreign_key_list", "foreign_key_check", "integrity_check", "quick_check"}
 )
 
 // badSQL says why a statement is refused; "" when it is one plain statement. The
@@ -36,8 +48,12 @@ func badSQL(v string, readOnly bool) string {
 		return ""
 	case sqlControl.MatchString(start):
 		return "transaction"
-	case !sqlReads.MatchString(start), sqlWrites.MatchString(start):
+	case !sqlReads.MatchString(start), sqlWrites.MatchString(start), sqlDeeds.MatchString(start), pragmaSets.MatchString(start):
 		return "writes"
+	default:
+		if m := pragmaCalls.FindStringSubmatch(start); m != nil && !slices.Contains(pragmaReads, m[1]) {
+			return "writes"
+		}
 	}
 	return ""
 }
@@ -52,6 +68,8 @@ func sqlCode(v string) (code, why string) {
 			return "", "characters"
 		case strings.HasPrefix(v[i:], "--"), strings.HasPrefix(v[i:], "/*"), c == '#' && !arrow(v, i):
 			return "", "comment"
+		case (c == 'u' || c == 'U') && i+2 < len(v) && v[i+1] == '&' && (v[i+2] == '"' || v[i+2] == '\''):
+			return "", "escapes" // names and texts in code points
 		case c == '$' && dollarQuote.MatchString(v[i:]):
 			return "", "dollar_quote"
 		case c == '\'' || c == '"' || c == '`':
@@ -70,7 +88,7 @@ func sqlCode(v string) (code, why string) {
 				}
 				end++
 			}
-			if c == '`' { // a name to some dialects, code to others
+			if c == '`' || c == '"' && calls(v[end:]) { // a name to some dialects, code to others
 				b.WriteString(v[i:end])
 			} else {
 				b.WriteByte(c)
@@ -84,6 +102,9 @@ func sqlCode(v string) (code, why string) {
 	}
 	return b.String(), ""
 }
+
+// calls tells whether what stands before rest is called: "name" (…).
+func calls(rest string) bool { return strings.HasPrefix(strings.TrimLeft(rest, " \t\r\n"), "(") }
 
 var dollarQuote = regexp.MustCompile(`^\$(?:[A-Za-z_]\w*)?\$`)
 

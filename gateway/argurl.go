@@ -31,22 +31,24 @@ func (g *urlGuard) bad(ctx context.Context, v string, hosts []string) string {
 		return "too_long"
 	}
 	v = strings.TrimSpace(v)
-	if strings.ContainsAny(v, "\\\x00\n\r\t") {
-		return "characters"
+	if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {
+		return "characters" // which some readers leave out, and others do not
 	}
+	v = asWeb(v)
 	switch scheme, rest, ok := strings.Cut(v, ":"); {
-	case strings.HasPrefix(v, "//"):
-		v = "https:" + v
+	case strings.HasPrefix(v, "https://"):
 	case ok && slices.Contains(badSchemes, strings.ToLower(scheme)):
 		return "scheme"
 	case ok && strings.HasPrefix(rest, "//"):
-		if s := strings.ToLower(scheme); s == "http" || s == "https" {
-			v = "https:" + rest // an address is judged alike with both
-		} else if u, err := url.Parse(v); err != nil || u.Hostname() == "" || !strings.Contains(u.Hostname(), ".") && !strings.Contains(u.Hostname(), ":") && u.Hostname() != "localhost" {
-			return "" // an identifier such as test://note
-		} else {
-			v = "https://" + u.Host + "/"
+		host := rest[2:]
+		if i := strings.IndexAny(host, "/?#"); i >= 0 {
+			host = host[:i]
 		}
+		host = host[strings.LastIndexByte(host, '@')+1:]
+		if !addressLike(host) {
+			return "" // an identifier such as test://note
+		}
+		v = "https://" + host + "/"
 	case hostLike.MatchString(v) && (strings.ContainsAny(v, ".:") || strings.HasPrefix(strings.ToLower(v), "localhost")):
 		v = "https://" + v
 	default:
@@ -63,6 +65,33 @@ func (g *urlGuard) bad(ctx context.Context, v string, hosts []string) string {
 		return "address"
 	}
 	return g.named(ctx, u.Hostname())
+}
+
+// asWeb writes a web address as https://…, in whichever way it is written: browsers
+// and their relatives on servers take "http:host" and "https:////host" for the same
+// as "http://host", Java drops "url:", and a text that begins with two slashes has
+// the scheme of the page. An address is judged alike with both schemes. Other texts
+// come back as they are.
+func asWeb(v string) string {
+	scheme, rest, ok := strings.Cut(v, ":")
+	for ok && strings.EqualFold(scheme, "url") {
+		v = rest
+		scheme, rest, ok = strings.Cut(v, ":")
+	}
+	switch {
+	case strings.HasPrefix(v, "//"):
+		rest = v
+	case !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https"):
+		return v
+	}
+	return "https://" + strings.TrimLeft(rest, "/")
+}
+
+// addressLike tells a host that is an address or a name from an identifier that
+// stands where a host would.
+func addressLike(host string) bool {
+	name, _, _ := strings.Cut(host, ":")
+	return strings.HasPrefix(host, "[") || strings.Contains(name, ".") || strings.EqualFold(name, "localhost") || name != "" && name[0] >= '0' && name[0] <= '9'
 }
 
 // named refuses names that resolve to closed addresses. One that does not resolve
