@@ -43,6 +43,7 @@ func pathForms(v string) []string {
 		add("/" + strings.TrimLeft(strings.TrimPrefix(rest, "localhost"), "/"))
 	}
 	for _, f := range forms[:len(forms):len(forms)] {
+		add(strings.TrimSpace(f))
 		add(norm.NFKC.String(f))
 	}
 	for range 2 {

@@ -207,18 +207,25 @@ func (s *argSchema) declare() {
 	}
 }
 
-// undeclared lists the members of args that the tool does not declare.
-func (s *argSchema) undeclared(args wire.Raw) (out []string) {
+// declared returns args without the members that the tool does not declare; more
+// tells that there are such.
+func (s *argSchema) declared(args wire.Raw) (kept wire.Raw, more bool) {
 	if !s.closed {
-		return nil
+		return args, false
 	}
-	wire.Each(args, func(name, _ wire.Raw) bool {
+	kept = wire.Raw{'{'}
+	wire.Each(args, func(name, value wire.Raw) bool {
 		if text, _ := wire.String(name); !s.names[text] {
-			out = append(out, text)
+			more = true
+			return true
 		}
-		return len(out) < 1000
+		if len(kept) > 1 {
+			kept = append(kept, ',')
+		}
+		kept = append(append(append(kept, name...), ':'), value...)
+		return true
 	})
-	return out
+	return append(kept, '}'), more
 }
 
 // validate holds arguments to the schema.

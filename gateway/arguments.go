@@ -122,6 +122,9 @@ func (g *ArgumentGuard) Guard(ctx context.Context, c *Call) (wire.Raw, *Refusal)
 		args = wire.Raw("{}")
 	}
 	for _, name := range fixedOf(rules, c.Params.Name) {
+		if otherCase(args, name) {
+			return nil, noArguments("argument:undeclared", sayUndeclared)
+		}
 		args, changed = wire.SetMember(args, name, rules.Fixed[c.Params.Name+"."+name]), true
 	}
 	schema, err := g.schemas.of(c)
@@ -131,11 +134,11 @@ func (g *ArgumentGuard) Guard(ctx context.Context, c *Call) (wire.Raw, *Refusal)
 	if !changed && schema.plain.passes(rules, args) {
 		return nil, nil
 	}
-	for _, name := range schema.undeclared(args) {
+	if declared, more := schema.declared(args); more {
 		switch rules.Undeclared {
 		case UndeclaredPass:
 		case UndeclaredDrop:
-			args, changed = wire.DropMember(args, name), true
+			args, changed = declared, true
 		default:
 			return nil, noArguments("argument:undeclared", sayUndeclared)
 		}
@@ -166,6 +169,17 @@ func fixedOf(rules ArgumentRules, tool string) (names []string) {
 	return names
 }
 
+// otherCase tells whether args have a member that differs from name in case only:
+// some servers read it as name, and would take the model's value for the operator's.
+func otherCase(args wire.Raw, name string) (found bool) {
+	wire.Each(args, func(member, _ wire.Raw) bool {
+		text, _ := wire.String(member)
+		found = text != name && strings.EqualFold(text, name)
+		return !found
+	})
+	return found
+}
+
 // argWalk looks at every string of the arguments.
 type argWalk struct {
 	ctx     context.Context
@@ -192,6 +206,9 @@ func (w *argWalk) walk(name string, schema, value any) {
 	case map[string]any:
 		props, _ := s["properties"].(map[string]any)
 		for member, e := range v {
+			if props[member] == nil && name != "" { // a map: its keys are values, too
+				w.walk(name, nil, member)
+			}
 			w.walk(member, props[member], e)
 		}
 	}

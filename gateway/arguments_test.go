@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"os"
@@ -33,7 +34,7 @@ func TestGTG3_PathsStayInsideTheRoots(t *testing.T) {
 		}
 	}
 	for _, p := range []string{root + "_evil/x", root + "/../data_evil/x", "/etc/passwd", "../x", "sub/../../x", root + "/out/x", root + "/out", "out/x", root + "/gone", root + "/gone/x",
-		"..%2f..%2fetc/passwd", "%252e%252e%252fx", root + "/%2e%2e/data_evil", `..\..\x`, "file:///etc/passwd", "file://localhost/etc/passwd", "~/.ssh/id_rsa", "．．／x", root + "/a\x00.txt", "FILE:///etc/passwd"} {
+		"..%2f..%2fetc/passwd", "%252e%252e%252fx", root + "/%2e%2e/data_evil", `..\..\x`, "file:///etc/passwd", "file://localhost/etc/passwd", "~/.ssh/id_rsa", "．．／x", root + "/a\x00.txt", "FILE:///etc/passwd", " ../x", "\t/etc/passwd"} {
 		if why := badPath(p, roots, ""); why == "" {
 			t.Errorf("%q passes", p)
 		}
@@ -148,6 +149,47 @@ func TestGTG3_UndeclaredAreDroppedAndFixedAreSet(t *testing.T) {
 	r.post("s", "alice", withArgs(`{"n":1,"tenant":"evil","cc":"x@example.com"}`))
 	if b := s.last().body; !strings.Contains(b, `"arguments":{"n":1,"tenant":"acme"}`) {
 		t.Error(b)
+	}
+	r.post("s", "alice", withArgs(`{"n":1,`+manyMembers(3000)+`"cc":"x@example.com"}`))
+	if b := s.last().body; !strings.Contains(b, `"arguments":{"n":1,"tenant":"acme"}`) {
+		t.Errorf("behind 3000 others some pass: %.200s", b)
+	}
+}
+
+func manyMembers(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `"m%d":0,`, i)
+	}
+	return b.String()
+}
+
+// TestGTG3_FixedParametersHaveOneSpelling: servers that do not mind the case of a
+// member would take the model's value where the operator fixed one.
+func TestGTG3_FixedParametersHaveOneSpelling(t *testing.T) {
+	r, s := argRig(t, `{"type":"object","additionalProperties":true}`, ArgumentRules{Fixed: map[string]wire.Raw{"t.tenant": wire.Raw(`"acme"`)}})
+	n := s.count()
+	for _, args := range []string{`{"tenant":"x","TENANT":"evil"}`, `{"Tenant":"evil"}`, `{"t\u0045nant":"evil"}`} {
+		if code, say := r.post("s", "alice", withArgs(args)).rpc(t); code != wire.CodeInvalidParams || say != sayUndeclared {
+			t.Errorf("%s: %d %q", args, code, say)
+		}
+	}
+	if s.count() != n {
+		t.Error("a refused call reached the server")
+	}
+	if r.post("s", "alice", withArgs(`{"t\u0065nant":"evil","x":1}`)); !strings.Contains(s.last().body, `:"acme","x":1}`) {
+		t.Error(s.last().body)
+	}
+}
+
+// TestGTG3_KeysOfMapsAreArguments: "files": {path: content} names files in its keys.
+func TestGTG3_KeysOfMapsAreArguments(t *testing.T) {
+	r, s := argRig(t, `{"type":"object","properties":{"files":{"type":"object","additionalProperties":{"type":"string"}},"labels":{"type":"object"}}}`, ArgumentRules{})
+	if a := r.post("s", "alice", withArgs(`{"files":{"src/a.go":"package a"},"labels":{"../x":"y"}}`)); a.status != 200 || !strings.Contains(s.last().body, "package a") {
+		t.Errorf("%s", a.body)
+	}
+	if _, say := r.post("s", "alice", withArgs(`{"files":{"../../etc/cron.d/x":"* * * * *"}}`)).rpc(t); say != sayKind[ArgPath] {
+		t.Errorf("%q", say)
 	}
 }
 
