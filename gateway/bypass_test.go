@@ -1,13 +1,18 @@
 package gateway
 
 import (
+	"context"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	"github.com/kidoban/kidoban/policy"
+	"github.com/kidoban/kidoban/wire"
 )
 
 // TestGTG5_RequestsWithoutAnIdAreRefused: many servers do what a message without
@@ -90,5 +95,77 @@ func TestTR17_GTG6_AStateBelongsToItsServer(t *testing.T) {
 	}
 	if a = all("mail__send_mail", `,"inputResponses":{"a":{"action":"accept"}},"requestState":"`+state+`"`); ran.Load() != 0 || a.status != http.StatusBadRequest {
 		t.Errorf("the state of one server opened a call of another, without a person's yes: %d %s", a.status, a.body)
+	}
+}
+
+// notebook keeps the notes of sessions.
+type notebook struct {
+	notesHere
+	longest atomic.Int64
+}
+
+func (n *notebook) Remember(ctx context.Context, key, value string, expires time.Time) error {
+	if l := int64(len(value)); l > n.longest.Load() {
+		n.longest.Store(l)
+	}
+	return n.notesHere.Remember(ctx, key, value, expires)
+}
+
+// TestGPX3_SessionsRememberLittle: what a client sets in its session is written down
+// for all replicas, so it is a level that exists and URIs of usual length, and few.
+func TestGPX3_SessionsRememberLittle(t *testing.T) {
+	notes := &notebook{notesHere: notesHere{all: map[string]noteHere{}}}
+	o := &offer{tools: echoTool, prompts: `{"name":"ask"}`, instructions: `"hello"`}
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		if strings.Contains(body, `"resources/subscribe"`) || strings.Contains(body, `"logging/setLevel"`) {
+			result(w, body, `{}`)
+			return
+		}
+		o.serve(w, r, body)
+	})
+	r := newRig(t, []Server{at("a", up.URL)}, func(_ *Config, d *Deps) { d.Notes = notes })
+	token := r.as.token(t, r.url+"/mcp", "alice", nil)
+	post := func(body string, header ...string) answer {
+		return r.do("POST", r.url+"/mcp", body, append([]string{"Authorization", "Bearer " + token}, header...)...)
+	}
+	sid := post(initialize).header.Get("Mcp-Session-Id")
+	for _, body := range []string{
+		`{"jsonrpc":"2.0","id":2,"method":"logging/setLevel","params":{"level":"` + strings.Repeat("x", 1<<20) + `"}}`,
+		`{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{"uri":"a+test://` + strings.Repeat("x", 1<<20) + `"}}`,
+	} {
+		if code, _ := post(body, "Mcp-Session-Id", sid).rpc(t); code != wire.CodeInvalidParams {
+			t.Errorf("%.60s: %d", body, code)
+		}
+	}
+	for i := range 2 * maxSubs {
+		uri := "a+test://" + strconv.Itoa(i) + strings.Repeat("y", maxSubURI-20)
+		if a := post(`{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{"uri":"`+uri+`"}}`, "Mcp-Session-Id", sid); !strings.Contains(a.body, `"result"`) {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	if got, most := notes.longest.Load(), int64(maxSubs*(maxSubURI+64)); got > most || got < most/2 {
+		t.Errorf("a session's note has %d bytes, at most %d are expected", got, most)
+	}
+}
+
+// TestGPX3_RecordsAreShort: a name of a megabyte is no megabyte in the audit log.
+func TestGPX3_RecordsAreShort(t *testing.T) {
+	sink := &memorySink{}
+	j, err := OpenJournal(t.Context(), sink, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, []Server{at("one", newRaw(t, (&offer{tools: echoTool, prompts: `{"name":"ask"}`, instructions: `""`}).serve).URL)}, func(_ *Config, d *Deps) { d.Journal = j })
+	for _, params := range []string{`{"name":"` + strings.Repeat("é", 1<<19) + `"}`, `{"uri":"` + strings.Repeat("x", 1<<20) + `"}`} {
+		r.post("one", "alice", `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":`+params+`}`)
+	}
+	closeJournal(t, j)
+	for _, e := range sink.entries() {
+		if len(e.Body) > 4<<10 || !utf8.Valid(e.Body) {
+			t.Errorf("a record has %d bytes: %.200s", len(e.Body), e.Body)
+		}
+	}
+	if len(sink.entries()) != 2 {
+		t.Errorf("%d records", len(sink.entries()))
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/netip"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -135,9 +137,25 @@ func OpenJournal(ctx context.Context, sink Sink, chain string, watch ...func(Rec
 	return j, nil
 }
 
+// What others write into a record is bounded, in bytes: a call may have a name of
+// megabytes, and every refused one is recorded.
+const (
+	maxRecordName   = 512
+	maxRecordDetail = 4 << 10
+)
+
+// cut shortens a text that is too long, and says how long it was.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "… (" + strconv.Itoa(len(s)) + " bytes)"
+}
+
 // Append hands a record over. It never blocks and never drops, but sums up what
 // strangers are refused by the thousand (see floods).
 func (j *Journal) Append(_ context.Context, r Record) {
+	r.Method, r.Name, r.Detail = cut(r.Method, maxRecordName), cut(r.Name, maxRecordName), cut(r.Detail, maxRecordDetail)
 	for _, f := range j.watch {
 		f(r)
 	}

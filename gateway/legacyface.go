@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/kidoban/kidoban/wire"
 )
@@ -29,6 +30,11 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 	case wire.MethodPing:
 		c.writeResult(wire.Raw("{}"))
 		return nil
+	case wire.MethodSetLevel, wire.MethodSubscribe:
+		if !rememberable(c) {
+			c.writeError(wire.CodeInvalidParams, "There is no such level of the log, or the URI is longer than "+strconv.Itoa(maxSubURI)+" bytes.")
+			return nil
+		}
 	case wire.MethodDiscover, wire.MethodListen: // modern methods in a legacy session
 		c.writeError(wire.CodeMethodNotFound, "This protocol version has no such method.")
 		return nil

@@ -40,8 +40,31 @@ type wishes struct {
 	subs  map[string]map[string]bool // server → URIs of resources it follows
 }
 
-// maxSubs bounds the resources a session follows.
-const maxSubs = 64
+// What a session wants is written down for every replica, so it is bounded: the
+// resources it follows, and each one's URI, in bytes.
+const (
+	maxSubs   = 64
+	maxSubURI = 2048
+)
+
+// logLevels are those of the specification (server/utilities/logging).
+var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
+
+// rememberable tells whether what a client sets is one of the few things it can be.
+func rememberable(c *call) bool {
+	if c.Message.Method == wire.MethodSetLevel {
+		return slices.Contains(logLevels, wire.LookupString(c.Message.Params, "level"))
+	}
+	return len(c.Params.URI) <= maxSubURI
+}
+
+// follows is how many resources a session follows, at all servers.
+func (w *wishes) follows() (n int) {
+	for _, uris := range w.subs {
+		n += len(uris)
+	}
+	return n
+}
 
 func newSession(id, user, version string, caps wire.Raw, now time.Time) *session {
 	return &session{id: id, user: user, version: version, caps: caps, last: now,
@@ -241,7 +264,7 @@ func (g *Gateway) wished(st *state, c *call, s *session, p peer) {
 	case wire.MethodSetLevel:
 		s.wish.level = wire.LookupString(c.Message.Params, "level")
 	case wire.MethodSubscribe:
-		if len(s.wish.subs[c.Server]) < maxSubs {
+		if s.wish.follows() < maxSubs {
 			s.wish.follow(c.Server, c.Params.URI)
 		}
 	case wire.MethodUnsubscribe:
