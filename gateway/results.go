@@ -214,16 +214,36 @@ func (k cleaner) value(raw wire.Raw, name string) (wire.Raw, bool) {
 	case '"':
 		return k.text(raw)
 	case '{':
-		out, changed := raw, false
+		out, changed := wire.Raw{'{'}, false
+		var names map[string]bool // taken; nil while none was cleaned
 		wire.Each(raw, func(member, v wire.Raw) bool {
-			if key, ok := wire.String(member); ok {
-				if next, c := k.value(v, key); c {
-					out, changed = wire.SetMember(out, key, next), true
-				}
+			key, ok := wire.String(member)
+			if !ok {
+				return true
 			}
+			next, c := k.value(v, key)
+			v, changed = next, changed || c
+			if seen := toolscan.Strip(key); seen != key { // a name hides as well as a text
+				changed = true
+				if names == nil {
+					names = namesOf(raw)
+				}
+				if names[seen] {
+					return true
+				}
+				names[seen] = true
+				member = wire.Quote(seen)
+			}
+			if len(out) > 1 {
+				out = append(out, ',')
+			}
+			out = append(append(append(out, member...), ':'), v...)
 			return true
 		})
-		return out, changed
+		if !changed {
+			return raw, false
+		}
+		return append(out, '}'), true
 	case '[':
 		out, changed := wire.Raw{'['}, false
 		wire.Elements(raw, func(v wire.Raw) bool {
@@ -240,6 +260,16 @@ func (k cleaner) value(raw wire.Raw, name string) (wire.Raw, bool) {
 		return append(out, ']'), true
 	}
 	return raw, false
+}
+
+func namesOf(obj wire.Raw) map[string]bool {
+	names := map[string]bool{}
+	wire.Each(obj, func(member, _ wire.Raw) bool {
+		name, _ := wire.String(member)
+		names[name] = true
+		return true
+	})
+	return names
 }
 
 func (k cleaner) text(raw wire.Raw) (wire.Raw, bool) {

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -115,4 +117,38 @@ func FuzzGTG4Results(f *testing.F) {
 			t.Errorf("cleaned twice: %q then %q", again.Result, once)
 		}
 	})
+}
+
+// TestGPX3_ManyHiddenCharactersCostOneCopy: an answer whose every member needs a
+// change is written anew once, not once for each.
+func TestGPX3_ManyHiddenCharactersCostOneCopy(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`{"structuredContent":{`)
+	const n = 20_000
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `"m%d":"a\u200bb"`, i)
+	}
+	b.WriteString(`},"content":[]}`)
+	in := wire.Raw(b.String())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	out := cleaner{rules: ResultRules{MaxText: maxText}}.part(in)
+	runtime.ReadMemStats(&after)
+	if text := string(out); strings.Contains(text, "\\u200b") || strings.Count(text, `":"ab"`) != n || !strings.HasSuffix(text, `},"content":[]}`) {
+		t.Errorf("%.200s", text)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > uint64(200*len(in)) {
+		t.Errorf("%d bytes were cleaned with %d MB", len(in), took>>20)
+	}
+}
+
+// TestGTG4_NamesOfMembersAreCleaned: hidden characters hide in them, too.
+func TestGTG4_NamesOfMembersAreCleaned(t *testing.T) {
+	a := resultOf(t, `{"content":[],"structuredContent":{"a":1,"a\u200b":2,"b\udb40\udc69\udb40\udc67":3,"c":{"d\u200b":4,"d\u200b\u200b":5}}}`, ResultRules{})
+	if !strings.Contains(a.body, `"structuredContent":{"a":1,"b":3,"c":{"d":4}}`) {
+		t.Error(a.body)
+	}
 }
