@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kidoban/kidoban/policy"
+	"github.com/kidoban/kidoban/toolscan"
 	"github.com/kidoban/kidoban/wire"
 )
 
@@ -167,5 +168,75 @@ func TestGPX3_RecordsAreShort(t *testing.T) {
 	}
 	if len(sink.entries()) != 2 {
 		t.Errorf("%d records", len(sink.entries()))
+	}
+}
+
+// TestGPX3_DefinitionsAreBounded: a server whose list has no end, and a client that
+// follows every page, take no more memory than a list may have; what one user sees
+// does not cost the others theirs.
+func TestGPX3_DefinitionsAreBounded(t *testing.T) {
+	k := catalog{tools: map[string]map[string]listedTool{}}
+	page := func(n, length int) wire.Raw {
+		return wire.Raw(`{"tools":[{"name":"t` + strconv.Itoa(n) + `","description":"` + strings.Repeat("x", length) + `"}],"nextCursor":"more"}`)
+	}
+	for n := range 200 {
+		k.learn("alice", n == 0, page(n, 200<<10))
+	}
+	k.learn("alice", false, page(1000, maxPinned))
+	if def, _ := k.tool("alice", "t1000"); def != nil {
+		t.Error("a definition that is too long to be pinned is kept")
+	}
+	if k.size > maxViewBytes || k.size < maxViewBytes/2 {
+		t.Errorf("a view has %d bytes", k.size)
+	}
+	for i := range 20 {
+		for n := range 40 {
+			k.learn("user-"+strconv.Itoa(i), n == 0, page(n, 200<<10))
+		}
+		if def, _ := k.tool("user-"+strconv.Itoa(i), "t0"); def == nil {
+			t.Errorf("user %d has no definitions", i)
+		}
+	}
+	all := 0
+	for _, view := range k.tools {
+		for _, tool := range view {
+			all += len(tool.def)
+		}
+	}
+	if all != k.size || all > maxAllBytes {
+		t.Errorf("%d bytes are kept, %d counted", all, k.size)
+	}
+	for range 3 { // the same list again takes no more
+		k.learn("user-19", true, page(0, 100))
+	}
+	if k.sizes["user-19"] != len(page(0, 100))-len(`{"tools":[],"nextCursor":"more"}`) {
+		t.Errorf("%d bytes for one tool", k.sizes["user-19"])
+	}
+}
+
+// TestGPX3_PinsAreBounded: a server that lists something new each time does not fill
+// the database; what there is no room for is not shown.
+func TestGPX3_PinsAreBounded(t *testing.T) {
+	store := &pinMemory{}
+	now := time.Now() // stands still, so that the pins are not read anew
+	guard := NewPinGuard(store, TrustFirstUse, toolscan.New(), nil, nil, func() time.Time { return now })
+	x, err := guard.index(t.Context(), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxPins - 1 {
+		x.take(pinKey{toolscan.KindResource, strconv.Itoa(i), "0"}, PinApproved)
+	}
+	c := &Call{Server: "s"}
+	c.Message.Method = wire.MethodResourcesList
+	list := wire.Raw(`{"resources":[{"uri":"test://a","name":"a"},{"uri":"test://b","name":"b"}]}`)
+	for range 2 {
+		got, refusal := guard.List(t.Context(), c, list)
+		if refusal != nil || string(got) != `{"resources":[{"uri":"test://a","name":"a"}]}` {
+			t.Errorf("%s %v", got, refusal)
+		}
+	}
+	if n := len(store.pins); n != 1 {
+		t.Errorf("%d pins are stored", n)
 	}
 }

@@ -37,6 +37,7 @@ type pinName struct {
 const (
 	maxPinned = 256 << 10 // bytes of a definition; longer ones are held for good
 	maxHeld   = 1000      // held definitions kept per server
+	maxPins   = 50_000    // definitions kept per server, whatever was decided; more are held for good
 	pinFresh  = 2 * time.Second
 	pinStale  = 30 * time.Second
 	firstList = time.Minute // for all pages of a first list
@@ -120,8 +121,8 @@ func (x *pinIndex) saw(k pinKey) {
 	}
 }
 
-// room tells whether one more held definition may be kept. The caller holds mu.
-func (x *pinIndex) room() bool { return x.held < maxHeld }
+// room tells whether one more definition may be kept. The caller holds mu.
+func (x *pinIndex) room() bool { return x.held < maxHeld && len(x.state) < maxPins }
 
 // look says which versions are approved, which were never seen, and whether this
 // is the first list of its kind: there are no pins yet, or more pages of it are

@@ -137,6 +137,8 @@ type catalog struct {
 	tools map[string]map[string]listedTool // account key → tool; guarded by mu
 	asked map[string][]string              // account key → lists the gateway asked for itself; guarded by mu
 	seen  map[string]time.Time             // account key → when it was listed, roughly; guarded by mu
+	sizes map[string]int                   // account key → bytes of its definitions; guarded by mu
+	size  int                              // of all; guarded by mu
 }
 
 // listedTool is a definition and its hash.
@@ -148,6 +150,12 @@ type listedTool struct {
 const (
 	maxViews = 512    // users remembered per server
 	maxTools = 10_000 // tools remembered per view
+
+	// What definitions take in memory, in bytes: of one view, which is as much as the
+	// aggregate takes of a server's list, and of all views of a server. Pages of a list
+	// may be many and long, and clients follow them.
+	maxViewBytes = maxListBytes
+	maxAllBytes  = 8 * maxViewBytes
 )
 
 // tool returns the definition of a tool with its hash, nil and "" for what was never
@@ -185,20 +193,16 @@ func (k *catalog) learn(view string, first bool, result wire.Raw) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if _, have := k.tools[view]; !have && len(k.tools) >= maxViews {
-		for other := range k.tools {
-			delete(k.tools, other)
-			break
-		}
-	}
-	page := map[string]listedTool{}
+	page, size := map[string]listedTool{}, 0
 	if old := k.tools[view]; !first {
 		for n, d := range old {
 			page[n] = d
 		}
+		size = k.sizes[view]
 	}
 	wire.Elements(list, func(def wire.Raw) bool {
-		if name := wire.LookupString(def, "name"); name != "" && len(page) < maxTools {
+		if name := wire.LookupString(def, "name"); name != "" && len(page) < maxTools && len(def) <= maxPinned && size+len(def) <= maxViewBytes {
+			size += len(def) - len(page[name].def)
 			if old, same := k.tools[view][name]; same && string(old.def) == string(def) {
 				page[name] = old
 			} else {
@@ -207,7 +211,22 @@ func (k *catalog) learn(view string, first bool, result wire.Raw) {
 		}
 		return true
 	})
-	k.tools[view] = page
+	if k.sizes == nil {
+		k.sizes = map[string]int{}
+	}
+	k.size += size - k.sizes[view]
+	k.tools[view], k.sizes[view] = page, size
+	for other := range k.tools {
+		if len(k.tools) <= maxViews && k.size <= maxAllBytes {
+			break
+		}
+		if other != view { // its next call asks the server anew
+			k.size -= k.sizes[other]
+			delete(k.tools, other)
+			delete(k.sizes, other)
+			delete(k.asked, other)
+		}
+	}
 }
 
 // eras is what is known of the revisions a server speaks.
