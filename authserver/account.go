@@ -144,16 +144,24 @@ func (s *Server) changeAccount(ctx context.Context, c *call, who *visitor, actio
 	case "sessions":
 		return "removed", "", s.deps.Store.EndSessions(ctx, who.User.ID)
 	case "password":
-		problem, err := s.changePassword(ctx, who, v)
+		problem, err := s.changePassword(ctx, c, who, v)
 		return "changed", problem, err
 	}
 	return "", "stale_form", nil
 }
 
-func (s *Server) changePassword(ctx context.Context, who *visitor, v url.Values) (problem string, err error) {
-	// The old password is asked for: a browser left open is not its owner.
+func (s *Server) changePassword(ctx context.Context, c *call, who *visitor, v url.Values) (problem string, err error) {
+	// The old password is asked for: a browser left open is not its owner, and whoever
+	// sits before it has as few guesses as at the login.
 	if who.User.PasswordHash != "" {
+		key, wait, err := s.guess(ctx, c, who.User.Name)
+		if err != nil || wait > 0 {
+			return "too_many", err
+		}
 		ok, err := s.password.verify(ctx, who.User.PasswordHash, v.Get("old"))
+		if err == nil && ok {
+			err = s.deps.Store.ClearLimit(ctx, key)
+		}
 		if err != nil || !ok {
 			return "wrong_password", err
 		}
@@ -181,11 +189,12 @@ func (s *Server) RevokeGrant(ctx context.Context, id, reason string) error {
 	return nil
 }
 
-// RevokeUser ends all grants of a user, and the accounts that served them.
+// RevokeUser ends all grants of a user, codes that wait to be redeemed, and the
+// accounts that served them.
 func (s *Server) RevokeUser(ctx context.Context, userID, reason string) error {
-	grants, err := s.deps.Store.UserGrants(ctx, userID, s.deps.Now())
-	for _, g := range grants {
-		err = errors.Join(err, s.RevokeGrant(ctx, g.ID, reason))
+	_, err := s.deps.Store.RevokeUserGrants(ctx, userID, reason, s.deps.Now())
+	if err == nil {
+		err = s.live.follow(ctx)
 	}
 	return errors.Join(err, s.letGo(ctx, userID))
 }

@@ -52,7 +52,7 @@ func (s *Server) client(ctx context.Context, c *call, id string) (*client, error
 	switch {
 	case id == "":
 		return nil, oauthErr(http.StatusBadRequest, "invalid_request", "The client_id is missing.")
-	case len(id) > oauth.MaxURL:
+	case len(id) > oauth.MaxURL, strings.ContainsRune(id, 0): // out of an assertion, which no form has refused
 		return nil, errUnknownClient
 	}
 	var cl *client

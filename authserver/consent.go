@@ -215,7 +215,7 @@ func (s *Server) serveConsent(w http.ResponseWriter, r *http.Request, c *call) {
 func (s *Server) denied(w http.ResponseWriter, r *http.Request, c *call, req *authRequest) {
 	c.event.Outcome, c.event.Code = "refused", "access_denied"
 	back := s.redirectURL(c, req.redirect, url.Values{"error": {"access_denied"}, "error_description": {"The person said no."}}, req.state)
-	if req.trusted() || req.client.Kind == ClientCIMD {
+	if req.trusted() {
 		http.Redirect(w, r, back, http.StatusSeeOther)
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/kidoban/kidoban"
@@ -21,7 +22,10 @@ const (
 
 // denylist is the deny-list in memory: the configuration's entries and the
 // database's, followed by every replica.
-type denylist struct{ entries atomic.Pointer[[]Deny] }
+type denylist struct {
+	entries atomic.Pointer[[]Deny]
+	reading sync.Mutex // a slow reading must not undo what a later one has found
+}
 
 // canonicalDeny brings an entry's pattern into the form that is compared. The
 // comparison is on parsed components, so that case, ports, encodings and
@@ -142,6 +146,8 @@ func (s *Server) deniedClient(cl *client) *Deny {
 
 // loadDeny reads the deny-list; a reading replaces the view at once.
 func (s *Server) loadDeny(ctx context.Context, p *policy) error {
+	s.deny.reading.Lock()
+	defer s.deny.reading.Unlock()
 	stored, err := s.deps.Store.DenyList(ctx)
 	if err != nil {
 		return err

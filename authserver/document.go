@@ -160,13 +160,12 @@ func (s *Server) fetchDocumentOnce(ctx context.Context, p *policy, id, host stri
 	if row, err = s.deps.Store.PutClient(ctx, row); err != nil {
 		return nil, err
 	}
-	if !known {
-		if row.Review {
-			s.alert(ctx, kidoban.AlertDocumentReview, id, kidoban.AlertWords{"host": host})
-		}
-		if err := s.watchHosts(ctx, id, m.RedirectURIs, ClientCIMD); err != nil {
-			return nil, err
-		}
+	if !known && row.Review {
+		s.alert(ctx, kidoban.AlertDocumentReview, id, kidoban.AlertWords{"host": host})
+	}
+	// A document may name other hosts each time it is fetched.
+	if err := s.watchHosts(ctx, id, m.RedirectURIs, ClientCIMD); err != nil {
+		return nil, err
 	}
 	return &client{Client: row, meta: m}, nil
 }

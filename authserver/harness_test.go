@@ -64,6 +64,12 @@ func (r *recorder) alerted(kind kidoban.AlertKind) bool {
 	return false
 }
 
+func (r *recorder) list() []authserver.Alert {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]authserver.Alert(nil), r.alerts...)
+}
+
 // forget drops the events: a test that counts memory does not count its own.
 func (r *recorder) forget() { r.mu.Lock(); defer r.mu.Unlock(); r.events = nil }
 

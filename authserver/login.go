@@ -135,8 +135,7 @@ func (s *Server) checkLogin(r *http.Request, c *call, name, password string) (Us
 	if d := charge(0); !d.Allowed || d.Remaining < 1 {
 		return User{}, false, tooMany
 	}
-	key, per := "login:"+limit.Key(name), l.LoginPerName
-	wait, err := s.deps.Store.TakeLimit(r.Context(), key, c.now, per.Per/time.Duration(max(per.Count, 1)), per.Burst)
+	key, wait, err := s.guess(r.Context(), c, name)
 	if err != nil {
 		return User{}, false, err
 	}
@@ -159,6 +158,14 @@ func (s *Server) checkLogin(r *http.Request, c *call, name, password string) (Us
 		return User{}, false, nil
 	}
 	return u, true, s.deps.Store.ClearLimit(r.Context(), key)
+}
+
+// guess takes one attempt at a name's password, over all replicas. wait is how long
+// there are none; the right password clears the key.
+func (s *Server) guess(ctx context.Context, c *call, name string) (key string, wait time.Duration, err error) {
+	key, per := "login:"+limit.Key(name), c.policy.Limits.LoginPerName
+	wait, err = s.deps.Store.TakeLimit(ctx, key, c.now, per.Per/time.Duration(max(per.Count, 1)), per.Burst)
+	return key, wait, err
 }
 
 // serveLogout ends the session. The form's token keeps others from doing it.

@@ -259,7 +259,7 @@ func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, 
 	if id.Nonce != nonce {
 		return refuse("the ID token's nonce is another login's")
 	}
-	verified := claims.EmailVerified == true || claims.EmailVerified == "true" || q.emailVerified
+	verified := claims.EmailVerified == true || claims.EmailVerified == "true" || q.emailVerified && claims.EmailVerified == nil
 	email := strings.ToLower(claims.Email)
 	if len(x.AllowDomains) > 0 {
 		_, domain, _ := strings.Cut(email, "@")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/oauth"
@@ -19,8 +20,9 @@ import (
 // remoteKeys caches key sets that clients and identity providers publish.
 // Entries are few and small; the oldest goes when there are too many.
 type remoteKeys struct {
-	mu   sync.Mutex
-	sets map[string]remoteSet
+	mu     sync.Mutex
+	sets   map[string]remoteSet
+	flight singleflight.Group
 }
 
 type remoteSet struct {
@@ -54,7 +56,18 @@ func (s *Server) remoteKeySet(ctx context.Context, url string) (jose.JSONWebKeyS
 	if ok && (have.err == nil && now.Sub(have.at) < remoteSetLife || have.err != nil && now.Sub(have.at) < remoteSetRetry) {
 		return have.set, have.err
 	}
-	set, err := s.fetchKeySet(ctx, url)
+	// The flight outlives the request that began it: who hangs up would else have his
+	// failure remembered for everybody.
+	v, err, _ := s.jwks.flight.Do(url, func() (any, error) {
+		set, err := s.fetchKeySet(context.WithoutCancel(ctx), url)
+		s.keepKeySet(url, remoteSet{set, err, now})
+		return set, err
+	})
+	set, _ := v.(jose.JSONWebKeySet)
+	return set, err
+}
+
+func (s *Server) keepKeySet(url string, set remoteSet) {
 	s.jwks.mu.Lock()
 	defer s.jwks.mu.Unlock()
 	if s.jwks.sets == nil {
@@ -69,8 +82,7 @@ func (s *Server) remoteKeySet(ctx context.Context, url string) (jose.JSONWebKeyS
 		}
 		delete(s.jwks.sets, oldest)
 	}
-	s.jwks.sets[url] = remoteSet{set, err, now}
-	return set, err
+	s.jwks.sets[url] = set
 }
 
 func (s *Server) fetchKeySet(ctx context.Context, url string) (jose.JSONWebKeySet, error) {

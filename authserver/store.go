@@ -84,7 +84,8 @@ type Clients interface {
 	// one's life is extended to c.Expires and it is returned with created false
 	// (G-RG5, idempotent registration). The registration access token's hash is
 	// attached to the client either way, as long as it has fewer than maxTokens;
-	// attached tells. Two concurrent calls give one client.
+	// attached tells. Once there was no room for one, those who have one cannot delete
+	// the client (DropToken). Two concurrent calls give one client.
 	RegisterClient(ctx context.Context, c Client, token []byte, share bool, maxTokens int) (got Client, created, attached bool, err error)
 	// PutClient stores a pre-registered client or a client document, replacing an
 	// earlier state. When the fingerprint changed, remembered consents for the
@@ -194,8 +195,11 @@ type Grants interface {
 	// RevokeGrant ends a grant and drops the consent remembered with it. A grant
 	// already revoked stays as it is. Not found: KindNotFound.
 	RevokeGrant(ctx context.Context, id, reason string, now time.Time) error
-	// RevokeClientGrants ends all live grants of a client; it returns how many.
+	// RevokeClientGrants ends all live grants of a client, and codes and redemptions
+	// under way bring none to life afterwards; it returns how many ended.
 	RevokeClientGrants(ctx context.Context, clientID, reason string, now time.Time) (int, error)
+	// RevokeUserGrants is the same for a user.
+	RevokeUserGrants(ctx context.Context, userID, reason string, now time.Time) (int, error)
 	// RevokeToken ends one access token by its jti.
 	RevokeToken(ctx context.Context, jti string, now time.Time) error
 	// Revocations lists the log from since on, oldest first. A revocation may become

@@ -132,7 +132,7 @@ func (d *DB) SetUserDisabled(ctx context.Context, userID string, disabled bool, 
 		if _, err := t.exec(`DELETE FROM sessions WHERE user_id = $1`, userID); err != nil {
 			return err
 		}
-		_, err = revokeWhere(t, `user_id = $3`, userID, "user disabled", now)
+		_, err = revokeAll(t, "user_id", userID, "user disabled", now)
 		return err
 	})
 }

@@ -45,7 +45,9 @@ func (d *DB) RegisterClient(ctx context.Context, c authserver.Client, token []by
 		if err := t.query(`SELECT COUNT(*) FROM client_tokens WHERE client_id = $1`, func(r row) error { return r.Scan(&n) }, got.ID); err != nil {
 			return err
 		}
-		if attached = n < maxTokens; !attached {
+		// One more than there may be is kept for all who get none: it is told to nobody,
+		// so that the others cannot delete the client together.
+		if attached = n < maxTokens; n > maxTokens {
 			return nil
 		}
 		_, err = t.exec(`INSERT INTO client_tokens(hash, client_id) VALUES ($1, $2)`, token, got.ID)
@@ -114,7 +116,7 @@ func (d *DB) DropToken(ctx context.Context, id string, token []byte, now time.Ti
 }
 
 func deleteClient(t tx, id string, now time.Time) error {
-	if _, err := revokeWhere(t, `client_id = $3`, id, "client deleted", now); err != nil {
+	if _, err := revokeAll(t, "client_id", id, "client deleted", now); err != nil {
 		return err
 	}
 	for _, q := range []string{

@@ -371,6 +371,12 @@ func grant(id, userID, client string) authserver.Grant {
 		Resource: "https://k/s/a/mcp", Scopes: []string{"mcp:read"}, Created: epoch, LastUsed: epoch, Expires: epoch.Add(24 * time.Hour)}
 }
 
+func codeOf(name, grantID, user, client string) authserver.Code {
+	c := code(name, grantID)
+	c.UserID, c.ClientID = user, client
+	return c
+}
+
 func code(name, grantID string) authserver.Code {
 	return authserver.Code{Hash: hash(name), GrantID: grantID, UserID: "u1", ClientID: "c1", RedirectURI: "http://127.0.0.1:1/cb", Resource: "r",
 		Scopes: []string{"a"}, Challenge: "ch", DPoPKey: "k", Remember: true, AuthTime: epoch, Created: epoch, Expires: epoch.Add(time.Minute), GrantEnds: epoch.Add(time.Hour)}
@@ -778,4 +784,94 @@ func BenchmarkRotate(b *testing.B) {
 			})
 		})
 	}
+}
+
+// TestGCO6_RevokingAUserEndsEverything: more grants than one page lists, and codes
+// that wait to be redeemed.
+func TestGCO6_RevokingAUserEndsEverything(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		const many = 1100
+		for i := range many {
+			must(t, s.CreateGrant(ctx, grant(fmt.Sprint("g", i), "u1", "c1")))
+		}
+		must(t, s.CreateGrant(ctx, grant("other", "u2", "c1")))
+		must(t, s.CreateCode(ctx, codeOf("waiting", "gw", "u1", "c1")))
+		n, err := s.RevokeUserGrants(ctx, "u1", "over", epoch)
+		must(t, err)
+		left, err := s.UserGrants(ctx, "u1", epoch)
+		must(t, err)
+		if n != many || len(left) != 0 {
+			t.Errorf("%d ended, %d are left", n, len(left))
+		}
+		if g, err := s.Grant(ctx, "other"); err != nil || !g.Revoked.IsZero() {
+			t.Errorf("another user's: %v %v", g, err)
+		}
+		spent, err := s.RedeemCode(ctx, authserver.Redemption{Hash: hash("waiting"), Now: epoch, Grant: grant("gw", "u1", "c1")})
+		must(t, err)
+		if spent != authserver.SpendUnknown {
+			t.Errorf("a code outlived the end of everything: %v", spent)
+		}
+	})
+}
+
+// TestGRG4_NoRedemptionOutrunsARevocation: a code that is redeemed while its client
+// is blocked, its user switched off, or everything is taken back, leaves no grant.
+func TestGRG4_NoRedemptionOutrunsARevocation(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		must(t, s.CreateUser(ctx, authserver.User{ID: "u", Name: "u", Display: "u", Created: epoch}))
+		for i := range 60 {
+			id := fmt.Sprint("g", i)
+			client := fmt.Sprint("c", i)
+			must(t, s.CreateCode(ctx, codeOf(id, id, "u", client)))
+			parallel(t, 2, func(k int) (bool, error) {
+				if k == 0 {
+					_, err := s.RedeemCode(ctx, authserver.Redemption{Hash: hash(id), Now: epoch, Grant: grant(id, "u", client)})
+					return true, err
+				}
+				var err error
+				switch i % 3 {
+				case 0:
+					_, err = s.RevokeClientGrants(ctx, client, "blocked", epoch)
+				case 1:
+					_, err = s.RevokeUserGrants(ctx, "u", "over", epoch)
+				default:
+					err = s.SetUserDisabled(ctx, "u", true, epoch)
+				}
+				return true, err
+			})
+			if g, err := s.Grant(ctx, id); err == nil && g.Revoked.IsZero() {
+				t.Fatalf("grant %d lives on", i)
+			}
+		}
+	})
+}
+
+// TestGRG5_StrangersDeleteNobodysClient: of a registration that more share than have
+// a token, those who have one cannot take it from the others.
+func TestGRG5_StrangersDeleteNobodysClient(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		var c authserver.Client
+		for i := range 5 { // three strangers, then two who get no token
+			got, _, attached, err := s.RegisterClient(ctx, dcr(fmt.Sprint("c", i), "fp"), hash(fmt.Sprint("t", i)), true, 3)
+			must(t, err)
+			if attached != (i < 3) {
+				t.Fatalf("registrant %d: %v", i, attached)
+			}
+			c = got
+		}
+		must(t, s.CreateGrant(ctx, grant("g1", "u1", c.ID)))
+		for i := range 3 {
+			gone, err := s.DropToken(ctx, c.ID, hash(fmt.Sprint("t", i)), epoch)
+			must(t, err)
+			if gone {
+				t.Errorf("stranger %d deleted the client", i)
+			}
+		}
+		if g, err := s.Grant(ctx, "g1"); err != nil || !g.Revoked.IsZero() {
+			t.Errorf("a stranger ended somebody's access: %v %v", g, err)
+		}
+	})
 }

@@ -62,6 +62,16 @@ func logRevocation(t tx, id string, now time.Time) error {
 	return err
 }
 
+// revokeAll revokes the live grants whose column has the value, and deletes the codes
+// that would bring one to life. The codes go first: a redemption under way is waited
+// for, so that its grant is seen and ends with the others.
+func revokeAll(t tx, column, value, reason string, now time.Time) (int, error) {
+	if _, err := t.exec(`DELETE FROM codes WHERE `+column+` = $1 AND used_ms IS NULL`, value); err != nil {
+		return 0, err
+	}
+	return revokeWhere(t, column+` = $3`, value, reason, now)
+}
+
 // CreateCode implements authserver.Grants.
 func (d *DB) CreateCode(ctx context.Context, c authserver.Code) error {
 	return d.write(ctx, func(t tx) error {
@@ -211,13 +221,17 @@ func (d *DB) RevokeGrant(ctx context.Context, id, reason string, now time.Time) 
 
 // RevokeClientGrants implements authserver.Grants.
 func (d *DB) RevokeClientGrants(ctx context.Context, clientID, reason string, now time.Time) (n int, err error) {
-	err = d.write(ctx, func(t tx) error {
-		n, err = revokeWhere(t, `client_id = $3`, clientID, reason, now)
-		if err != nil {
-			return err
-		}
-		// Codes that wait to be redeemed must not bring a grant back.
-		_, err = t.exec(`DELETE FROM codes WHERE client_id = $1 AND used_ms IS NULL`, clientID)
+	err = d.write(ctx, func(t tx) (err error) {
+		n, err = revokeAll(t, "client_id", clientID, reason, now)
+		return err
+	})
+	return n, err
+}
+
+// RevokeUserGrants implements authserver.Grants.
+func (d *DB) RevokeUserGrants(ctx context.Context, userID, reason string, now time.Time) (n int, err error) {
+	err = d.write(ctx, func(t tx) (err error) {
+		n, err = revokeAll(t, "user_id", userID, reason, now)
 		return err
 	})
 	return n, err
