@@ -95,6 +95,10 @@ func (a *answering) notes(notes *notices, pass func(wire.Message) (wire.Message,
 				continue
 			}
 			a.g.announce(a.c.r.Context(), a.c.Caller, method, &announced)
+			m, refusal := a.g.guardMessage(a.c, m)
+			if refusal != nil {
+				continue
+			}
 			err = a.stream().message(m)
 		}
 		if err != nil || !lives() {
@@ -103,8 +107,9 @@ func (a *answering) notes(notes *notices, pass func(wire.Message) (wire.Message,
 	}
 }
 
-// guardMessage guards what a server says before its answer.
+// guardMessage guards what a server says before its answer, or to nobody's request.
 func (g *Gateway) guardMessage(c *call, m wire.Message) (wire.Message, *Refusal) {
+	m = g.sealTasks(c, m)
 	if r := g.deps.Guards.Results; r != nil {
 		return r.Guard(c.r.Context(), &c.Call, m)
 	}

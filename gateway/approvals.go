@@ -51,6 +51,7 @@ type ApprovalRules struct {
 const (
 	approvalPoll = 300 * time.Millisecond
 	maxAsked     = 48 << 10 // bytes of arguments that a person can be shown
+	maxAskedName = 2 << 10  // bytes of the tool's name or the resource's URI
 )
 
 // NewApprovalGuard returns a guard. key seals what the page shows, 32 bytes, the
@@ -174,7 +175,11 @@ func (g *ApprovalGuard) pending(a Approval) *Refusal {
 
 // ask finds the approval of a call or makes one; mine is true for a new one.
 func (g *ApprovalGuard) ask(ctx context.Context, c *Call, rules ApprovalRules) (a Approval, mine bool, refusal *Refusal) {
-	if len(c.Params.Arguments) > maxAsked {
+	tool := c.Params.Name // one of the two: what else the params hold is the agent's text
+	if c.Message.Method == wire.MethodResourcesRead || c.Message.Method == wire.MethodSubscribe || c.Message.Method == wire.MethodUnsubscribe {
+		tool = c.Params.URI
+	}
+	if len(c.Params.Arguments) > maxAsked || len(tool) > maxAskedName {
 		return a, false, refuse(http.StatusOK, wire.CodeInvalidParams, "approval:too_long", sayTooLong)
 	}
 	args, err := canonical(c.Params.Arguments)
@@ -187,7 +192,7 @@ func (g *ApprovalGuard) ask(ctx context.Context, c *Call, rules ApprovalRules) (
 	}
 	now := g.now()
 	a = Approval{ID: strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(id[:])), Binding: approvalBinding(c, args),
-		User: c.Caller.User, Client: c.Caller.Client, Server: c.Server, Tool: c.Params.Name + c.Params.URI, State: ApprovalWaiting, Created: now, Expires: now.Add(rules.Wait)}
+		User: c.Caller.User, Client: c.Caller.Client, Server: c.Server, Tool: tool, State: ApprovalWaiting, Created: now, Expires: now.Add(rules.Wait)}
 	shown, err := json.Marshal(askedCall{Arguments: args, Policies: c.asks, Labels: c.labels, Class: string(ClassOf(c.Tool)), Title: wire.LookupString(c.Tool, "title")})
 	if err != nil {
 		return a, false, noAnswer(err)

@@ -240,3 +240,83 @@ func TestGPX3_PinsAreBounded(t *testing.T) {
 		t.Errorf("%d pins are stored", n)
 	}
 }
+
+// TestGTG6_ThePageNamesTheToolAlone: what else an agent puts into a call's params is
+// not shown as a part of the tool's name.
+func TestGTG6_ThePageNamesTheToolAlone(t *testing.T) {
+	p := newPolicyRig(t, policy.Options{Rules: []policy.Rule{{Ask: []string{"s/send_mail"}}}}, map[string]string{"s": sendMail})
+	p.post("s", "alice", `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"send_mail","uri":" (dry run, sends nothing)","arguments":{}}}`)
+	list, err := p.approvals.WaitingApprovals(t.Context(), "alice", p.clock.get())
+	if err != nil || len(list) != 1 || list[0].Tool != "send_mail" {
+		t.Errorf("%+v %v", list, err)
+	}
+}
+
+// TestGPX5_SharedServersTellNobodyOfOthers: what a server that several users share
+// says of somebody's task or log reaches none of the others.
+func TestGPX5_SharedServersTellNobodyOfOthers(t *testing.T) {
+	d := &duplex{shared: true, pending: map[string]*pending{}}
+	var got []string
+	for range 2 {
+		defer d.subscribe(func(m wire.Message) { got = append(got, m.Method) })()
+	}
+	for _, method := range []string{"notifications/tasks/status", wire.MethodLogMessage, "notifications/elicitation/complete", "notifications/vendor", wire.MethodToolsChanged} {
+		d.note(wire.Message{Kind: wire.Notification, Method: method, Params: wire.Raw(`{"taskId":"t-1","statusMessage":"of alice"}`)})
+	}
+	if len(got) != 2 || got[0] != wire.MethodToolsChanged || got[1] != wire.MethodToolsChanged {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestGTG4_NotificationsOfNoRequestAreGuarded: on the stream of a session, too, texts
+// are cleaned and tasks are sealed.
+func TestGTG4_NotificationsOfNoRequestAreGuarded(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case r.Method == http.MethodGet:
+			w.Header().Set("Content-Type", "text/event-stream")
+			io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"info\",\"data\":\"a\\u200bb\",\"taskId\":\"t-1\"}}\n\n"+
+				"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tasks/status\",\"params\":{\"taskId\":\"t-1\",\"status\":\"working\"}}\n\n")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		case strings.Contains(body, "initialize\""):
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"logging":{}},"serverInfo":{"name":"s","version":"1"}}`)
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	r := newRig(t, []Server{at("a", up.URL)}, func(_ *Config, d *Deps) { d.Guards.Results = NewResultGuard(toolscan.New(), nil) })
+	token := r.as.token(t, r.url+"/mcp", "alice", nil)
+	sid := r.do("POST", r.url+"/mcp", initialize, "Authorization", "Bearer "+token).header.Get("Mcp-Session-Id")
+	ctx, leave := context.WithTimeout(t.Context(), time.Minute)
+	defer leave()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/mcp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Mcp-Session-Id", sid)
+	resp, err := r.http.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	in := wire.NewEventReader(resp.Body, 1<<20)
+	for n := 0; n < 2; {
+		ev, err := in.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch text := string(ev.Data); {
+		case strings.Contains(text, "notifications/message"):
+			if n++; !strings.Contains(text, `"data":"ab"`) {
+				t.Error(text)
+			}
+		case strings.Contains(text, "notifications/tasks/status"):
+			if n++; strings.Contains(text, "t-1") || !strings.Contains(text, "working") {
+				t.Error(text)
+			}
+		}
+	}
+}

@@ -239,9 +239,9 @@ func (d *duplex) note(m wire.Message) {
 		}
 		return
 	}
-	if d.shared && m.Method == wire.MethodLogMessage {
+	if d.shared && !changesLists(m.Method) && m.Method != wire.MethodResUpdated {
 		d.mu.Unlock()
-		return // whose call it belongs to is not known
+		return // whose it is, is not known: a line of the log, a task of somebody's
 	}
 	subs := make([]func(wire.Message), 0, len(d.subs.to))
 	for _, f := range d.subs.to {

@@ -93,6 +93,9 @@ func (f *follower) outside(uri string) string {
 
 func (f *follower) pass(m wire.Message) {
 	if m.Method == wire.MethodResUpdated {
+		if f.srv.Shared && f.s != nil && !f.s.followed(f.srv.Name, wire.LookupString(m.Params, "uri")) {
+			return // another user's
+		}
 		m.Params = wire.SetMember(m.Params, "uri", wire.Quote(f.outside(wire.LookupString(m.Params, "uri"))))
 	}
 	if changesLists(m.Method) {

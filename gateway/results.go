@@ -203,11 +203,32 @@ func plainASCII(raw wire.Raw) bool {
 	return true
 }
 
-// opaque members hold base64 or our own envelopes.
-var opaque = []string{"data", "blob", "requestState", "nextCursor"}
+// Members that hold our own envelopes or a server's, and members that hold base64
+// where they hold nothing else: a line of the log has its text in data, too.
+var opaque, encoded = []string{"requestState", "nextCursor"}, []string{"data", "blob"}
+
+// base64Only tells that a JSON string holds the letters of base64 alone, in lines or
+// not.
+func base64Only(raw wire.Raw) bool {
+	if len(raw) < 2 || raw[0] != '"' {
+		return false
+	}
+	text := raw[1 : len(raw)-1]
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c == '\\' && i+1 < len(text) && (text[i+1] == 'n' || text[i+1] == 'r') {
+			i++
+			continue
+		}
+		if !(c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '+' || c == '/' || c == '-' || c == '_' || c == '=') {
+			return false
+		}
+	}
+	return true
+}
 
 func (k cleaner) value(raw wire.Raw, name string) (wire.Raw, bool) {
-	if len(raw) == 0 || slices.Contains(opaque, name) {
+	if len(raw) == 0 || slices.Contains(opaque, name) || slices.Contains(encoded, name) && base64Only(raw) {
 		return raw, false
 	}
 	switch raw[0] {

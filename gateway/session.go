@@ -254,6 +254,13 @@ func (w *wishes) follow(server, uri string) {
 	w.subs[server][uri] = true
 }
 
+// followed tells whether the session follows a server's resource.
+func (s *session) followed(server, uri string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wish.subs[server][uri]
+}
+
 // wished notes what a request that a server has accepted sets for the session.
 func (g *Gateway) wished(st *state, c *call, s *session, p peer) {
 	if s.id == "" {
