@@ -87,7 +87,7 @@ func (c vaultSetCmd) Run(e *env) error {
 	s, known := conf.Servers[c.Server]
 	switch {
 	case c.Config != "" && !known:
-		fmt.Fprintf(e.stdout, "Stored, but %s has no server %s: is the name right? kidoban vault remove %s takes it back.\n", c.Config, c.Server, c.Server)
+		fmt.Fprintf(e.stdout, "Stored. But %s has no server %s: is the name right? kidoban vault remove %s takes it back.\n", c.Config, c.Server, c.Server)
 	case s.Account == "shared" || s.Account == "user":
 		fmt.Fprintln(e.stdout, "Stored. A running gateway uses it within a minute.")
 	default:
