@@ -38,8 +38,8 @@ func probeE17Expiry() probe {
 func tellsExpiry(c *Client) bool { return c.Secret != "" || expiry(&c.Meta) != "" }
 
 // judgeExpiry: that no answer names an end is a signal only, because servers may
-// expire clients in silence. Where a limit kept the confidential client out, the
-// answers to public ones show nothing.
+// expire clients in silence. Where a limit or a fault kept the confidential client
+// out, the answers to public ones show nothing.
 func judgeExpiry(f *Facts, at attempt) kidoban.Result {
 	const key = "E17-c"
 	if len(f.registered) == 0 {
@@ -60,6 +60,11 @@ func judgeExpiry(f *Facts, at attempt) kidoban.Result {
 	}
 	if f.limited != nil && !slices.ContainsFunc(f.registered, tellsExpiry) {
 		return unclear(key, kidoban.ReasonRateLimit, "registration is limited, so there is no client with a secret, whose answer would name its end", f.limited.X)
+	}
+	if at.reg != nil && !at.accepted() {
+		if r, _ := at.turnedDown(key, "a client with a secret", f); r.Outcome != kidoban.Pass {
+			return r
+		}
 	}
 	return positive(key, kidoban.Signal, "no registration names a time at which it ends", f.registered[0].X)
 }

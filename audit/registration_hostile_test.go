@@ -2,6 +2,8 @@ package audit_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kidoban/kidoban"
@@ -147,4 +150,33 @@ func rewrite(res *http.Response, from, to string) error {
 	res.ContentLength = int64(len(body))
 	res.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	return nil
+}
+
+// TestE17cNeedsTheAnswerToASecret: where clients with a secret are kept out by a limit
+// or a fault, the silence of the answers to public clients is no finding.
+func TestE17cNeedsTheAnswerToASecret(t *testing.T) {
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInternalServerError} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			var n atomic.Int64
+			r := hostileRegistration(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				body, _ := io.ReadAll(r.Body)
+				var m map[string]any
+				if json.Unmarshal(body, &m) != nil || m["token_endpoint_auth_method"] != "none" {
+					w.WriteHeader(status)
+					w.Write([]byte(`{"error":"temporarily_unavailable"}`))
+					return
+				}
+				m["client_id"] = fmt.Sprint("c", n.Add(1))
+				w.WriteHeader(http.StatusCreated)
+				json.NewEncoder(w).Encode(m)
+			})
+			if x := result(t, r, "E17-c"); x.Outcome != kidoban.Inconclusive {
+				t.Errorf("%s: %s", x.Outcome, x.Summary)
+			}
+			if n.Load() == 0 {
+				t.Error("no public client was registered: the test shows nothing")
+			}
+		})
+	}
 }
