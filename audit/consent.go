@@ -33,6 +33,9 @@ type consentTrials struct {
 	swapped  walked // approved with another redirect URI in the form
 	stranger walked // the client of F1-a
 	noForein bool
+	mark     string // in the name of the client marked, whose page is behind the login
+	marked   Registration
+	markup   walked
 
 	toUp   walked // up to the request to the upstream
 	thence walked // that request in a fresh browser
@@ -47,7 +50,7 @@ type consentTrials struct {
 }
 
 func probeConsent() probe {
-	keys := []string{"F6-A", "F6-B", "F6-C", "F6-D", "F6-E", "F6-F", "F6-G", "F6-H", "F7-14", "F1-e", "F4-3", "E01-b", "E02-b", "E28-a", "E28-b", "E28-c", "E28-d", "E28-f", "E28-g"}
+	keys := []string{"F6-A", "F6-B", "F6-C", "F6-D", "F6-E", "F6-F", "F6-G", "F6-H", "F7-14", "F1-e", "F4-3", "E01-b", "E02-b", "E28-a", "E28-b", "E28-c", "E28-d", "E28-e", "E28-f", "E28-g"}
 	return define(spec{name: "the decision", keys: keys, tier: kidoban.T3}, collectConsent, judgeConsent)
 }
 
@@ -94,6 +97,7 @@ func collectConsent(ctx context.Context, s *session) (c consentTrials) {
 		return nil
 	})
 	s.collectStranger(ctx, p, &c)
+	s.collectMarkup(ctx, p, &c)
 	s.collectUpstreamLeg(ctx, real, &c)
 	if c.upLink != "" {
 		s.sampleBehind(ctx)
@@ -141,6 +145,21 @@ func (s *session) collectStranger(ctx context.Context, p *person, c *consentTria
 	}
 	r, start := s.start(s.facts.Foreign)
 	c.stranger = p.walk(ctx, errand{key: "F1-e", note: "a stranger's client", start: start, decision: browser.Look, marker: r.Marker, capture: s.toCallback(r)})
+}
+
+// collectMarkup sends the person to a client whose name is markup, where the page that
+// shows it comes after the login only.
+func (s *session) collectMarkup(ctx context.Context, p *person, c *consentTrials) {
+	f := s.facts
+	if !s.wants("E28-e") || !s.o.has(kidoban.T2) || f.AS.Meta.RegistrationEndpoint == "" || f.Base == nil || f.Base.Kind == Consent {
+		return
+	}
+	c.mark = s.nonce(8)
+	var ok bool
+	if c.marked, ok = s.registerMarkup(ctx, c.mark); ok && c.marked.accepted() {
+		r, start := s.start(c.marked.Client)
+		c.markup = p.walk(ctx, errand{key: "E28-e", note: "a client whose name is markup", start: start, decision: browser.Look, marker: r.Marker, capture: s.toCallback(r)})
+	}
 }
 
 // midflow opens the links of the open flow in a fresh browser of the same person.
@@ -277,14 +296,14 @@ func (s *session) collectUpstreamLeg(ctx context.Context, real bool, c *consentT
 func judgeConsent(f *Facts, c consentTrials) []kidoban.Result {
 	keys := []string{"F6-B", "F6-C", "F6-D", "F6-E", "F6-F", "F6-G", "F6-H", "F7-14", "F4-3", "E01-b", "E02-b", "E28-b", "E28-c", "E28-f"}
 	if f.Client == nil {
-		return everyone(append(keys, "F6-A", "F1-e", "E28-a", "E28-d", "E28-g"), func(k string) kidoban.Result {
+		return everyone(append(keys, "F6-A", "F1-e", "E28-a", "E28-d", "E28-e", "E28-g"), func(k string) kidoban.Result {
 			return untested(k, kidoban.ReasonClient, detailFor(kidoban.ReasonClient))
 		})
 	}
 	out := []kidoban.Result{judgeF1e(f, &c)}
 	if c.first.Journey == nil || c.first.err != nil || c.first.Why != browser.EndLook {
 		out = append(out, judgeNoDecision(&c))
-		keys = append(keys, "E28-a", "E28-d", "E28-g")
+		keys = append(keys, "E28-a", "E28-d", "E28-e", "E28-g")
 		if c.first.silent() {
 			return append(out, everyone(keys, func(k string) kidoban.Result { return absent(k, "no decision is asked for (F6-A)", c.first.last()) })...)
 		}
@@ -295,7 +314,7 @@ func judgeConsent(f *Facts, c consentTrials) []kidoban.Result {
 	out = append(out, judgeWords(f, c.first.Consents()[0], x)...)
 	out = append(out, judgeDecisionPage(&c, x)...)
 	out = append(out, judgeMidflow(&c), judgeRemembered(&c, "F6-G"), judgeRemembered(&c, "E01-b"), judgeDeny(&c), judgeSwapped(&c))
-	return append(out, judgeHands(&c), judge307(&c), judgeOtherBrowser(&c), judgeForgedAnswer(&c))
+	return append(out, judgeHands(&c), judge307(&c), judgeShownMarkup(&c), judgeOtherBrowser(&c), judgeForgedAnswer(&c))
 }
 
 // judgeNoDecision: a code that comes after the login with no decision.
@@ -424,6 +443,28 @@ func judgeHands(c *consentTrials) kidoban.Result {
 		return unclear(key, kidoban.ReasonNeedsUI, "the decision is sent by a script; its form could not be read", c.first.consentX())
 	}
 	return passed(key, "the decision counts only from the browser that was asked, as a POST", c.first.consentX(), c.foreignPost.Last())
+}
+
+// judgeShownMarkup looks for the element that the client's name would have become.
+func judgeShownMarkup(c *consentTrials) kidoban.Result {
+	const key = "E28-e"
+	switch {
+	case c.marked.X == nil:
+		return untested(key, kidoban.ReasonTier, detailFor(kidoban.ReasonTier))
+	case !c.marked.accepted():
+		if r, bad := unanswered(key, c.marked.X); bad {
+			return r
+		}
+		return passed(key, "a client name that is markup is refused", c.marked.X)
+	case c.markup.err != nil || len(c.markup.Consents()) == 0:
+		return c.markup.noCode(key)
+	}
+	for _, p := range c.markup.Consents() {
+		if ParsePage(p.HTML).Marks[c.mark] {
+			return positive(key, kidoban.Confirmed, "the client's name is written into the page as markup", c.marked.X, c.markup.consentX())
+		}
+	}
+	return passed(key, "the client's name is shown as text", c.marked.X, c.markup.consentX())
 }
 
 func judge307(c *consentTrials) kidoban.Result {

@@ -383,10 +383,7 @@ func (f *Facts) headline() (string, string) {
 	case f.AS != nil || f.Refused != nil:
 		return kidoban.HeadlineGraded, ""
 	case f.Open:
-		if f.Tools == 1 {
-			return kidoban.HeadlineOpen, "1 tool answers to anyone"
-		}
-		return kidoban.HeadlineOpen, itoa(f.Tools) + " tools answer to anyone"
+		return kidoban.HeadlineOpen, answering(f.Tools)
 	case f.Greets:
 		return kidoban.HeadlineGraded, ""
 	}

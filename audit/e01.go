@@ -49,6 +49,10 @@ func judgeE02a(f *Facts, ev upstreamEvidence) kidoban.Result {
 	}
 	xs := []*kidoban.Exchange{ev.control.Last(), ev.empty.Last()}
 	switch {
+	case ev.control.Kind == CallbackError && ev.empty.Kind == CallbackError && ev.codeBound():
+		r := positive(key, kidoban.Signal, "a refusal by the upstream goes on to the client from a browser that did not start the flow; a code does not", append(xs, ev.codeHere.Last(), ev.codeThere.Last())...)
+		r.Outcome, r.Severity = kidoban.Weak, kidoban.Low
+		return r
 	case ev.control.Kind == CallbackError && ev.empty.Kind == CallbackError:
 		return positive(key, kidoban.Likely, "an empty browser with the state of another one is taken for it: the answer goes on to the client", xs...)
 	case ev.control.Kind == CallbackError:
@@ -57,6 +61,20 @@ func judgeE02a(f *Facts, ev upstreamEvidence) kidoban.Result {
 		return unclear(key, kidoban.ReasonDeferred, "the callback answers alike in both browsers", xs...)
 	}
 	return passed(key, "a browser that did not start the flow is treated differently", xs...)
+}
+
+// codeBound tells whether a code, unlike a refusal, is looked at in the browser that
+// started the flow only: there a made-up one gets as far as the upstream.
+func (ev *upstreamEvidence) codeBound() bool {
+	if ev.codeHere == nil || ev.codeThere == nil {
+		return false
+	}
+	for _, t := range []*Trail{ev.codeHere, ev.codeThere} {
+		if _, ok := blocked("E02-a", t); !ok {
+			return false
+		}
+	}
+	return ev.codeThere.Kind == ErrorPage && ev.codeThere.Last().Status() < 500 && ev.codeHere.Signature() != ev.codeThere.Signature()
 }
 
 // strangers are cookies of content networks and load balancers, which bind

@@ -84,7 +84,7 @@ func (s *session) paths(ctx context.Context) volley {
 		add(usual)
 	}
 	v := s.volley(ctx, "E03-c", 1, forms)
-	if v.hit() == nil && s.thorough() {
+	if v.hit() == nil && s.roomy() {
 		for _, old := range []string{"/sse", "/mcp/sse"} {
 			v.shots = append(v.shots, s.streamAt(ctx, old, u))
 		}

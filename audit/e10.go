@@ -41,6 +41,9 @@ func judgeE10(f *Facts, again otherCaller) []kidoban.Result {
 	keys := []string{"E10-c", "E10-e", "E10-f", "E10-g", "E10-h", "E10-i"}
 	if !f.claimsOAuth() {
 		return everyone(append(keys, "E10-a", "E10-b", "E10-d", "E10-j"), func(k string) kidoban.Result {
+			if f.asksPassword() {
+				return absent(k, "the server asks for "+f.Asks[0].Scheme+" authentication, not for OAuth", f.Refused)
+			}
 			return absent(k, "the server asks for no credentials and publishes no metadata", f.List)
 		})
 	}
@@ -56,8 +59,18 @@ func judgeE10(f *Facts, again otherCaller) []kidoban.Result {
 	return append(out, judgeResource(f), judgeServers(f), judgeManyServers(f), judgeMethods(f), judgeScopes(f), judgeVaries(f, again))
 }
 
-// claimsOAuth is the precondition of E10: a refusal, or metadata.
-func (f *Facts) claimsOAuth() bool { return f.Refused != nil || f.AS != nil || f.PRM != nil }
+// claimsOAuth is the precondition of E10: metadata, or a refusal that does not ask for
+// a password instead (RFC 7617).
+func (f *Facts) claimsOAuth() bool {
+	return f.AS != nil || f.PRM != nil || f.Refused != nil && !f.asksPassword()
+}
+
+// asksPassword tells whether the challenges name schemes of passwords and no other.
+func (f *Facts) asksPassword() bool {
+	return len(f.Asks) > 0 && !slices.ContainsFunc(f.Asks, func(c oauth.Challenge) bool {
+		return !c.Is("Basic") && !c.Is("Digest") && !c.Is("Negotiate")
+	})
+}
 
 // unreadPRM says that one of the places where the metadata may be did not answer, so
 // that nobody knows whether they are there.

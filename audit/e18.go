@@ -29,7 +29,7 @@ type e18Evidence struct {
 }
 
 func probeE18() probe {
-	return define(spec{name: "registration that asks for privileges", keys: []string{"E18-a", "E18-b", "E18-c", "E18-d"}, tier: kidoban.T2, cost: 6},
+	return define(spec{name: "registration that asks for privileges", keys: []string{"E18-a", "E18-b", "E18-c", "E18-d"}, tier: kidoban.T2, cost: 7},
 		func(ctx context.Context, s *session) (ev e18Evidence) {
 			ev.nonsense = "kidoban_" + s.nonce(8)
 			all := s.askPrivileges(ctx, "scopes, grants and switches", ev.nonsense, true, true, true)
@@ -41,11 +41,12 @@ func probeE18() probe {
 			}
 			if ev.tokenOf = ev.grants; ev.grants.accepted() {
 				s.facts.greedy = ev.grants.reg
-				if c := ev.grants.reg.Client; c.Secret != "" {
+				c := ev.grants.reg.Client
+				if c.Secret != "" {
 					s.facts.secretive = ev.grants.reg
-					if s.wants("E18-d") {
-						ev.token = s.ownToken(ctx, c)
-					}
+				}
+				if s.wants("E18-d") && (c.Secret != "" || len(shared(c.Meta.GrantTypes, greedyGrants[:1])) > 0) {
+					ev.token = s.ownToken(ctx, c)
 				}
 			}
 			return ev
@@ -78,7 +79,7 @@ func (s *session) ownToken(ctx context.Context, c *Client) *kidoban.Exchange {
 		return nil
 	}
 	p := params{{"grant_type", "client_credentials"}, {"resource", s.facts.Resource}}
-	x := s.asClient(ctx, "E18-d", "a token in the client's own name", as.TokenEndpoint, c, c.Meta.AuthMethod(), c.Secret, p)
+	x := s.asOwner(ctx, "E18-d", "a token in the client's own name", as.TokenEndpoint, c, p)
 	if tok := tokenIn(x); tok != "" && as.RevocationEndpoint != "" {
 		p, h := clientAuth(c.ID, c.Meta.AuthMethod(), c.Secret, params{{"token", tok}})
 		h = append(h, kidoban.Field{Name: "Content-Type", Value: "application/x-www-form-urlencoded"})
@@ -90,7 +91,34 @@ func (s *session) ownToken(ctx context.Context, c *Client) *kidoban.Exchange {
 // asClient posts a form to the token endpoint with the client's authentication.
 func (s *session) asClient(ctx context.Context, probe, note, endpoint string, c *Client, method, secret string, p params) *kidoban.Exchange {
 	p, h := clientAuth(c.ID, method, secret, p)
+	if method == "client_secret_basic" && s.idBeside.Load() {
+		p = p.and("client_id", c.ID)
+	}
 	return s.form(ctx, probe, note, endpoint, p, h...)
+}
+
+// asOwner is asClient with the client's own secret and method. Some servers look for
+// client_id in the body although Basic names the client: then it stands there too, for
+// the rest of the run.
+func (s *session) asOwner(ctx context.Context, probe, note, endpoint string, c *Client, p params) *kidoban.Exchange {
+	method := c.Meta.AuthMethod()
+	x := s.asClient(ctx, probe, note, endpoint, c, method, c.Secret, p)
+	if method != "client_secret_basic" || s.idBeside.Load() || !clientRefused(x) {
+		return x
+	}
+	s.idBeside.Store(true)
+	again := s.asClient(ctx, probe, note+", and client_id in the body", endpoint, c, method, c.Secret, p)
+	if clientRefused(again) || again.Response == nil {
+		s.idBeside.Store(false)
+		return x
+	}
+	return again
+}
+
+// clientRefused tells whether it was the client that an answer refuses.
+func clientRefused(x *kidoban.Exchange) bool {
+	e := oauthError(x)
+	return (x.Status() == 400 || x.Status() == 401) && (e == "invalid_client" || e == "unauthorized_client")
 }
 
 // clientAuth adds client authentication (RFC 6749 §2.3.1): by Basic, in the body,
@@ -116,7 +144,7 @@ func tokenIn(x *kidoban.Exchange) string {
 }
 
 func judgeE18(f *Facts, ev e18Evidence) []kidoban.Result {
-	return []kidoban.Result{judgeE18a(f, ev.scope), judgeE18b(f, ev.grants), judgeE18c(f, ev), judgeE18d(f, ev)}
+	return []kidoban.Result{judgeE18a(f, ev.scope), judgeE18b(f, ev), judgeE18c(f, ev), judgeE18d(f, ev)}
 }
 
 func judgeE18a(f *Facts, at attempt) kidoban.Result {
@@ -130,8 +158,9 @@ func judgeE18a(f *Facts, at attempt) kidoban.Result {
 	return passed(key, "registration grants none of the scopes admin and *", at.x())
 }
 
-func judgeE18b(f *Facts, at attempt) kidoban.Result {
+func judgeE18b(f *Facts, ev e18Evidence) kidoban.Result {
 	const key = "E18-b"
+	at := ev.grants
 	if r, ok := at.turnedDown(key, "grant types beyond authorization_code", f); ok {
 		return r
 	}
@@ -139,10 +168,27 @@ func judgeE18b(f *Facts, at attempt) kidoban.Result {
 	if len(got) == 1 && got[0] == "client_credentials" && slices.Contains(f.AS.Meta.GrantTypesSupported, got[0]) {
 		return passed(key, "of the grant types only client_credentials is registered, which the server offers on purpose", at.x())
 	}
+	if len(got) > 0 && len(f.AS.Meta.GrantTypesSupported) > 0 && len(shared(f.AS.Meta.GrantTypesSupported, got)) == 0 && noGrant(ev.token) {
+		r := positive(key, kidoban.Likely, "registration writes down the grant types "+strings.Join(got, ", ")+", which the server does not offer: a request for a token in its own name is answered with "+oauthError(ev.token), at.x(), ev.token)
+		r.Outcome, r.Severity = kidoban.Weak, kidoban.Low
+		return r
+	}
 	if len(got) > 0 {
 		return positive(key, kidoban.Likely, "registration grants a stranger the grant types "+strings.Join(got, ", "), at.x())
 	}
 	return passed(key, "registration grants none of the grant types "+strings.Join(greedyGrants, ", "), at.x())
+}
+
+// noGrant tells whether the token endpoint knows no such grant, or not for this client.
+func noGrant(x *kidoban.Exchange) bool {
+	if x == nil || x.Response == nil || x.Status() < 400 || x.Status() >= 500 {
+		return false
+	}
+	switch oauthError(x) {
+	case "unsupported_grant_type", "unauthorized_client", "invalid_request":
+		return true
+	}
+	return false
 }
 
 // judgeE18c: a server that echoes even a member without meaning shows only that
@@ -176,7 +222,7 @@ func judgeE18d(f *Facts, ev e18Evidence) kidoban.Result {
 	}
 	x := ev.token
 	switch {
-	case ev.tokenOf.reg.Client.Secret == "":
+	case ev.tokenOf.reg.Client.Secret == "" && x == nil:
 		return passed(key, "registration gives strangers no secret to ask for a token with", ev.tokenOf.x())
 	case f.AS.Meta.TokenEndpoint == "":
 		return absent(key, "the metadata name no token endpoint")

@@ -19,7 +19,7 @@ type e19Evidence struct {
 }
 
 func probeE19() probe {
-	return define(spec{name: "client authentication", keys: []string{"E19-a", "E19-b", "E19-c"}, tier: kidoban.T2, cost: 7},
+	return define(spec{name: "client authentication", keys: []string{"E19-a", "E19-b", "E19-c"}, tier: kidoban.T2, cost: 8},
 		func(ctx context.Context, s *session) (ev e19Evidence) {
 			if s.facts.AS.Meta.TokenEndpoint == "" {
 				return ev
@@ -37,12 +37,14 @@ func probeE19() probe {
 			if ev.method == other {
 				other = "client_secret_basic"
 			}
-			send := func(note, method, secret string) *kidoban.Exchange {
-				p := params{{"grant_type", "authorization_code"}, {"code", "kidoban-invalid-" + s.nonce(16)}, {"redirect_uri", c.RedirectURI},
+			code := func() params {
+				return params{{"grant_type", "authorization_code"}, {"code", "kidoban-invalid-" + s.nonce(16)}, {"redirect_uri", c.RedirectURI},
 					{"code_verifier", s.secret(32)}, {"resource", s.facts.Resource}}
-				return s.asClient(ctx, "E19", note, s.facts.AS.Meta.TokenEndpoint, c, method, secret, p)
 			}
-			ev.right = send("a made-up code with the right secret", ev.method, c.Secret)
+			send := func(note, method, secret string) *kidoban.Exchange {
+				return s.asClient(ctx, "E19", note, s.facts.AS.Meta.TokenEndpoint, c, method, secret, code())
+			}
+			ev.right = s.asOwner(ctx, "E19", "a made-up code with the right secret", s.facts.AS.Meta.TokenEndpoint, c, code())
 			ev.wrong = send("with a wrong secret", ev.method, s.secret(24))
 			ev.missing = send("without a secret", "none", "")
 			ev.otherx = send("with the right secret in another way", other, c.Secret)
@@ -72,7 +74,8 @@ func isSecretMethod(m string) bool {
 // past tells whether an answer to a made-up code comes from behind the client's
 // authentication: it is the code that is refused.
 func past(x *kidoban.Exchange) bool {
-	return x.Status() != 401 && slices.Contains([]string{"invalid_grant", "invalid_request", "invalid_target", "invalid_scope"}, oauthError(x))
+	e := oauthError(x)
+	return e == "invalid_grant" || x.Status() != 401 && slices.Contains([]string{"invalid_request", "invalid_target", "invalid_scope"}, e)
 }
 
 // turnsAway tells whether an answer refuses the client.

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -107,7 +108,11 @@ func judgeRevocation(f *Facts, e *revokeTrials) []kidoban.Result {
 	} else {
 		switch {
 		case e.accessAlive && (refreshed || e.refreshed == nil):
-			out = append(out, positive("E25-b", kidoban.Confirmed, "a revocation has no effect: the tokens stay good", xs...),
+			what := "a revocation has no effect: the tokens stay good"
+			if e.revoked.Status() != http.StatusOK {
+				what = "a client cannot revoke its own tokens: the request is refused with status " + itoa(e.revoked.Status()) + errorText(e.revoked) + ", and they stay good"
+			}
+			out = append(out, positive("E25-b", kidoban.Confirmed, what, xs...),
 				absent("E22-6", "nothing is revoked at all (E25-b)", xs...), absent("E04-i", "nothing is revoked at all (E25-b)", xs...))
 		case e.accessAlive:
 			out = append(out, passed("E25-b", "a revocation ends the refresh token", xs...), passed("E22-6", "a revoked refresh token is refused", xs...),

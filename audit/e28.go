@@ -147,9 +147,7 @@ func probeE28Markup() probe {
 			return ev
 		}
 		ev.mark = s.nonce(8)
-		meta := s.template(s.loopbackRedirect())
-		meta["client_name"] = `"><b data-kidoban=` + ev.mark + `>x`
-		r, ok := s.register(ctx, "E28-e", "a name that is markup", meta)
+		r, ok := s.registerMarkup(ctx, ev.mark)
 		if !ok {
 			return ev
 		}
@@ -159,6 +157,13 @@ func probeE28Markup() probe {
 		}
 		return ev
 	}, judgeMarkup)
+}
+
+// registerMarkup registers a client whose name would be an element of the page.
+func (s *session) registerMarkup(ctx context.Context, mark string) (Registration, bool) {
+	meta := s.template(s.loopbackRedirect())
+	meta["client_name"] = `"><b data-kidoban=` + mark + `>x`
+	return s.register(ctx, "E28-e", "a name that is markup", meta)
 }
 
 type markupEvidence struct {

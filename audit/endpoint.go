@@ -294,7 +294,7 @@ func (s *session) volley(ctx context.Context, key string, core int, forms []form
 func (s *session) fire(ctx context.Context, key string, core int, forms []form, any bool) volley {
 	var v volley
 	for i, fm := range forms {
-		if i >= core && !s.thorough() {
+		if i >= core && !s.roomy() {
 			v.left = len(forms) - i
 			break
 		}
@@ -395,6 +395,14 @@ func plural(n int, word string) string {
 	return itoa(n) + " " + word + "s"
 }
 
+// answering says how many tools are open.
+func answering(n int) string {
+	if n == 1 {
+		return "1 tool answers to anyone"
+	}
+	return plural(n, "tool") + " answer to anyone"
+}
+
 // noControl is the result of a comparison whose control gave nothing to compare
 // with.
 func noControl(key string, f *Facts) kidoban.Result {
@@ -416,10 +424,15 @@ func everyone(keys []string, one func(string) kidoban.Result) []kidoban.Result {
 	return out
 }
 
+const bearerNeeded = "; a bearer token is needed all the same, so the risk is low"
+
 // exposed raises the severity of what a web page or a stranger on the network
 // can use without a token, and leaves it low where a bearer token is needed.
 func exposed(r kidoban.Result, f *Facts, high, low kidoban.Severity) kidoban.Result {
 	switch {
+	case f.held:
+		r.Severity = low
+		r.Summary += bearerNeeded
 	case f.Local:
 		r.Severity = high
 		r.Summary += "; the server is on this machine, where any web page can reach it"
@@ -428,7 +441,7 @@ func exposed(r kidoban.Result, f *Facts, high, low kidoban.Severity) kidoban.Res
 		r.Summary += "; it asks for no credentials"
 	default:
 		r.Severity = low
-		r.Summary += "; a bearer token is needed all the same, so the risk is low"
+		r.Summary += bearerNeeded
 	}
 	return r
 }

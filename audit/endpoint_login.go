@@ -17,15 +17,21 @@ type tokenSide struct {
 	facts *Facts // as they are to the owner of a token
 	pages foreignPages
 	mixed mixedReadings
+
+	ids    []string // of sessions, with the answers that gave them
+	opened []*kidoban.Exchange
 }
 
 func probeEndpointLogin() probe {
-	keys := []string{"E09-a", "E09-b", "E09-d", "E09-e", "E33-a", "E33-b", "E33-c"}
+	keys := []string{"E07-5", "E09-a", "E09-b", "E09-d", "E09-e", "E33-a", "E33-b", "E33-c"}
 	return define(spec{name: "the endpoint behind the token", keys: keys, tier: kidoban.T3}, collectTokenSide, func(_ *Facts, e tokenSide) []kidoban.Result {
 		if !e.has {
 			return everyone(keys, func(k string) kidoban.Result { return rekey(e.none, k) })
 		}
-		var out []kidoban.Result
+		out := []kidoban.Result{absent("E07-5", "the server hands out no sessions", e.facts.List)}
+		if len(e.ids) > 0 {
+			out[0] = judgeIDs(e.ids, e.opened)
+		}
 		for _, r := range append(judgeE09(e.facts, e.pages), judgeE33(e.facts, e.mixed)...) {
 			if r.Key() != "E09-c" { // asked without a token, by a preflight
 				out = append(out, r)
@@ -71,6 +77,7 @@ func collectTokenSide(ctx context.Context, s *session) (e tokenSide) {
 		e.none = unclear("E09-a", kidoban.ReasonUnstable, "the genuine token does not list the tools", mine.List)
 		return e
 	}
+	s.sessionIDs(ctx, t.Access, &e)
 	own := f.Local || s.o.OwnServer
 	asked := s.keys
 	if !own { // a token goes to no virtual host but the one it was issued for
@@ -83,7 +90,26 @@ func collectTokenSide(ctx context.Context, s *session) (e tokenSide) {
 	s.keys = asked
 	e.facts, e.has = &mine, true
 	behind := mine
-	behind.Local, behind.Open = false, true
+	behind.Open, behind.held = true, true
 	e.facts = &behind
 	return e
+}
+
+// sessionIDs opens sessions of the session era one after the other and ends them.
+func (s *session) sessionIDs(ctx context.Context, token string, e *tokenSide) {
+	if !s.wants("E07-5") || !s.facts.Legacy && s.facts.Modern {
+		return
+	}
+	want := idsQuick
+	if s.thorough() || s.o.Lab {
+		want = idsThorough
+	}
+	for len(e.ids) < want && s.left() > 3 {
+		sid, x := s.sessionFor(ctx, "E07-5", token, latestLegacy)
+		if sid == "" {
+			return
+		}
+		e.ids, e.opened = append(e.ids, sid), append(e.opened, x)
+		s.endSession(ctx, call{}, sid)
+	}
 }

@@ -131,7 +131,7 @@ func judgeF45(ev upstreamEvidence) kidoban.Result {
 	}
 	xs := []*kidoban.Exchange{ev.control.Last(), ev.again.Last()}
 	switch {
-	case ev.control.Kind == ErrorPage && ev.again.Kind == ErrorPage && ev.control.Signature() == ev.again.Signature():
+	case ev.control.Signature() == ev.again.Signature() && (ev.control.Kind == ErrorPage || ev.wrong != nil && ev.wrong.Signature() == ev.control.Signature()):
 		return unclear(key, kidoban.ReasonDeferred, "the callback answers alike both times; whether the state is spent cannot be seen", xs...)
 	case ev.control.Signature() == ev.again.Signature():
 		return positive(key, kidoban.Confirmed, "the upstream state works a second time", xs...)

@@ -57,7 +57,11 @@ func judgeF6Static(f *Facts) []kidoban.Result {
 	say("F6-B", strings.Contains(text, strings.ToLower(hostOnly(f.Client.RedirectURI))), "the consent page does not show the host that gets the code", "the consent page shows the redirect host")
 	named := f.Client.Name == "" || strings.Contains(p.Text, f.Client.Name)
 	marked := containsWord(text, []string{"unverified", "not verified", "unknown application", "dynamic", "not been reviewed", "nicht geprüft"})
-	say("F6-C", named && (marked || f.Client.Pre), "the consent page does not name the client or does not say that it is unverified", "the consent page names the client and says that it is unverified")
+	unnamed := "the consent page does not name the client"
+	if named {
+		unnamed = "the consent page names the client as it calls itself, and does not say that nobody has verified it"
+	}
+	say("F6-C", named && (marked || f.Client.Pre), unnamed, "the consent page names the client and says that it is unverified")
 	if isLoopbackURL(f.Client.RedirectURI) {
 		say("F6-D", warnsLocal(text),
 			"the consent page gives no warning that any program on this computer may listen", "the consent page warns of a local redirect")

@@ -33,11 +33,13 @@ type upstreamEvidence struct {
 	unsigned *Trail // tampered and without signature
 	code     *Trail // a made-up code with the genuine state
 	codeBad  *Trail // the same with the tampered state
+
+	codeHere, codeThere *Trail // a made-up code in the browser that started, and in an empty one
 }
 
 func probeUpstream() probe {
 	keys := []string{"F3-a", "F3-b", "F4-0", "F4-1", "F4-2", "F4-4", "F4-5", "F8-a", "F8-b", "F8-c", "F8-e", "E01-a", "E02-a", "E02-c"}
-	return define(spec{name: "the request to the upstream", keys: keys, tier: kidoban.T1, cost: 20}, collectUpstream,
+	return define(spec{name: "the request to the upstream", keys: keys, tier: kidoban.T1, cost: 24}, collectUpstream,
 		func(f *Facts, ev upstreamEvidence) []kidoban.Result {
 			out := judgeF3(f)
 			out = append(out, judgeF4(f, ev)...)
@@ -121,6 +123,9 @@ func collectUpstream(ctx context.Context, s *session) (ev upstreamEvidence) {
 	}
 	if l, ok := fresh(); ok && s.wants("E02-a") {
 		ev.empty = s.callback(ctx, l, outbound.NewJar(), "the genuine state in an empty browser", refuse, l.State)
+		if ev.control.Kind == CallbackError && ev.empty.Kind == CallbackError {
+			s.codeElsewhere(ctx, &ev, fresh)
+		}
 	}
 	if l, ok := fresh(); ok && s.wants("F8-c") {
 		ev.wrong = s.callback(ctx, l, l.jar, "a state that the server never made", refuse, s.secret(32))
@@ -165,6 +170,19 @@ func (s *session) forge(ctx context.Context, ev *upstreamEvidence, fresh func() 
 	if l, ok := fresh(); ok && ev.code != nil {
 		state, _ := tamper(l, s.foreign())
 		ev.codeBad = s.callback(ctx, l, l.jar, "a made-up code with the changed state", code, state)
+	}
+}
+
+// codeElsewhere sends a made-up code from the browser that started a flow and from an
+// empty one. A server may forward refusals from anywhere, which give nothing away, and
+// still take a code from the right browser only.
+func (s *session) codeElsewhere(ctx context.Context, ev *upstreamEvidence, fresh func() (L2, bool)) {
+	code := url.Values{"code": {"kidoban-invalid"}}
+	if l, ok := fresh(); ok {
+		ev.codeHere = s.callback(ctx, l, l.jar, "a made-up code in the browser that started", code, l.State)
+	}
+	if l, ok := fresh(); ok {
+		ev.codeThere = s.callback(ctx, l, outbound.NewJar(), "a made-up code in an empty browser", code, l.State)
 	}
 }
 

@@ -69,6 +69,7 @@ type Facts struct {
 	alive       *Trail     // B once more, after a control that the server failed on
 	L2          *Upstreams // nil when no upstream was reached
 	anyRedirect bool       // F7-1 holds: there is no comparison that narrower forms could fool
+	held        bool       // what follows is what the owner of a token sees
 	registered  []*Client
 	limited     *Registration // the latest registration that was answered with a limit
 	script      *Registration // with a javascript: redirect URI (E13-a)

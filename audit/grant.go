@@ -198,15 +198,25 @@ func (s *session) ask(ctx context.Context, key, note string, c *Client, p params
 		g = &issued{client: c, entry: n}
 	}
 	var header []kidoban.Field
+	var beside params // the request with client_id in the body as well, where Basic names the client
 	if c.Secret != "" && p.get("client_id") == c.ID {
 		if c.Meta.TokenEndpointAuthMethod == "client_secret_post" {
 			p = p.with("client_secret", c.Secret)
 		} else {
-			p = p.without("client_id")
+			p, beside = p.without("client_id"), p
 			header = append(header, kidoban.Field{Name: "Authorization", Value: "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(c.ID)+":"+url.QueryEscape(c.Secret)))})
 		}
 	}
+	if beside != nil && s.idBeside.Load() {
+		p, beside = beside, nil
+	}
 	t := readTokens(s.form(ctx, key, note, as.Meta.TokenEndpoint, p, header...))
+	if beside != nil && clientRefused(t.x) { // see asOwner
+		if again := readTokens(s.form(ctx, key, note+", and client_id in the body", as.Meta.TokenEndpoint, beside, header...)); again.x.Response != nil && !clientRefused(again.x) {
+			s.idBeside.Store(true)
+			t = again
+		}
+	}
 	t.client, t.grant = c, g
 	s.ledgerMu.Lock()
 	defer s.ledgerMu.Unlock()

@@ -73,7 +73,7 @@ func (t *traffic) headline() (string, string) {
 	case f.AS != nil || f.Refused != nil || len(t.flows) > 0:
 		return kidoban.HeadlineGraded, ""
 	case f.Open:
-		return kidoban.HeadlineOpen, "no authorization, " + itoa(f.Tools) + " tools answer to anyone"
+		return kidoban.HeadlineOpen, answering(f.Tools)
 	case len(t.calls) > 0:
 		return kidoban.HeadlineGraded, ""
 	}

@@ -128,10 +128,17 @@ func TestE18Echo(t *testing.T) {
 	f := knowing()
 	expect(t, "scope", judgeE18a(f, tried(jsonAnswer(201, `{"client_id":"k","scope":"read *"}`))), kidoban.Fail, "")
 	expect(t, "other scope", judgeE18a(f, tried(jsonAnswer(201, `{"client_id":"k","scope":"administrator read"}`))), kidoban.Pass, "")
-	expect(t, "grants", judgeE18b(f, tried(jsonAnswer(201, `{"client_id":"k","grant_types":["password"]}`))), kidoban.Fail, "")
+	expect(t, "grants", judgeE18b(f, e18Evidence{grants: tried(jsonAnswer(201, `{"client_id":"k","grant_types":["password"]}`))}), kidoban.Fail, "")
 	offered := knowing()
 	offered.AS.Meta.GrantTypesSupported = []string{"client_credentials"}
-	expect(t, "offered on purpose", judgeE18b(offered, tried(jsonAnswer(201, `{"client_id":"k","grant_types":["client_credentials"]}`))), kidoban.Pass, "")
+	expect(t, "offered on purpose", judgeE18b(offered, e18Evidence{grants: tried(jsonAnswer(201, `{"client_id":"k","grant_types":["client_credentials"]}`))}), kidoban.Pass, "")
+	offered.AS.Meta.GrantTypesSupported = []string{"authorization_code"}
+	for answer, want := range map[string]kidoban.Severity{"unsupported_grant_type": kidoban.Low, "invalid_client": kidoban.High} {
+		ev := e18Evidence{grants: tried(jsonAnswer(201, `{"client_id":"k","grant_types":["password"]}`)), token: jsonAnswer(400, `{"error":"`+answer+`"}`)}
+		if r := judgeE18b(offered, ev); r.Severity != want || r.Evidence != kidoban.Likely {
+			t.Errorf("an echo and %s: %+v", answer, r)
+		}
+	}
 	c := func(body string) kidoban.Result {
 		return judgeE18c(f, e18Evidence{extras: tried(jsonAnswer(201, body)), nonsense: "kidoban_n"})
 	}

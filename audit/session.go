@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -42,6 +43,7 @@ type session struct {
 	behind       bool             // the upstream lies behind a decision
 	approving    bool             // and by saying yes, as far as an upstream
 	needsScripts bool             // and in a real browser
+	idBeside     atomic.Bool      // the token endpoint wants client_id in the body beside Basic
 	scriptFrom   string           // where the page's script leads, learned once: this prefix
 	scriptWay    string           // becomes that one
 	refused      map[*Tester]bool // whose login was not accepted
@@ -149,6 +151,12 @@ func (s *session) wants(keys ...string) bool {
 // thorough tells whether the budget allows the less telling forms of a mutation
 // beside the most telling one.
 func (s *session) thorough() bool { return s.o.MaxRequests >= 2*DefaultRequestsT2 }
+
+// roomy tells whether there is room for the less telling forms of a question. A target
+// without an authorization server leaves most of its budget: it goes into the endpoint.
+func (s *session) roomy() bool {
+	return s.thorough() || s.facts.AS == nil && s.left() > DefaultRequestsT1
+}
 
 // nonce returns a fresh word of n lower-case hex digits, usable in a host name.
 func (s *session) nonce(n int) string {
