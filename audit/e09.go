@@ -134,7 +134,13 @@ func judgeCORS(f *Facts, p foreignPages) kidoban.Result {
 			}
 			return r
 		case strings.EqualFold(allow, p.origin):
-			return exposed(positive(key, kidoban.Confirmed, "CORS allows any origin by repeating it", x), f, kidoban.High, kidoban.Low)
+			r := positive(key, kidoban.Confirmed, "CORS allows any origin by repeating it", x)
+			if f.Local && !f.anything() {
+				r.Severity = kidoban.Low
+				r.Summary += bearerNeeded
+				return r
+			}
+			return exposed(r, f, kidoban.High, kidoban.Low)
 		case allow == "*" && (creds || f.Local && f.anything()):
 			return exposed(positive(key, kidoban.Confirmed, "CORS allows any origin", x), f, kidoban.High, kidoban.Low)
 		}

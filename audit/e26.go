@@ -23,7 +23,24 @@ func probeE26() probe {
 				out = append(out, one)
 			}
 			return out
-		}, func(f *Facts, ms []mutation) []kidoban.Result { return verdicts(ms) })
+		}, func(f *Facts, ms []mutation) []kidoban.Result {
+			for i := range ms {
+				if ms[i].asked && plainCode(ms[i].t.M1) {
+					ms[i].plain = true
+				}
+			}
+			return verdicts(ms)
+		})
+}
+
+// plainCode tells whether a trail ended with a code alone: whatever was asked for, no
+// token came through the browser.
+func plainCode(t *Trail) bool {
+	if t == nil || t.Kind != CallbackCode {
+		return false
+	}
+	v, mode := callbackParams(t.At)
+	return mode == "query" && v.Get("code") != "" && !v.Has("access_token") && !v.Has("id_token")
 }
 
 // passwordGrant is the grant asked for with made-up data, and where that is refused

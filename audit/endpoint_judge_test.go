@@ -539,3 +539,41 @@ func TestE08e_TheSecondPersonsAnswer(t *testing.T) {
 		}
 	}
 }
+
+// TestE10PasswordChallenge: a server that asks for a password does not claim OAuth; one
+// that asks for a bearer token, or names nothing, does.
+func TestE10PasswordChallenge(t *testing.T) {
+	for challenge, want := range map[string]bool{`Basic realm="team"`: false, `Digest realm="team", nonce="n"`: false, `Bearer realm="x"`: true, `Basic realm="team", Bearer realm="x"`: true, "": true} {
+		f := &Facts{Refused: jsonAnswer(401, `{}`), Asks: oauth.ParseChallenges([]string{challenge})}
+		if got := f.claimsOAuth(); got != want {
+			t.Errorf("%q: claims OAuth: %v, want %v", challenge, got, want)
+		}
+	}
+}
+
+// TestE09BehindToken: what only the owner of a token sees is low, also on this machine.
+func TestE09BehindToken(t *testing.T) {
+	f := &Facts{Local: true, Open: true, held: true}
+	if r := exposed(positive("E09-a", kidoban.Confirmed, "served"), f, kidoban.High, kidoban.Low); r.Severity != kidoban.Low || !strings.Contains(r.Summary, "bearer token") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestE02RefusalsFromAnywhere: a refusal that goes on from any browser is weak where a
+// code is taken from the one that started only, and likely where it is not.
+func TestE02RefusalsFromAnywhere(t *testing.T) {
+	trail := func(k Kind, status int) *Trail {
+		x := reply(status, "")
+		return &Trail{Kind: k, Exchanges: []*kidoban.Exchange{x}, Steps: []Step{stepOf(x, "https://as.example/callback")}}
+	}
+	ev := upstreamEvidence{control: trail(CallbackError, 302), empty: trail(CallbackError, 302), codeHere: trail(ErrorPage, 500), codeThere: trail(ErrorPage, 403)}
+	if r := judgeE02a(&Facts{}, ev); r.Outcome != kidoban.Weak || r.Evidence != kidoban.Signal || r.Severity != kidoban.Low {
+		t.Errorf("a code is bound: %+v", r)
+	}
+	for name, there := range map[string]*Trail{"alike": trail(ErrorPage, 500), "not asked": nil, "sent on": trail(CallbackError, 302)} {
+		ev.codeThere = there
+		if r := judgeE02a(&Facts{}, ev); r.Outcome != kidoban.Fail || r.Evidence != kidoban.Likely {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}

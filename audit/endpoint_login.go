@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/wire"
 )
 
 // What a server does after it has seen a token shows only to somebody who has
@@ -77,6 +78,8 @@ func collectTokenSide(ctx context.Context, s *session) (e tokenSide) {
 		e.none = unclear("E09-a", kidoban.ReasonUnstable, "the genuine token does not list the tools", mine.List)
 		return e
 	}
+	// Only who answers server/discover reads the headers of that era.
+	mine.Modern = mine.Modern && ReplyOf(s.rpc(ctx, "E33-a", "the stateless era's first question", call{Method: wire.MethodDiscover, Version: wire.LatestModern})).ok()
 	s.sessionIDs(ctx, t.Access, &e)
 	own := f.Local || s.o.OwnServer
 	asked := s.keys

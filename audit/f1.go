@@ -182,9 +182,9 @@ func judgeF1(f *Facts, key, fact string, ev f1Evidence) kidoban.Result {
 	}
 	blind := func(control *Trail) bool { _, bad := unclearKind(control); return control != nil && bad }
 	switch {
-	case blind(f.N1) || blind(f.N2):
+	case t.Kind != CallbackCode && (blind(f.N1) || blind(f.N2)):
 		return unclear(key, kidoban.ReasonUnstable, "it is registered; whether the authorization endpoint looks at it cannot be told, because the controls got no answer", x, t.Last())
-	case sigOf(f.N1) == t.Signature() && sigOf(f.N2) == t.Signature():
+	case t.Kind != CallbackCode && sigOf(f.N1) == t.Signature() && sigOf(f.N2) == t.Signature():
 		return unclear(key, kidoban.ReasonDeferred, "it is registered; whether it is served shows after the login that everybody gets", x, t.Last())
 	case t.Kind == ErrorPage || t.Kind == CallbackError && !strings.HasSuffix(t.Error, "_required"):
 		return passed(key, "it is registered, but the authorization endpoint refuses it: "+trailText(t), x, t.Last())

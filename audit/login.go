@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -63,14 +64,18 @@ func (s *session) person(ctx context.Context, who *Tester, name string, real boo
 	p := &person{s: s, who: who, name: name, jar: outbound.NewJar()}
 	p.jar.Name = name
 	if (real || who.Script.NeedsBrowser()) && who.Browser != nil {
-		tab, err := who.Browser.Open(ctx, browser.Policy{Pictures: true, Seen: p.seen,
-			Capture: func(to string) bool { return p.capture != nil && p.capture(to) }})
-		if err != nil {
+		if err := p.open(ctx); err != nil {
 			return nil, err
 		}
-		p.tab = tab
 	}
 	return p, nil
+}
+
+// open gives the person a real browser with a profile of its own.
+func (p *person) open(ctx context.Context) (err error) {
+	p.tab, err = p.who.Browser.Open(ctx, browser.Policy{Pictures: true, Seen: p.seen,
+		Capture: func(to string) bool { return p.capture != nil && p.capture(to) }})
+	return err
 }
 
 func (p *person) close() {
@@ -151,20 +156,38 @@ func (p *person) walk(ctx context.Context, e errand) walked {
 		be.Before = func(v *browser.Visit) error { return e.before(tab, v) }
 	}
 	j, err := browser.Walk(ctx, tab, e.start, be)
+	if errors.Is(err, browser.ErrScript) && p.who.Browser != nil && s.forScript(ctx, p) {
+		return p.walk(ctx, e)
+	}
 	s.mu.Lock()
 	hops := p.hops
 	s.mu.Unlock()
 	s.shots(e, j)
+	in := false
 	for _, v := range j.Visits {
-		p.known = p.known || v.Did == "login"
+		in = in || v.Did == "login"
 	}
-	if j.Why == browser.EndRefused {
+	p.known = p.known || in
+	switch {
+	case j.Why != browser.EndRefused:
+		s.welcome = s.welcome || in && err == nil && p.who == s.o.Login
+	case !s.welcome || p.who != s.o.Login: // once the account was taken, it is the request that a login page stays for
 		if s.refused == nil {
 			s.refused = map[*Tester]bool{}
 		}
 		s.refused[p.who] = true
 	}
 	return walked{j, hops, err, tab}
+}
+
+// forScript gives the person a real browser, and everybody after: the pages need their
+// scripts.
+func (s *session) forScript(ctx context.Context, p *person) bool {
+	if p.tab != nil || p.open(ctx) != nil {
+		return false
+	}
+	s.needsScripts = true
+	return true
 }
 
 // ownCodes are the questions for which the person's own browser is opened: each
@@ -326,6 +349,7 @@ func (w *walker) through(ctx context.Context, first string) {
 				r.Header = r.Header.Set("Host", w.r.Host)
 			}
 		}})
+	w.trail.Browser = s.needsScripts
 	for _, x := range got.hops {
 		w.trail.Exchanges = append(w.trail.Exchanges, x)
 		if x.Response == nil {

@@ -199,6 +199,10 @@ const (
 	goOAuth2     = "github.com/go-oauth2/oauth2/v4@v4.5.4"
 )
 
+// oldFastMCP is the version whose proxy takes the upstream's answer from any browser
+// (CVE-2026-27124).
+const oldFastMCP = "fastmcp==2.13.0"
+
 // othersPython are the packages of the servers in Python.
 var othersPython = []string{"canaille[front,oidc,sqlite]==0.3.6", "django-oauth-toolkit==3.4.1", "fastmcp==4.1.2"}
 
@@ -265,6 +269,26 @@ func othersWithPages() []otherAS {
 	}
 }
 
+// othersWithUpstream are servers that send the browser on to a server of somebody else.
+func othersWithUpstream() []otherAS {
+	proxy := func(specs ...string) func(*testing.T, *resource) {
+		return func(t *testing.T, r *resource) {
+			node, dir := npmPackage(t, oidcProvider)
+			up, port := freePort(t), freePort(t)
+			script(t, node, dir, "oidc-upstream.mjs", up, "http://127.0.0.1:"+port+"/auth/callback")
+			script(t, pythonWith(t, specs...), "", "fastmcp_proxy.py", port, "http://127.0.0.1:"+up)
+			r.target = "http://127.0.0.1:" + port + "/mcp"
+		}
+	}
+	return []otherAS{
+		{name: "fastmcp-proxy", user: "alice", password: "any", consent: true, start: proxy(othersPython...),
+			want:  "F1-a F4-5 F5-i F6-C F6-D F9-3 F9-5 E02-a E05-e E09-a E09-b E09-d E13-c E14-b E14-c E17-a E17-b E17-c E18-b E24-d E24-e E25-b E27-a E28-d E28-g E33-b",
+			maybe: "F9-4"},
+		{name: "fastmcp-proxy-old", user: "alice", password: "any", consent: true, start: proxy(oldFastMCP),
+			want: "F1-a"},
+	}
+}
+
 // TestOthersLogins: the pages of six and more authorization servers are passed
 // without a script, and what is found there is true.
 func TestOthersLogins(t *testing.T) {
@@ -276,7 +300,11 @@ func TestOthersLogins(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for _, as := range othersWithPages() {
+	all := othersWithPages()
+	if os.Getenv("KIDOBAN_OTHERS") == "all" { // these take minutes on a busy machine
+		all = append(all, othersWithUpstream()...)
+	}
+	for _, as := range all {
 		t.Run(as.name, func(t *testing.T) {
 			r := newResource(t)
 			as.start(t, r)

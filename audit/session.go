@@ -47,6 +47,7 @@ type session struct {
 	scriptFrom   string           // where the page's script leads, learned once: this prefix
 	scriptWay    string           // becomes that one
 	refused      map[*Tester]bool // whose login was not accepted
+	welcome      bool             // a login was accepted in this run
 	first        *firstLook
 	doubts       []string           // keys of F5 that the authorization endpoint let pass
 	settled      map[string]*tokens // and what their codes gave

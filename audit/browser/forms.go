@@ -3,8 +3,10 @@ package browser
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/html"
@@ -36,6 +38,7 @@ type forms struct {
 // docForm is one form and what it would send.
 type docForm struct {
 	action, method, enctype string
+	scripted                bool // it has a handler of its own
 	members                 []member
 }
 
@@ -151,8 +154,24 @@ func (t *forms) Click(ctx context.Context, index int) error {
 	if e.Form < 0 {
 		return kidoban.Errorf(kidoban.KindInput, "the button %.40q of %s works with a script only", e.Label, place(t.at))
 	}
+	if t.byScript(e.Form) {
+		return &kidoban.Error{Kind: kidoban.KindInput, Sentence: "the form with the password on " + place(t.at) + " is sent by a script, which takes a real browser", Cause: ErrScript}
+	}
 	method, to, body := t.doc[e.Form].submission(t.at, index)
 	return t.load(ctx, method, to, body)
+}
+
+// ErrScript is the cause when a form cannot be sent without its page's script.
+var ErrScript = errors.New("the form is sent by a script")
+
+// byScript tells whether a form that holds a password is sent by a script: it says so,
+// or it would put the password into the address, which no page means to do.
+func (t *forms) byScript(form int) bool {
+	f := &t.doc[form]
+	if f.method == http.MethodPost && !f.scripted {
+		return false
+	}
+	return slices.ContainsFunc(t.page.Elements, func(e Element) bool { return e.Form == form && e.Kind == "input" && e.Type == "password" })
 }
 
 // submission is what pressing a button sends (HTML, form submission).
@@ -245,7 +264,7 @@ func (r *reader) walk(n *html.Node) {
 				}
 			}
 		case atom.Form:
-			r.t.doc = append(r.t.doc, docForm{action: attr(n, "action"), method: strings.ToUpper(attr(n, "method")), enctype: attr(n, "enctype")})
+			r.t.doc = append(r.t.doc, docForm{action: attr(n, "action"), method: strings.ToUpper(attr(n, "method")), enctype: attr(n, "enctype"), scripted: attr(n, "onsubmit") != ""})
 			r.form = len(r.t.doc) - 1
 		case atom.Label:
 			r.around = inner(n)
