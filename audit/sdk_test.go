@@ -255,7 +255,7 @@ func freePort(t *testing.T) string {
 
 func waitPort(t *testing.T, addr string, log fmt.Stringer) {
 	t.Helper()
-	for range 200 {
+	for range 1200 { // a busy machine takes its time
 		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
 			c.Close()
 			return
