@@ -285,7 +285,8 @@ func othersWithUpstream() []otherAS {
 			want:  "F1-a F4-5 F5-i F6-C F6-D F9-3 F9-5 E02-a E05-e E09-a E09-b E09-d E13-c E14-b E14-c E17-a E17-b E17-c E18-b E24-d E24-e E25-b E27-a E28-d E28-g E33-b",
 			maybe: "F9-4"},
 		{name: "fastmcp-proxy-old", user: "alice", password: "any", consent: true, start: proxy(oldFastMCP),
-			want: "F1-a"},
+			want:  "F1-a F1-b F5-i F6-C F6-D F7-1 F7-10 F7-12 F9-3 F9-5 E02-b E05-a E05-e E09-a E09-b E09-d E11-f E11-g E12-a E13-a E13-b E13-c E14-b E14-c E17-a E17-b E17-c E24-d E24-e E25-b E27-a E28-d E28-g E30-b E31-b E33-b",
+			maybe: "F9-4"},
 	}
 }
 
