@@ -69,10 +69,12 @@ func (ev *upstreamEvidence) codeBound() bool {
 	if ev.codeHere == nil || ev.codeThere == nil {
 		return false
 	}
-	for _, t := range []*Trail{ev.codeHere, ev.codeThere} {
-		if _, ok := blocked("E02-a", t); !ok {
-			return false
-		}
+	// Here the made-up code may well end in a 500, from the exchange with the upstream.
+	if x := ev.codeHere.Last(); x == nil || x.Response == nil || rateLimited(x) || challenged(x) {
+		return false
+	}
+	if _, ok := blocked("E02-a", ev.codeThere); !ok {
+		return false
 	}
 	return ev.codeThere.Kind == ErrorPage && ev.codeThere.Last().Status() < 500 && ev.codeHere.Signature() != ev.codeThere.Signature()
 }
