@@ -168,7 +168,7 @@ func (w *Wallet) Finish(ctx context.Context, user, server, note string, params u
 	if err != nil {
 		return err
 	}
-	t := token{Client: m.Client, Resource: m.Resource, Asked: m.Scopes}.take(w.Now(), r)
+	t := token{Client: m.Client, Resource: m.Resource, Host: hostOf(a.URL), Asked: m.Scopes}.take(w.Now(), r)
 	if old, err := w.Store.Account(ctx, user, server); err == nil { // steps are counted over connections
 		if o, err := w.token(ctx, old); err == nil {
 			t.Steps, t.Stepped = o.Steps, o.Stepped

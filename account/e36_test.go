@@ -154,6 +154,34 @@ func TestE36_03_CredentialsStayWithTheirIssuer(t *testing.T) {
 	}
 }
 
+// TestE36_03_TokensStayWithTheirServer: the operator gives the server's name to
+// another server, or to another issuer; a token that is good for an hour yet is not
+// shown there.
+func TestE36_03_TokensStayWithTheirServer(t *testing.T) {
+	for name, now := range map[string]*App{"server": {URL: "http://127.0.0.2:1/mcp", Loopback: true}, "issuer": {Issuer: "http://127.0.0.2:1", Loopback: true}} {
+		t.Run(name, func(t *testing.T) {
+			x := newTrial(t, "")
+			if err := x.connect("alice"); err != nil {
+				t.Fatal(err)
+			}
+			if now.URL == "" {
+				now.URL = x.h.URL
+			}
+			x.w.SetApps(map[string]*App{"s": now})
+			for _, renew := range []bool{false, true} {
+				h, err := x.w.Credential(t.Context(), "alice", "s", renew)
+				if kidoban.KindOf(err) != kidoban.KindNotFound || len(h) > 0 {
+					t.Errorf("%v %v", h, err)
+				}
+			}
+			x.w.SetApps(map[string]*App{"s": {URL: x.h.URL + "/other", Loopback: true}})
+			if _, err := x.w.Credential(t.Context(), "alice", "s", false); err != nil {
+				t.Errorf("another path of the same host: %v", err)
+			}
+		})
+	}
+}
+
 // untouched2 fails when the issuer saw a secret of another one: those that were
 // given out before its first request.
 func (x *trial) untouched2(issuer string) {

@@ -23,6 +23,7 @@ type token struct {
 	Renewed  time.Time `json:"renewed,omitzero"` // when the last renewal was
 	Client   string    `json:"client,omitempty"` // the client it was given to
 	Resource string    `json:"resource,omitempty"`
+	Host     string    `json:"host,omitempty"`  // of the server it is shown to; empty in old rows
 	Asked    []string  `json:"asked,omitempty"` // scopes that were asked for
 	Want     []string  `json:"want,omitempty"`  // all scopes to ask for next time; empty: nothing new
 	Steps    int       `json:"steps,omitempty"` // times a server wanted more since Stepped
@@ -77,9 +78,26 @@ func (w *Wallet) token(ctx context.Context, acc Account) (t token, err error) {
 	return t, nil
 }
 
+// stays tells whether the server's name still stands for the host that the token was
+// got for, and for its issuer: the config may name others now, and they get nothing
+// of the old one's (E36, 3).
+func (t token) stays(a *App, acc Account) bool {
+	return (a.Issuer == "" || a.Issuer == acc.Issuer) && (t.Host == "" || t.Host == hostOf(a.URL))
+}
+
 // fresh gives the token of an account, renewed when it must be. The caller holds
 // the account's flight.
 func (w *Wallet) fresh(ctx context.Context, acc Account, t token, renew bool) (token, error) {
+	a, err := w.app(acc.Server)
+	switch {
+	case err != nil:
+		return t, err
+	case t.stays(a, acc):
+	case a.Grant != GrantCode:
+		return w.grant(ctx, a, acc.User, acc.Server, t)
+	default:
+		return t, kidoban.Errorf(kidoban.KindNotFound, "the account at %s was connected when that name stood for another server: connect it again", acc.Server)
+	}
 	now := w.Now()
 	due := !t.Renew.IsZero() && !now.Before(t.Renew)
 	switch {
@@ -142,8 +160,8 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 	if err != nil {
 		return t, err
 	}
-	if a.Issuer != "" && a.Issuer != acc.Issuer { // the config names another server now: it gets nothing of the old one's (E36, 3)
-		return t, kidoban.Errorf(kidoban.KindNotFound, "the account at %s was connected at another authorization server: connect it again", acc.Server)
+	if !t.stays(a, acc) {
+		return t, kidoban.Errorf(kidoban.KindNotFound, "the account at %s was connected when that name stood for another server: connect it again", acc.Server)
 	}
 	if t.Refresh == "" {
 		if a.Grant != GrantCode {
