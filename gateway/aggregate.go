@@ -74,7 +74,8 @@ func (g *Gateway) resolve(c *call) *Refusal {
 // resolveRef does the same for the reference of a completion.
 func (g *Gateway) resolveRef(c *call) *Refusal {
 	ref, _ := wire.Lookup(c.Message.Params, "ref")
-	for member, mark := range map[string]string{"name": nameMark, "uri": uriMark} {
+	for _, m := range [][2]string{{"name", nameMark}, {"uri", uriMark}} {
+		member, mark := m[0], m[1]
 		server, rest, ok := strings.Cut(wire.LookupString(ref, member), mark)
 		if ok && g.pick(c, server) {
 			c.Message.Params = wire.SetMember(c.Message.Params, "ref", wire.SetMember(ref, member, wire.Quote(rest)))

@@ -56,6 +56,42 @@ func TestGTG5_RequestsWithoutAnIdAreRefused(t *testing.T) {
 	}
 }
 
+// TestGTG5_ACompletionRefersToOneThing: policy would judge the prompt that a
+// reference names, and the server complete for the resource beside it.
+func TestGTG5_ACompletionRefersToOneThing(t *testing.T) {
+	var asked atomic.Int64
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case strings.Contains(body, "initialize"):
+			w.Header().Set("Mcp-Session-Id", "s-1")
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"completions":{}},"serverInfo":{"name":"s","version":"1"}}`)
+		case strings.Contains(body, "completion/complete"):
+			asked.Add(1)
+			result(w, body, `{"completion":{"values":[]}}`)
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	p := newRig(t, []Server{at("s", up.URL)})
+	sid := p.post("s", "alice", initialize).header.Get("Mcp-Session-Id")
+	ask := func(ref string) answer {
+		return p.post("s", "alice", `{"jsonrpc":"2.0","id":7,"method":"completion/complete","params":{"ref":`+ref+`,"argument":{"name":"a","value":"b"}}}`, "MCP-Protocol-Version", "2025-11-25", "Mcp-Session-Id", sid)
+	}
+	for _, ref := range []string{`{"type":"ref/resource","name":"harmless","uri":"file:///etc/{x}"}`, `{"type":"ref/prompt","name":"harmless","uri":"file:///etc/{x}"}`, `{"type":"ref/resource","name":"harmless"}`, `{"type":"ref/prompt","uri":"file:///etc/{x}"}`} {
+		if a := ask(ref); !strings.Contains(a.body, "-32602") {
+			t.Errorf("%s: %s", ref, a.body)
+		}
+	}
+	if asked.Load() != 0 {
+		t.Error("the server was asked")
+	}
+	for _, ref := range []string{`{"type":"ref/resource","uri":"file:///etc/{x}"}`, `{"type":"ref/prompt","name":"harmless"}`} {
+		if a := ask(ref); !strings.Contains(a.body, "values") {
+			t.Errorf("%s: %s", ref, a.body)
+		}
+	}
+}
+
 // TestTR17_GTG6_AStateBelongsToItsServer: at the aggregate, two servers may have a
 // tool of one name. The state that one of them gave out, of a call that needed
 // nobody's yes, opens no call of the other.

@@ -21,15 +21,30 @@ type dpopJudge struct {
 	now  func() time.Time
 	once Once // for all replicas; nil: this process is alone
 
-	mu   sync.Mutex
-	seen map[[32]byte]time.Time // proofs used, until they are too old; guarded by mu
+	mu     sync.Mutex
+	young  proofs // used since turned; guarded by mu, as the rest is
+	old    proofs // used in the span before
+	turned time.Time
 }
 
-// proofAge is how old a proof may be; proofs are remembered that long.
+// proofs are the proofs used in a span of time, and how many were of each key.
+type proofs struct {
+	seen map[[32]byte]struct{}
+	of   map[string]int
+}
+
+func newProofs() proofs { return proofs{map[[32]byte]struct{}{}, map[string]int{}} }
+
+// proofAge is how old a proof may be; proofs are remembered at least that long, and
+// at most twice that.
 const proofAge = 60 * time.Second
 
-// maxProofs bounds the memory of proofs; beyond it proofs are refused.
-const maxProofs = 200_000
+// maxProofs bounds the memory of proofs, and maxOfKey the share of one key, which is
+// more than a hundred calls a second; beyond them proofs are refused.
+const (
+	maxProofs = 200_000
+	maxOfKey  = maxProofs / 10
+)
 
 var dpopAlgs = []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.PS256, jose.RS256}
 
@@ -46,7 +61,7 @@ func newDPoP(d Deps) *dpopJudge {
 	if d.Replicas != nil {
 		once = d.Once
 	}
-	return &dpopJudge{now: d.Now, once: once, seen: map[[32]byte]time.Time{}}
+	return &dpopJudge{now: d.Now, once: once, young: newProofs(), old: newProofs()}
 }
 
 type proofClaims struct {
@@ -101,7 +116,7 @@ func (j *dpopJudge) judge(r *http.Request, t *target, token string, dpopScheme b
 	case pc.ID == "" || len(pc.ID) > 256:
 		return bad("it has no id")
 	case !j.first(c.Confirm.Key, pc.ID, now):
-		return bad("it was used before")
+		return bad("it was used before, or too many were sent within a minute")
 	}
 	if j.once == nil {
 		return nil
@@ -117,25 +132,28 @@ func (j *dpopJudge) judge(r *http.Request, t *target, token string, dpopScheme b
 	return nil
 }
 
-// first records a proof and tells whether it is new.
+// first records a proof and tells whether it is new. Two spans are remembered, so
+// that forgetting never goes through what is remembered.
 func (j *dpopJudge) first(key, id string, now time.Time) bool {
 	k := sha256.Sum256([]byte(key + "\x00" + id))
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, used := j.seen[k]; used {
+	if now.Before(j.turned) {
+		j.turned = now // the clock was set back: everything is remembered longer
+	}
+	if since := now.Sub(j.turned); since > proofAge+leeway {
+		j.old, j.young, j.turned = j.young, newProofs(), now
+		if since > 2*(proofAge+leeway) {
+			j.old = newProofs()
+		}
+	}
+	_, young := j.young.seen[k]
+	_, old := j.old.seen[k]
+	if young || old || len(j.young.seen)+len(j.old.seen) >= maxProofs || j.young.of[key]+j.old.of[key] >= maxOfKey {
 		return false
 	}
-	if len(j.seen) >= maxProofs/2 {
-		for old, at := range j.seen {
-			if now.Sub(at) > proofAge+leeway {
-				delete(j.seen, old)
-			}
-		}
-		if len(j.seen) >= maxProofs {
-			return false
-		}
-	}
-	j.seen[k] = now
+	j.young.seen[k] = struct{}{}
+	j.young.of[key]++
 	return true
 }
 

@@ -44,6 +44,9 @@ func (g *Gateway) read(st *state, c *call) *Refusal {
 	if m.Misplaced() {
 		return refuse(http.StatusBadRequest, wire.CodeInvalidRequest, "wire:no_id", "A request needs an id; without one only names that begin with "+wire.NotificationPrefix+" are accepted.")
 	}
+	if m.Method == wire.MethodComplete && ambiguous(m.Params) {
+		return refuse(http.StatusOK, wire.CodeInvalidParams, "ref", "A completion refers to a prompt by name or to a resource by uri, as its type says, not to both.")
+	}
 	c.Message = m
 	if m.Params != nil {
 		if c.Params, err = wire.PeekParams(m.Params); err != nil {
@@ -60,6 +63,17 @@ func (g *Gateway) read(st *state, c *call) *Refusal {
 		c.rec.Digest = hex.EncodeToString(sum[:])
 	}
 	return c.era()
+}
+
+// ambiguous tells whether the reference of a completion names two things, or another
+// than its type says: policy would judge one, and the server take the other
+// (server/utilities/completion).
+func ambiguous(params wire.Raw) bool {
+	ref, _ := wire.Lookup(params, "ref")
+	_, name := wire.Lookup(ref, "name")
+	_, uri := wire.Lookup(ref, "uri")
+	kind := wire.LookupString(ref, "type")
+	return name && uri || name && kind == "ref/resource" || uri && kind == "ref/prompt"
 }
 
 // era decides which rules hold, and holds the message to them. A message is
