@@ -24,6 +24,7 @@ type Liveness struct {
 	mu      sync.RWMutex
 	dead    map[string]time.Time // "g:" or "t:" and id → when
 	fresh   time.Time            // last successful reading
+	whole   time.Time            // last reading of all that is remembered
 	started bool
 }
 
@@ -35,8 +36,11 @@ const (
 	// revocationMemory covers the longest access token and clock differences.
 	revocationMemory = 15 * time.Minute
 	// followOverlap covers transactions that commit later than their time says, and
-	// clocks of replicas that differ.
+	// clocks of replicas that differ a little.
 	followOverlap = 30 * time.Second
+	// wholeInterval spaces the readings of all that is remembered: what a replica
+	// wrote whose clock is minutes behind is seen then.
+	wholeInterval = 10 * time.Second
 )
 
 // Live tells whether a token with this grant id and jti is still good. The error
@@ -67,7 +71,8 @@ func (l *Liveness) follow(ctx context.Context) error {
 	now := l.now()
 	since := now.Add(-revocationMemory)
 	l.mu.RLock()
-	if l.started {
+	all := !l.started || now.Before(l.whole) || now.Sub(l.whole) >= wholeInterval
+	if !all {
 		since = l.fresh.Add(-followOverlap)
 	}
 	l.mu.RUnlock()
@@ -86,5 +91,8 @@ func (l *Liveness) follow(ctx context.Context) error {
 		}
 	}
 	l.fresh, l.started = now, true
+	if all {
+		l.whole = now
+	}
 	return nil
 }

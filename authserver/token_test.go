@@ -394,6 +394,25 @@ func TestGAS6_LivenessFailsClosed(t *testing.T) {
 	}
 }
 
+// TestGAS6_RevocationsOfALateClockAreSeen: another replica's clock is minutes behind,
+// and so is the time of what it revokes.
+func TestGAS6_RevocationsOfALateClockAreSeen(t *testing.T) {
+	w := newWorld(t, nil)
+	access := w.register("Client", loopback).tokens(w.person())["access_token"].(string)
+	if !live(t, w.s, access) {
+		t.Fatal("a new token is dead")
+	}
+	if err := w.store.RevokeToken(t.Context(), claims(t, access)["jti"].(string), w.clock.now().Add(-4*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.forward(15 * time.Second)
+	for deadline := time.Now().Add(10 * time.Second); live(t, w.s, access); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a revoked token is alive")
+		}
+	}
+}
+
 func TestGAS6_KeysRotateWithOverlap(t *testing.T) {
 	w := newWorld(t, nil)
 	x := w.register("Client", loopback)
