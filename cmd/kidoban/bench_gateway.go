@@ -26,12 +26,12 @@ type benchCmd struct {
 }
 
 // benchGatewayCmd measures the relay. Server, proxy and gateway are processes of
-// their own, so that each pays for itself; all run in one go, one after the other,
-// on the same machine under the same load.
+// their own, so that each pays for itself; all run in one go, in turns, so that what
+// else the machine does meets each of them alike.
 type benchGatewayCmd struct {
 	JSON    bool          `help:"Print JSON."`
 	Minutes float64       `help:"Afterwards, hold 64 connections under load so long and watch the gateway's memory."`
-	Seconds float64       `default:"2" help:"Length of each measurement."`
+	Seconds float64       `default:"2" help:"Length of each measurement, in five turns."`
 	Conns   []int         `default:"1,16,64,256" help:"Numbers of connections."`
 	Profile string        `hidden:"" help:"File for a processor profile of the gateway's process."`
 	Role    string        `hidden:"" help:"Be one of the processes."`
@@ -107,24 +107,12 @@ func (c benchGatewayCmd) Run(e *env) error {
 	guarded := &benchRole{cmd: gate.cmd, url: strings.Replace(gate.url, "/s/up/", "/s/guarded/", 1), secret: gate.secret}
 	var res benchResult
 	for _, n := range c.Conns {
-		row := benchRow{Conns: n}
-		for _, m := range []struct {
-			to *benchRole
-			at *benchPoint
-		}{{up, &row.Direct}, {proxy, &row.Proxy}, {gate, &row.Gateway}, {guarded, &row.Guarded}} {
-			if c.Profile != "" && m.to != gate {
-				continue // the profile shows calls without the guards of content
-			}
-			if _, err := load(e.ctx, m.to, n, c.Warm); err != nil {
-				return err
-			}
-			if *m.at, err = load(e.ctx, m.to, n, time.Duration(c.Seconds*float64(time.Second))); err != nil {
-				return err
-			}
-			if m.at.Fails > 0 {
-				return kidoban.Errorf(kidoban.KindInternal, "%d of %d calls failed at %s", m.at.Fails, m.at.Calls, m.to.url)
-			}
+		ways := []*benchRole{up, proxy, gate, guarded}
+		points, err := c.turns(e.ctx, ways, n, func(to *benchRole) bool { return c.Profile != "" && to != gate })
+		if err != nil {
+			return err
 		}
+		row := benchRow{Conns: n, Direct: points[0], Proxy: points[1], Gateway: points[2], Guarded: points[3]}
 		row.Ratio = row.Gateway.RPS / row.Proxy.RPS
 		switch n {
 		case 1:
@@ -167,11 +155,68 @@ func (c benchGatewayCmd) Run(e *env) error {
 	return nil
 }
 
+// benchTurns is into how many turns a measurement is cut.
+const benchTurns = 5
+
+// turns measures the ways in turns. A profile shows calls without the guards of
+// content, so the others are left out then.
+func (c benchGatewayCmd) turns(ctx context.Context, ways []*benchRole, n int, leave func(*benchRole) bool) ([]benchPoint, error) {
+	all := make([]benchSample, len(ways))
+	turn := time.Duration(c.Seconds * float64(time.Second) / benchTurns)
+	for range benchTurns {
+		for i, to := range ways {
+			if leave(to) {
+				continue
+			}
+			if _, err := load(ctx, to, n, c.Warm/benchTurns); err != nil {
+				return nil, err
+			}
+			s, err := load(ctx, to, n, turn)
+			if err != nil {
+				return nil, err
+			}
+			all[i].add(s)
+		}
+	}
+	points := make([]benchPoint, len(ways))
+	for i, s := range all {
+		if points[i] = s.point(); s.fails > 0 {
+			return nil, kidoban.Errorf(kidoban.KindInternal, "%d of %d calls failed at %s", s.fails, len(s.times), ways[i].url)
+		}
+	}
+	return points, nil
+}
+
+// benchSample is what calls took.
+type benchSample struct {
+	times []time.Duration // of each call
+	fails int
+	took  time.Duration
+	spent time.Duration // processor time of the process that was called
+}
+
+func (s *benchSample) add(o benchSample) {
+	s.times = append(s.times, o.times...)
+	s.fails, s.took, s.spent = s.fails+o.fails, s.took+o.took, s.spent+o.spent
+}
+
+func (s *benchSample) point() benchPoint {
+	p := benchPoint{Calls: len(s.times), Fails: s.fails}
+	if p.Calls > 0 {
+		slices.Sort(s.times)
+		p.RPS = float64(p.Calls) / s.took.Seconds()
+		p.CPU = float64(s.spent.Microseconds()) / float64(p.Calls)
+		p.P50 = float64(s.times[p.Calls/2].Nanoseconds()) / 1e3
+		p.P99 = float64(s.times[p.Calls*99/100].Nanoseconds()) / 1e3
+	}
+	return p
+}
+
 // load makes calls over n connections for a time.
-func load(ctx context.Context, to *benchRole, n int, d time.Duration) (benchPoint, error) {
+func load(ctx context.Context, to *benchRole, n int, d time.Duration) (benchSample, error) {
 	u, err := url.Parse(to.url)
 	if err != nil {
-		return benchPoint{}, kidoban.Wrap(kidoban.KindInternal, err, "address")
+		return benchSample{}, kidoban.Wrap(kidoban.KindInternal, err, "address")
 	}
 	path := u.Path
 	if path == "" {
@@ -179,7 +224,7 @@ func load(ctx context.Context, to *benchRole, n int, d time.Duration) (benchPoin
 	}
 	token, err := to.token(ctx, path)
 	if err != nil {
-		return benchPoint{}, err
+		return benchSample{}, err
 	}
 	head := "POST " + path + " HTTP/1.1\r\nHost: " + u.Host + "\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
 	if token != "" {
@@ -189,7 +234,7 @@ func load(ctx context.Context, to *benchRole, n int, d time.Duration) (benchPoin
 	conns := make([]net.Conn, n)
 	for i := range conns {
 		if conns[i], err = (&net.Dialer{}).DialContext(ctx, "tcp", u.Host); err != nil {
-			return benchPoint{}, kidoban.Wrap(kidoban.KindInternal, err, "connection %d", i)
+			return benchSample{}, kidoban.Wrap(kidoban.KindInternal, err, "connection %d", i)
 		}
 		defer conns[i].Close()
 	}
@@ -201,20 +246,11 @@ func load(ctx context.Context, to *benchRole, n int, d time.Duration) (benchPoin
 		wg.Go(func() { times[i], fails[i] = callUntil(conn, request, began.Add(d)) })
 	}
 	wg.Wait()
-	took := time.Since(began)
-	spent = cpuTime(to.cmd.Process.Pid) - spent
-	all := slices.Concat(times...)
-	slices.Sort(all)
-	p := benchPoint{Calls: len(all), RPS: float64(len(all)) / took.Seconds()}
+	s := benchSample{times: slices.Concat(times...), took: time.Since(began), spent: cpuTime(to.cmd.Process.Pid) - spent}
 	for _, f := range fails {
-		p.Fails += f
+		s.fails += f
 	}
-	if len(all) > 0 {
-		p.CPU = float64(spent.Microseconds()) / float64(len(all))
-		p.P50 = float64(all[len(all)/2].Nanoseconds()) / 1e3
-		p.P99 = float64(all[len(all)*99/100].Nanoseconds()) / 1e3
-	}
-	return p, nil
+	return s, nil
 }
 
 // callUntil calls over one connection until the time is over.
@@ -285,8 +321,8 @@ func hold(ctx context.Context, to *benchRole, d time.Duration) (*benchLong, erro
 		if err != nil {
 			return nil, err
 		}
-		l.Calls += p.Calls
-		l.Fails += p.Fails
+		l.Calls += len(p.times)
+		l.Fails += p.fails
 		l.RSS = append(l.RSS, rss(to.cmd.Process.Pid))
 	}
 	l.Highest = slices.Max(l.RSS)
