@@ -89,6 +89,9 @@ func (c benchGatewayCmd) Run(e *env) error {
 	if c.Role != "" {
 		return c.role(e)
 	}
+	if err := c.check(); err != nil {
+		return err
+	}
 	up, err := startRole(e, "upstream", "")
 	if err != nil {
 		return err
@@ -151,6 +154,25 @@ func (c benchGatewayCmd) Run(e *env) error {
 	fmt.Fprintf(e.stdout, "tools/list of %d tools over %d servers from the cache, all pages: %.2f ms\n", benchTools, benchServers, res.List)
 	if l := res.Long; l != nil {
 		fmt.Fprintf(e.stdout, "%.0f minutes at 64 connections, %d calls: memory grew by %.1f MB, highest %.1f MB\n", l.Minutes, l.Calls, l.Growth, l.Highest)
+	}
+	return nil
+}
+
+// maxBenchConns bounds the connections, each of which costs open files in three processes.
+const maxBenchConns = 4096
+
+// check refuses what could not be measured.
+func (c benchGatewayCmd) check() error {
+	for _, n := range c.Conns {
+		if n < 1 || n > maxBenchConns {
+			return kidoban.Errorf(kidoban.KindUsage, "--conns %d: give numbers from 1 to %d", n, maxBenchConns)
+		}
+	}
+	if !(c.Seconds > 0 && c.Seconds <= 3600) {
+		return kidoban.Errorf(kidoban.KindUsage, "--seconds %v: give more than 0 and at most 3600", c.Seconds)
+	}
+	if !(c.Minutes >= 0 && c.Minutes <= 7*24*60) {
+		return kidoban.Errorf(kidoban.KindUsage, "--minutes %v: give 0 or more, at most a week", c.Minutes)
 	}
 	return nil
 }
