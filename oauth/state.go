@@ -210,11 +210,11 @@ func (r *StateReading) form(s, path string, layers int) bool {
 }
 
 // signed recognises payload and MAC joined by a separator: itsdangerous
-// (payload.time.mac), Rails (payload--hex), Express (s:payload.mac).
+// (payload.time.mac), Rails (payload--hex, text--nonce--tag), Express (s:payload.mac).
 func (r *StateReading) signed(s, path string, layers int) bool {
 	for _, sep := range [...]string{"--", ".", ":", "~", "|"} {
 		i := strings.LastIndex(s, sep)
-		if i <= 0 || !looksLikeMAC(s[i+len(sep):]) {
+		if i <= 0 || !looksLikeMAC(s[i+len(sep):]) || sep == "--" && !railsMAC(s[:i], s[i+len(sep):]) {
 			continue
 		}
 		if r.Signature == "" {
@@ -227,6 +227,16 @@ func (r *StateReading) signed(s, path string, layers int) bool {
 		return true
 	}
 	return false
+}
+
+// railsMAC tells Rails' separator from the two hyphens that every hundredth random
+// text in base64url holds: a digest is in hex, and a tag follows a nonce of 12 bytes.
+func railsMAC(payload, mac string) bool {
+	if _, err := hex.DecodeString(mac); err == nil {
+		return true
+	}
+	i := strings.LastIndex(payload, "--")
+	return i > 0 && len(payload)-i-2 == 16 && len(mac) == 24 && strings.HasSuffix(mac, "==")
 }
 
 // looksLikeMAC accepts base64 or hex of 16 to 64 bytes that are no text.
@@ -248,10 +258,11 @@ func decodeAny(s string) ([]byte, bool) {
 }
 
 // coded tries hex and base64. What comes out must be text or compressed,
-// otherwise the value was no coding of anything we can read.
+// otherwise the value was no coding of anything we can read. What is hex is not
+// base64: one in a thousand random digests would begin with {} then.
 func (r *StateReading) coded(s, path string, layers int) bool {
-	if b, err := hex.DecodeString(s); err == nil && len(b) >= 8 && r.bytes(b, path, "hex", layers-1) {
-		return true
+	if b, err := hex.DecodeString(s); err == nil && len(b) >= 8 {
+		return r.bytes(b, path, "hex", layers-1)
 	}
 	trimmed := strings.TrimRight(s, "=")
 	if b, err := base64.RawURLEncoding.DecodeString(trimmed); err == nil && len(b) >= 8 && r.bytes(b, path, "base64url", layers-1) {
@@ -280,7 +291,7 @@ func (r *StateReading) bytes(b []byte, path, coding string, layers int) bool {
 	if b[0] == '{' {
 		dec := json.NewDecoder(bytes.NewReader(b))
 		var raw json.RawMessage
-		if dec.Decode(&raw) == nil {
+		if dec.Decode(&raw) == nil && len(raw) > len("{}") {
 			if rest := len(b) - int(dec.InputOffset()); rest >= 16 && rest <= 64 {
 				if r.Signature == "" {
 					r.Signature = "mac"
@@ -309,7 +320,7 @@ func inflate(b []byte) ([]byte, string) {
 		return nil, ""
 	}
 	out, err := io.ReadAll(io.LimitReader(rd, maxInflated))
-	if err != nil && len(out) == 0 {
+	if err != nil { // random bytes may begin like a stream, and do not end with its checksum
 		return nil, ""
 	}
 	return out, name

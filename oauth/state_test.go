@@ -60,6 +60,7 @@ func TestF4_ReadState(t *testing.T) {
 		"JWE":                   {b64(`{"alg":"dir","enc":"A256GCM"}`) + "..AAAA.AAAA.AAAA", "", "jwe", false},
 		"itsdangerous":          {b64(payload) + ".ZxYwVQ." + b64(random(20)), "signed.0.base64url.json.redirect_uri", "mac", true},
 		"Rails":                 {b64(payload) + "--" + hex.EncodeToString([]byte(random(20))), "signed.0.base64url.json.redirect_uri", "mac", true},
+		"Rails, encrypted":      {"/wECAwQFBgcI--/zIzNDU2Nzg5MDEy--" + base64.StdEncoding.EncodeToString([]byte("\xff"+random(15))), "", "mac", false},
 		"JSON and MAC in one":   {b64(payload + "\xff\x00" + random(30)), "base64url.json.redirect_uri", "mac", true},
 		"iron":                  {"Fe26.2**" + b64(random(32)) + "*" + b64(random(16)), "", "iron", false},
 		"opaque base64url":      {b64("\xff\x00" + random(30)), "", "", false},
@@ -139,6 +140,29 @@ func TestF4_ReadStateProperty(t *testing.T) {
 		r := ReadState(s)
 		if path, ok := r.Find(nested); !ok || !strings.HasSuffix(path, "json.a.1.u") {
 			t.Fatalf("%q: %q %v", s, path, ok)
+		}
+	})
+}
+
+// Random values stay opaque, whatever stands in them by chance: two hyphens, the
+// beginning of a JSON text or of a compressed one.
+func TestF8_RandomValuesAreOpaque(t *testing.T) {
+	for _, s := range []string{
+		"Xk3v9Qm2Lr8Tz5Wp1N--c7Hd4Jf6Bs0GyA1b2C3d4E5f", "-vX8--QzRk2mT9wLp4sYc7bN1hJ6gF3dK5uA0eM8iOzQ",
+		"e307cde6140ffdbdda927f0a1a48badd", "e32c16bd9e1adaf54b8a3fa400d01480", "e30bXk3v9Qm2Lr8Tz5Wp1Nc7Hd4Jf6Bs0GyA1b2C3d4",
+		b64("\x78\x9c" + "\x4b\xff\xfe\x01\x02" + strings.Repeat("\xfd", 24)),
+	} {
+		if r := ReadState(s); r.Signature != "" || r.Structure || len(r.Leaves) != 1 || r.Leaves[0].Opened {
+			t.Errorf("%s: %+v", s, r)
+		}
+	}
+	codings := []func(string) string{b64, func(s string) string { return hex.EncodeToString([]byte(s)) }}
+	rapid.Check(t, func(t *rapid.T) {
+		b := rapid.SliceOfN(rapid.Byte(), 24, 48).Draw(t, "bytes")
+		b[0], b[1] = 0xff, 0 // no text
+		s := rapid.SampledFrom(codings).Draw(t, "coding")(string(b))
+		if r := ReadState(s); r.Signature != "" || r.Structure {
+			t.Fatalf("%s: %+v", s, r)
 		}
 	})
 }
