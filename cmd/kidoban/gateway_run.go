@@ -41,10 +41,12 @@ type gatewayRunCmd struct {
 
 // Run serves until the context ends.
 func (c gatewayRunCmd) Run(e *env) error {
+	read := onDisk(c.Config) // before it is read: a change meanwhile is one
 	conf, err := c.load()
 	if err != nil {
 		return err
 	}
+	read += onDisk(conf.Policy.Files...)
 	for _, f := range conf.check() {
 		if f.Fail {
 			return kidoban.Errorf(kidoban.KindUsage, "%s (kidoban gateway check lists everything)", f.Text)
@@ -69,6 +71,7 @@ func (c gatewayRunCmd) Run(e *env) error {
 		return err
 	}
 	defer s.close()
+	s.files = followed{read: read, last: read}
 	if c.Record == "" {
 		return s.serve(e, c.gatewayFile)
 	}
@@ -100,6 +103,7 @@ type service struct {
 	front    http.Handler
 	proxies  atomic.Pointer[[]netip.Prefix]
 	ready    atomic.Bool
+	files    followed           // the config and what it names; of serve
 	rest     context.CancelFunc // ends the housekeeping
 	raised   chan kidoban.Alert // on their way from watch to raise
 	resting  sync.WaitGroup
@@ -441,9 +445,8 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	tick := time.NewTicker(2 * time.Second)
+	tick := time.NewTicker(fileEvery)
 	defer tick.Stop()
-	stamp := s.modified(file.Config)
 	keys := time.NewTicker(vaultReload)
 	defer keys.Stop()
 	for {
@@ -451,15 +454,15 @@ func (s *service) serve(e *env, file gatewayFile) error {
 		case err := <-failed:
 			return kidoban.Wrap(kidoban.KindInternal, err, "the gateway stopped listening")
 		case <-hup:
-			stamp = s.modified(file.Config)
+			now := s.onDisk(file.Config)
+			s.files = followed{read: now, last: now}
 			s.reload(e, file)
 		case <-keys.C:
 			if err := s.vault.Reload(e.ctx); err != nil {
 				s.log.Warn("the vault's keys cannot be read again; those in memory stay in use", "error", err)
 			}
 		case <-tick.C:
-			if now := s.modified(file.Config); now != stamp {
-				stamp = now
+			if s.files.changed(s.onDisk(file.Config)) {
 				s.reload(e, file)
 			}
 		case <-e.ctx.Done():
@@ -471,20 +474,6 @@ func (s *service) serve(e *env, file gatewayFile) error {
 // vaultReload is how soon a running gateway seals with a key that was made by
 // kidoban vault rotate.
 const vaultReload = 30 * time.Second
-
-// modified tells the times of the config and of the policy files it names.
-func (s *service) modified(path string) string {
-	if path == "" {
-		return ""
-	}
-	out := ""
-	for _, name := range append([]string{path}, s.config().Policy.Files...) {
-		if i, err := os.Stat(name); err == nil {
-			out += i.ModTime().String() + ";"
-		}
-	}
-	return out
-}
 
 // reload puts a changed config in force, whole or not at all.
 func (s *service) reload(e *env, file gatewayFile) {
