@@ -22,6 +22,7 @@ import (
 
 	"github.com/kidoban/kidoban/audit"
 	"github.com/kidoban/kidoban/outbound/freeport"
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 // The servers below are made by others. What the audit says of them was checked
@@ -164,7 +165,7 @@ func npmPackage(t *testing.T, spec string, more ...string) (node, dir string) {
 		t.Fatalf("this test runs a server on Node: install it (scripts/setup.sh node22): %v", err)
 	}
 	return node, cached(t, "npm", append([]string{spec}, more...), func(dir string) *exec.Cmd {
-		return exec.CommandContext(t.Context(), "npm", append([]string{"install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, spec}, more...)...)
+		return exec.CommandContext(t.Context(), "npm", append([]string{"install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=5", "--prefix", dir, spec}, more...)...)
 	})
 }
 
@@ -176,20 +177,7 @@ func cached(t *testing.T, kind string, specs []string, install func(dir string) 
 		t.Fatal(err)
 	}
 	dir = filepath.Join(base, "kidoban", kind, strings.NewReplacer("/", "+", "@", "_", "[", "_", "]", "_", ",", "_").Replace(strings.Join(specs, "+")))
-	done := filepath.Join(dir, ".installed")
-	if _, err := os.Stat(done); err == nil {
-		return dir
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := install(dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", specs, err, out)
-	}
-	if err := os.WriteFile(done, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	npmtest.Once(t, dir, ".installed", "", func() *exec.Cmd { return install(dir) })
 	return dir
 }
 

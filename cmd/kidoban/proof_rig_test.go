@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban/outbound/freeport"
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 // The proofs run the program as a process of its own, and clients made by others
@@ -391,20 +392,9 @@ func proofNPM(t *testing.T, packages ...string) (node, modules string) {
 	}
 	install := func(spec string) string {
 		dir := filepath.Join(cache, "npm", strings.NewReplacer("/", "+", "@", "_").Replace(spec))
-		mark := filepath.Join(dir, ".installed")
-		if _, err := os.Stat(mark); err == nil {
-			return dir
-		}
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, spec)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("npm install %s: %v\n%s", spec, err, out)
-		}
-		if err := os.WriteFile(mark, nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		npmtest.Once(t, dir, ".installed", "", func() *exec.Cmd {
+			return exec.Command("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=5", "--prefix", dir, spec)
+		})
 		return dir
 	}
 	for _, spec := range packages {

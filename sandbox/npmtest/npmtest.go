@@ -21,19 +21,46 @@ func Install(t testing.TB, name string, packages ...string) string {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(cache, "kidoban-test", name)
-	mark, want := filepath.Join(dir, "installed"), strings.Join(packages, "\n")
-	if b, _ := os.ReadFile(mark); string(b) == want {
-		return filepath.Join(dir, "node_modules")
+	Once(t, dir, "installed", strings.Join(packages, "\n"), func() *exec.Cmd {
+		return exec.Command("npm", append([]string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=5", "--prefix", dir}, packages...)...)
+	})
+	return filepath.Join(dir, "node_modules")
+}
+
+// Once fills dir with what a command installs, unless the file mark in it says that
+// just this was done before. Tests of several packages are several processes: one
+// installs, the others wait for it. What an install that broke off left is removed.
+func Once(t testing.TB, dir, mark, what string, install func() *exec.Cmd) {
+	t.Helper()
+	mark = filepath.Join(dir, mark)
+	there := func() bool { b, err := os.ReadFile(mark); return err == nil && string(b) == what }
+	if there() {
+		return
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close() // and the lock ends
+	if err := hold(lock); err != nil {
+		t.Fatal(err)
+	}
+	if there() {
+		return
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command("npm", append([]string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", dir}, packages...)...)
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("npm install: %v\n%s", err, out)
+	if out, err := install().CombinedOutput(); err != nil {
+		t.Fatalf("installing into %s: %v\n%s", dir, err, out)
 	}
-	if err := os.WriteFile(mark, []byte(want), 0o644); err != nil {
+	if err := os.WriteFile(mark, []byte(what), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, "node_modules")
 }
