@@ -35,7 +35,7 @@ func TestRealBrowser(t *testing.T) {
 			redirect := cb.URL + "/callback"
 			id := b.client(map[string]any{"redirect_uris": []string{redirect}})
 
-			opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(t.TempDir()))
+			opts := chromedp.DefaultExecAllocatorOptions[:]
 			if os.Geteuid() == 0 { // Chromium's sandbox refuses to run for root
 				opts = append(opts, chromedp.NoSandbox)
 			}
@@ -46,7 +46,7 @@ func TestRealBrowser(t *testing.T) {
 			if err := chromedp.Do(tab); err != nil { // the browser lives as long as this first context
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(tab, 60*time.Second)
+			ctx, cancel := context.WithTimeout(tab, 3*time.Minute)
 			defer cancel()
 
 			steps := []chromedp.Action[chromedp.Void]{chromedp.Navigate(l.Issuer + "/authorize?" + with(b.request(id), "redirect_uri", redirect).Encode())}

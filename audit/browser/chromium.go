@@ -33,7 +33,6 @@ type Chromium struct {
 	o       ChromiumOptions
 	root    context.Context // the browser lives as long as this
 	cancels []func()
-	dir     string
 	proxy   *proxy
 
 	mu     sync.Mutex
@@ -75,20 +74,15 @@ func StartChromium(ctx context.Context, o ChromiumOptions) (*Chromium, error) {
 		return nil, err
 	}
 	c.cancels = append(c.cancels, c.proxy.Close)
-	dir := o.ProfileDir
-	if dir == "" {
-		if c.dir, err = os.MkdirTemp("", "kidoban-browser-"); err != nil {
-			c.Close()
-			return nil, kidoban.Wrap(kidoban.KindInternal, err, "no directory for the browser's profile")
-		}
-		dir = c.dir
-	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.UserDataDir(dir), chromedp.Flag("disable-gpu", true), chromedp.Flag("mute-audio", true),
+		chromedp.ExecPath(path), chromedp.Flag("disable-gpu", true), chromedp.Flag("mute-audio", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-pings", true), chromedp.Flag("disable-domain-reliability", true),
 		chromedp.Flag("proxy-server", "http://"+c.proxy.addr), chromedp.Flag("proxy-bypass-list", "<-loopback>"),
 		chromedp.Flag("window-size", "900,1100"), chromedp.Flag("lang", "en-US"),
 	)
+	if o.ProfileDir != "" { // else chromedp makes one, and removes it when the last of the browser's processes is gone
+		opts = append(opts, chromedp.UserDataDir(o.ProfileDir))
+	}
 	if os.Geteuid() == 0 { // Chromium's sandbox refuses to run for root
 		opts = append(opts, chromedp.Flag("no-sandbox", true))
 	}
@@ -123,8 +117,5 @@ func (c *Chromium) Close() {
 	c.closed = true
 	for i := len(c.cancels) - 1; i >= 0; i-- {
 		c.cancels[i]()
-	}
-	if c.dir != "" {
-		os.RemoveAll(c.dir)
 	}
 }

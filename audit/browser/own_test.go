@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 // right state is taken once, and nothing else is.
 func TestT3OwnBrowser(t *testing.T) {
 	in, out := io.Pipe()
-	w, err := browser.ListenOwn(browser.OwnOptions{Program: "/nonexistent/browser", Tell: out, Timeout: 20 * time.Second})
+	w, err := browser.ListenOwn(browser.OwnOptions{Program: "/nonexistent/browser", Tell: out, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +33,8 @@ func TestT3OwnBrowser(t *testing.T) {
 		defer res.Body.Close()
 		return res.StatusCode
 	}
-	go func() {
+	var page sync.WaitGroup
+	page.Go(func() {
 		lines := bufio.NewScanner(in)
 		told := ""
 		for lines.Scan() && !strings.Contains(told, "https://as.example/authorize") {
@@ -56,7 +58,9 @@ func TestT3OwnBrowser(t *testing.T) {
 			t.Errorf("a second answer: status %d", st)
 		}
 		_, _ = io.Copy(io.Discard, in)
-	}()
+	})
+	defer page.Wait() // it asks once more after the answer was taken
+	defer out.Close()
 	at, err := w.Visit(t.Context(), "https://as.example/authorize?state=right")
 	if err != nil {
 		t.Fatal(err)

@@ -28,7 +28,7 @@ type hand struct {
 func (h hand) at(selector string) {
 	h.t.Helper()
 	script := fmt.Sprintf(`(() => { const e = document.querySelector(%q); if (!e || document.readyState !== "complete") return ""; e.scrollIntoView(); const r = e.getBoundingClientRect(); return JSON.stringify([r.x + r.width / 2, r.y + r.height / 2]) })()`, selector)
-	for range 100 {
+	for range 1200 { // a minute: a busy machine takes its time
 		raw, err := chromedp.Run(h.ctx, chromedp.Evaluate[string](script))
 		if err != nil || raw == "" {
 			time.Sleep(50 * time.Millisecond)
@@ -131,7 +131,7 @@ func TestT3RecordLogin(t *testing.T) {
 				}
 			}
 			go tc.person(hand{t, w.tab.ctx}, l)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			rec, err := w.run(ctx)
 			if err != nil {

@@ -156,7 +156,7 @@ func (p *person) Page(ctx context.Context) (*browser.Page, error) {
 // itself afterwards.
 func TestT3PersonLogsIn(t *testing.T) {
 	_, start := begin(t, lab.Options{})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	j, err := browser.Walk(ctx, &person{Tab: formsTab(t)}, start, browser.Errand{Hands: true, Name: "Walk", Quick: true})
 	if err != nil || !strings.Contains(j.Captured, "code=") {

@@ -16,10 +16,11 @@ import (
 type Step = chromedp.Action[chromedp.Void]
 
 // Chromium starts a real browser with a profile of its own and returns its first
-// tab. With script false JavaScript is off.
+// tab. chromedp makes and removes the profile: a test's own directory is removed while
+// the browser's children may still write to it, and that fails the test. With script false JavaScript is off.
 func Chromium(t testing.TB, lang string, width, height int, script bool) context.Context {
 	t.Helper()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(t.TempDir()), chromedp.Flag("accept-lang", lang), chromedp.WindowSize(width, height))
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.Flag("accept-lang", lang), chromedp.WindowSize(width, height))
 	if os.Geteuid() == 0 { // Chromium's sandbox refuses to run for root
 		opts = append(opts, chromedp.NoSandbox)
 	}

@@ -63,16 +63,12 @@ const stepTime = 30 * time.Second
 // openBrowser starts a fresh Chromium in which the hosts below attacker's names
 // lead to his site.
 func openBrowser(ctx context.Context, t Target, attacker *site) (tab context.Context, done func(), err error) {
-	dir, err := os.MkdirTemp("", "kidoban-attack-")
-	if err != nil {
-		return nil, nil, kidoban.Wrap(kidoban.KindInternal, err, "no directory for the browser's profile")
-	}
 	_, port, err := net.SplitHostPort(attacker.addr)
 	if err != nil {
 		return nil, nil, kidoban.Wrap(kidoban.KindInternal, err, "the attack's web site has no port")
 	}
 	rules := "MAP *.example 127.0.0.1:" + port + ", EXCLUDE 127.0.0.1, EXCLUDE localhost, MAP * ~NOTFOUND"
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(dir), chromedp.Flag("host-resolver-rules", rules),
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.Flag("host-resolver-rules", rules),
 		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("accept-lang", t.lang()), chromedp.WindowSize(900, 1200))
 	if t.Chromium != "" {
 		opts = append(opts, chromedp.ExecPath(t.Chromium))
@@ -82,7 +78,7 @@ func openBrowser(ctx context.Context, t Target, attacker *site) (tab context.Con
 	}
 	alloc, stop := chromedp.NewExecAllocator(ctx, opts...)
 	tab, cancel := chromedp.NewContext(alloc)
-	done = func() { cancel(); stop(); os.RemoveAll(dir) }
+	done = func() { cancel(); stop() }
 	if err := chromedp.Do(tab); err != nil {
 		done()
 		return nil, nil, kidoban.Wrap(kidoban.KindUnreachable, err, "Chromium does not start: install it, or name it with --browser")
