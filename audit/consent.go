@@ -329,6 +329,9 @@ func judgeF1e(f *Facts, c *consentTrials) kidoban.Result {
 	const key = "F1-e"
 	switch {
 	case c.noForein && f.ForeignReg != nil && !f.ForeignReg.accepted():
+		if r, bad := undecided(key, "the registration of a stranger's web address", f.ForeignReg.X); bad {
+			return r
+		}
 		return passed(key, "a stranger's web address cannot be registered", f.ForeignReg.X)
 	case c.first.err != nil || c.first.Journey != nil && c.first.Captured == "" && c.first.Why != browser.EndLook:
 		return c.first.noCode(key)

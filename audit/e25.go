@@ -60,6 +60,7 @@ func collectRevocation(ctx context.Context, s *session) (e revokeTrials) {
 		return e
 	}
 	e.has = true
+	s.opens(ctx, t.Access)
 	token, hint := t.Refresh, "refresh_token"
 	if token == "" {
 		token, hint = t.Access, "access_token"
@@ -166,6 +167,7 @@ func collectLifetimes(ctx context.Context, s *session) (e revokeTrials) {
 		e.none = w.noCode("E04-h")
 	} else {
 		e.has, e.lives = true, t.Expires
+		s.opens(ctx, t.Access)
 		if _, claims, ok := jwtOf(t.Access); ok && e.lives < 0 {
 			if exp, isNum := claims["exp"].(float64); isNum {
 				e.lives = int64(exp) - s.o.Now().Unix()

@@ -166,7 +166,10 @@ func (s *session) redeem(ctx context.Context, key, note string, t *ticket, chang
 	if got != nil && got.x.Status() >= 500 && s.o.Wait(ctx, afterFailure) == nil {
 		// A server that fails at an honest request has said nothing of the code.
 		// Some fail at the second token of one second, which is the same JWT.
-		got = s.ask(ctx, key, note+", after an error of the server", t.client, p, nil)
+		failed := got.x
+		if got = s.ask(ctx, key, note+", after an error of the server", t.client, p, nil); got != nil {
+			s.made(failed)
+		}
 	}
 	return got
 }
@@ -376,7 +379,17 @@ func (s *session) alive(ctx context.Context, key, note, token string) (bool, *ki
 	return r.listed, r.last()
 }
 
-// tool calls a tool, or any method, as the owner of a token. With the session era
+// opens learns once whether a genuine token opens the endpoint: the control of all
+// that is read from a token's being refused.
+func (s *session) opens(ctx context.Context, token string) {
+	if s.tried {
+		return
+	}
+	works, x := s.alive(ctx, "control", "control: a genuine token", token)
+	s.facts.mute, s.tried = !works && !hidden(x), !hidden(x)
+}
+
+// invoke calls a tool, as the owner of a token. With the session era
 // it opens a session first and returns its id.
 func (s *session) invoke(ctx context.Context, key, note, token, method string, p map[string]any, more ...kidoban.Field) *kidoban.Exchange {
 	e := s.enter(ctx, token)
@@ -468,7 +481,9 @@ func (s *session) enter(ctx context.Context, token string) *entrance {
 	case e.legacy:
 		e.version = latestLegacy
 	}
-	s.entered = e
+	if !hidden(modern) && !hidden(init) { // otherwise the next probe asks again
+		s.entered = e
+	}
 	return e
 }
 

@@ -93,6 +93,7 @@ func (p *person) seen(x *kidoban.Exchange) int {
 	s.mu.Unlock()
 	s.rec.Add(*x)
 	s.keep(x)
+	s.miss(x)
 	s.mu.Lock()
 	p.hops = append(p.hops, x)
 	s.mu.Unlock()
@@ -253,6 +254,8 @@ func (w walked) failed(key string) (kidoban.Result, bool) {
 	}
 	if x := w.last(); x != nil && rateLimited(x) {
 		return unclear(key, kidoban.ReasonRateLimit, "the server limits logins; a limit is not a refusal", x), true
+	} else if x != nil && (outage(x) || crashed(x)) {
+		return undecided(key, "a page of the login", x)
 	}
 	if p := w.Last(); p != nil {
 		for _, x := range w.hops {

@@ -169,7 +169,7 @@ func gate(c kidoban.Check, f *Facts, o *Options, only map[string]bool) (kidoban.
 // nobody knows whether the server has it.
 func (f *Facts) unread(c kidoban.Check) (kidoban.Result, bool) {
 	key := c.Key()
-	if r, bad := f.unreadServer(key); bad && needsServer(c.ID) {
+	if r, bad := f.unreadServer(key); bad && (needsServer(c.ID) || f.login && c.Tier.Rank() >= kidoban.T3.Rank()) {
 		return r, true
 	}
 	switch {

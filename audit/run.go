@@ -198,11 +198,14 @@ func (s *session) probe(ctx context.Context, p probe, only map[string]bool) []ki
 		}
 		return out
 	}
-	s.keys = keys
+	s.keys, s.blanks = keys, nil
 	judge := p.run(ctx, s)
 	s.keys = nil
 	for _, r := range judge(s.facts) {
 		if keys[r.Key()] {
+			if p.tier.Rank() >= kidoban.T3.Rank() {
+				r = weigh(r, s.blanks)
+			}
 			out = append(out, r)
 			delete(keys, r.Key())
 		}

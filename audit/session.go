@@ -36,6 +36,8 @@ type session struct {
 	ids  func() int          // numbers of exchanges, shared with the TLS probe's own client
 	seen []*kidoban.Exchange // answers for the closing judges, bodies cut
 
+	blanks []*kidoban.Exchange // of the running probe: what stood in for answers
+
 	ledger   *Ledger
 	ledgerMu sync.Mutex // probes that race requests write to the ledger from both
 
@@ -55,6 +57,7 @@ type session struct {
 	pages        []Shot
 	grants       []*issued
 	entered      *entrance
+	tried        bool    // whether a genuine token opens the endpoint is known
 	sampleToken  *tokens // the first good tokens of the run
 	bearer       string  // goes with every call to the endpoint that names no credentials; "" is none
 	homes        map[*Tester]*person
@@ -70,7 +73,9 @@ type session struct {
 // could not be sent gives an exchange without response.
 func (s *session) do(ctx context.Context, r outbound.Req) *kidoban.Exchange {
 	if !s.take(s.reserve) {
-		return &kidoban.Exchange{Probe: r.Probe, Note: r.Note, Request: kidoban.Request{Method: r.Method, URL: r.URL}, Err: errBudget, ErrKind: kidoban.KindLimit}
+		x := &kidoban.Exchange{Probe: r.Probe, Note: r.Note, Request: kidoban.Request{Method: r.Method, URL: r.URL}, Err: errBudget, ErrKind: kidoban.KindLimit}
+		s.miss(x)
+		return x
 	}
 	s.pause(ctx)
 	x, err := s.out.Do(ctx, r)
@@ -81,6 +86,7 @@ func (s *session) do(ctx context.Context, r outbound.Req) *kidoban.Exchange {
 		}
 	}
 	s.keep(x)
+	s.miss(x)
 	return x
 }
 
