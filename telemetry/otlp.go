@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -33,6 +34,8 @@ type Export struct {
 	NoTraces bool
 	NoLogs   bool
 	Client   *http.Client // the guarded way out; never nil
+	Log      *slog.Logger // hears once a minute of a receiver that takes nothing
+	Now      func() time.Time
 }
 
 // queueMax is how many spans, and how many log records, may wait for a slow
@@ -44,8 +47,11 @@ const queueMax = 4096
 type Exporter struct {
 	traces *sdktrace.TracerProvider // nil when off
 	tracer trace.Tracer
+	spans  *tally
 	logs   *sdklog.LoggerProvider // nil when off
 	logger log.Logger
+	events *tally
+	end    context.CancelFunc // of every export under way
 }
 
 // NewExporter makes the queues. Nothing is sent before the first record; a
@@ -53,14 +59,16 @@ type Exporter struct {
 func NewExporter(ctx context.Context, e Export) (*Exporter, error) {
 	base := strings.TrimSuffix(e.Endpoint, "/")
 	res := resource.NewSchemaless(attribute.String("service.name", "kidoban"), attribute.String("service.version", e.Version), attribute.String("service.instance.id", e.Instance))
-	x := &Exporter{}
+	life, end := context.WithCancel(context.Background())
+	x := &Exporter{end: end, spans: &tally{what: "spans", to: host(base), log: e.Log, now: e.Now, life: life},
+		events: &tally{what: "log records", to: host(base), log: e.Log, now: e.Now, life: life}}
 	if !e.NoTraces {
 		out, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(base+"/v1/traces"), otlptracehttp.WithHeaders(e.Headers), otlptracehttp.WithHTTPClient(e.Client), otlptracehttp.WithTimeout(10*time.Second))
 		if err != nil {
 			return nil, kidoban.Wrap(kidoban.KindUsage, err, "telemetry: spans cannot be sent to %s", host(base))
 		}
 		x.traces = sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(e.Sample))),
-			sdktrace.WithBatcher(out, sdktrace.WithMaxQueueSize(queueMax)))
+			sdktrace.WithBatcher(countedSpans{out, x.spans}, sdktrace.WithMaxQueueSize(queueMax)))
 		x.tracer = x.traces.Tracer("github.com/kidoban/kidoban/gateway")
 	}
 	if !e.NoLogs {
@@ -68,20 +76,29 @@ func NewExporter(ctx context.Context, e Export) (*Exporter, error) {
 		if err != nil {
 			return nil, errors.Join(kidoban.Wrap(kidoban.KindUsage, err, "telemetry: log records cannot be sent to %s", host(base)), x.Close(ctx))
 		}
-		x.logs = sdklog.NewLoggerProvider(sdklog.WithResource(res), sdklog.WithProcessor(sdklog.NewBatchProcessor(out, sdklog.WithMaxQueueSize(queueMax))))
+		x.logs = sdklog.NewLoggerProvider(sdklog.WithResource(res), sdklog.WithProcessor(sdklog.NewBatchProcessor(countedLogs{out, x.events}, sdklog.WithMaxQueueSize(queueMax))))
 		x.logger = x.logs.Logger("github.com/kidoban/kidoban/gateway")
 	}
 	return x, nil
 }
 
-// Close sends what waits and ends the queues. ctx bounds the wait.
+// Close sends what waits and ends the queues. ctx bounds the wait. The error says how
+// much of what was given to Watch no receiver took, since the start: each record of it
+// is in the audit log.
 func (x *Exporter) Close(ctx context.Context) error {
+	defer x.end()
+	defer context.AfterFunc(ctx, x.end)()
 	var errs []error
 	if x.traces != nil {
 		errs = append(errs, x.traces.Shutdown(ctx))
 	}
 	if x.logs != nil {
 		errs = append(errs, x.logs.Shutdown(ctx))
+	}
+	for _, t := range []*tally{x.spans, x.events} {
+		if n, reason := t.lost(); n > 0 {
+			errs = append(errs, kidoban.Wrap(kidoban.KindUnreachable, reason, "telemetry: %d of %d %s were not taken by %s", n, t.in.Load(), t.what, t.to))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -101,6 +118,9 @@ func (x *Exporter) Watch(r gateway.Record) {
 		if r.Decision != "allowed" {
 			span.SetStatus(codes.Error, r.Decision+": "+r.Rule)
 		}
+		if span.SpanContext().IsSampled() {
+			x.spans.in.Add(1)
+		}
 		span.End(trace.WithTimestamp(r.At.Add(time.Duration(r.Micros) * time.Microsecond)))
 	}
 	if x.logger == nil {
@@ -115,6 +135,7 @@ func (x *Exporter) Watch(r gateway.Record) {
 		rec.SetSeverity(log.SeverityWarn)
 	}
 	rec.AddAttributes(attrs...)
+	x.events.in.Add(1)
 	x.logger.Emit(ctx, rec)
 }
 

@@ -8,12 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"go.opentelemetry.io/otel"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/gateway"
@@ -139,6 +136,7 @@ func (c alertsConfig) hooks() (out []telemetry.Hook, err error) {
 
 // outlets are the ways on which the gateway tells others what it does.
 type outlets struct {
+	log      *slog.Logger
 	metrics  *telemetry.Metrics  // nil when off
 	exporter *telemetry.Exporter // nil when off
 	hooks    *telemetry.Webhooks // nil when none
@@ -149,7 +147,7 @@ type outlets struct {
 
 // openOutlets starts what the config asks for. On an error nothing stays open.
 func openOutlets(ctx context.Context, conf gatewayConfig, log *slog.Logger) (o *outlets, err error) {
-	o = &outlets{}
+	o = &outlets{log: log}
 	defer func() {
 		if err != nil {
 			o.close()
@@ -160,12 +158,7 @@ func openOutlets(ctx context.Context, conf gatewayConfig, log *slog.Logger) (o *
 		return o, err
 	}
 	if wanted {
-		var last atomic.Int64 // the minute that was told of: a receiver that is away fails every few seconds
-		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-			if now := time.Now().Unix() / 60; last.Swap(now) != now {
-				log.Warn("telemetry could not be sent", "error", err)
-			}
-		}))
+		export.Log, export.Now = log, time.Now
 		if o.exporter, err = telemetry.NewExporter(ctx, export); err != nil {
 			return o, err
 		}
@@ -227,8 +220,8 @@ func (o *outlets) close() {
 		o.hooks.Close(ctx)
 	}
 	if o.exporter != nil {
-		if err := o.exporter.Close(ctx); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			otel.Handle(err)
+		if err := o.exporter.Close(ctx); err != nil {
+			o.log.Warn("not all telemetry was sent; the audit log has it", "error", err)
 		}
 	}
 }
