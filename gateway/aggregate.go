@@ -25,19 +25,24 @@ var aggregateHello = hello{era: wire.Legacy, version: wire.LatestLegacy, info: c
 	capabilities: wire.Raw(`{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"completions":{}}`)}
 
 // reach lists the servers that a call is about: its own, or for the aggregate all
-// that the token reaches, in order of name.
+// that the token reaches and the caller may connect to, in order of name.
 func (g *Gateway) reach(c *call) []*server {
 	if c.target.server != nil {
 		return []*server{c.target.server}
 	}
 	var out []*server
 	for _, s := range c.st.servers {
-		if c.st.config.Open || c.st.allows(c.Caller.Scopes, s.Scopes) {
+		if g.reaches(c, s) {
 			out = append(out, s)
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
 	return out
+}
+
+// reaches tells whether a caller at the aggregate has anything to do with a server.
+func (g *Gateway) reaches(c *call, s *server) bool {
+	return (c.st.config.Open || c.st.allows(c.Caller.Scopes, s.Scopes)) && g.connects(c, s) == nil
 }
 
 // resolve finds the server that a call at the aggregate is for, and gives its
@@ -89,15 +94,14 @@ func unknownName(say string) *Refusal {
 	return refuse(http.StatusOK, wire.CodeInvalidParams, "name", say)
 }
 
-// pick chooses the server, if the token reaches it.
+// pick chooses the server of the aggregate, if the call reaches it.
 func (g *Gateway) pick(c *call, name string) bool {
-	for _, s := range g.reach(c) {
-		if s.Name == name {
-			c.server, c.Server = s, name
-			return true
-		}
+	s := c.st.servers[name]
+	if s == nil || !g.reaches(c, s) {
+		return false
 	}
-	return false
+	c.server, c.Server = s, name
+	return true
 }
 
 // What the lists hold: the member of the result, and the member that is renamed.

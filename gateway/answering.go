@@ -87,11 +87,11 @@ func (a *answering) notes(notes *notices, pass func(wire.Message) (wire.Message,
 			return true
 		case <-a.tick.C:
 			err = a.alive()
-		case m := <-notes.in:
-			notes.wait.took(m)
-			method := m.Method
-			m, ok := pass(m)
-			if !ok {
+		case n := <-notes.in:
+			notes.wait.took(n.m)
+			method := n.m.Method
+			m, ok := pass(n.m)
+			if !ok || a.g.connects(a.c, n.from) != nil { // rules may have changed since the stream began
 				continue
 			}
 			a.g.announce(a.c.r.Context(), a.c.Caller, method, &announced)

@@ -32,7 +32,7 @@ func TestGTG5_RequestsWithoutAnIdAreRefused(t *testing.T) {
 			w.WriteHeader(http.StatusAccepted)
 		}
 	})
-	p := newPolicyRig(t, policy.Options{Rules: []policy.Rule{{Deny: []string{"s/*"}}}}, nil, func(c *Config, _ *Deps) { c.Servers = []Server{at("s", up.URL)} })
+	p := newPolicyRig(t, policy.Options{Rules: []policy.Rule{{Deny: []string{"s/drop_*", "s/file:*"}}}}, nil, func(c *Config, _ *Deps) { c.Servers = []Server{at("s", up.URL)} })
 	sid := p.post("s", "alice", initialize).header.Get("Mcp-Session-Id")
 	for _, body := range []string{
 		`{"jsonrpc":"2.0","method":"tools/call","params":{"name":"drop_table","arguments":{}}}`,

@@ -81,6 +81,9 @@ type Guards struct {
 
 // Policy decides whether the caller may do this at all.
 type Policy interface {
+	// Connects judges whether the caller may have to do with a server at all. It is
+	// asked for each server, before anything is asked of it in the caller's name.
+	Connects(ctx context.Context, c *Call, server string) *Refusal
 	// Decide judges a call. It may leave the call to be approved by a person.
 	Decide(ctx context.Context, c *Call) *Refusal
 	// List takes out of the result of a list what the caller may not use.

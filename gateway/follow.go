@@ -14,7 +14,7 @@ import (
 // servers are told. watch names resources whose changes are wanted, too; watched
 // are those whose servers agreed, by their names for the client.
 func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) (notes *notices, watched []string, stop func()) {
-	out := &notices{in: make(chan wire.Message, 64)}
+	out := &notices{in: make(chan notice, 64)}
 	ctx, cancel := context.WithCancel(c.r.Context())
 	var wg sync.WaitGroup
 	for _, srv := range g.reach(c) {
@@ -30,17 +30,23 @@ func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) 
 
 // notices are notifications that wait for a client.
 type notices struct {
-	in   chan wire.Message
+	in   chan notice
 	wait backlog // of in
 }
 
+// notice is one of them, with the server that it comes from.
+type notice struct {
+	from *server
+	m    wire.Message
+}
+
 // offer drops what there is no room for.
-func (n *notices) offer(m wire.Message) {
+func (n *notices) offer(from *server, m wire.Message) {
 	if !n.wait.add(m) {
 		return
 	}
 	select {
-	case n.in <- m:
+	case n.in <- notice{from, m}:
 	default:
 		n.wait.took(m)
 	}
@@ -60,6 +66,9 @@ type follower struct {
 
 // attach subscribes; a nil peer means that the server cannot be reached.
 func (f *follower) attach(ctx context.Context) (peer, func()) {
+	if f.g.connects(f.c, f.srv) != nil {
+		return nil, func() {}
+	}
 	p, release, refusal := f.g.acquire(ctx, f.c, f.srv)
 	if refusal != nil {
 		return nil, func() {}
@@ -101,7 +110,7 @@ func (f *follower) pass(m wire.Message) {
 	if changesLists(m.Method) {
 		f.g.bridges.list.drop(f.c.Caller.User, f.c.Caller.Client)
 	}
-	f.out.offer(m) // a client that does not read asks again anyway
+	f.out.offer(f.srv, m) // a client that does not read asks again anyway
 }
 
 // stay subscribes anew whenever the relationship has ended, after a while that

@@ -301,6 +301,9 @@ func (g *Gateway) requestID(now time.Time) string {
 // refuse answers and notes why.
 func (g *Gateway) refuse(c *call, r *Refusal) {
 	c.rec.Status, c.rec.Decision, c.rec.Rule = r.Status, "refused", r.Rule
+	if r.policies != nil {
+		c.rec.Policies = r.policies
+	}
 	if r.Cause != nil {
 		g.deps.Log.Info("refused", "request", c.ID, "rule", r.Rule, "cause", r.Cause)
 	}
@@ -395,8 +398,11 @@ func tooMany(d limit.Decision) *Refusal {
 
 // judge asks the guards in their order.
 func (g *Gateway) judge(st *state, c *call) *Refusal {
-	if c.Message.Kind != wire.Request || c.server == nil {
+	if c.server == nil {
 		return nil
+	}
+	if refusal := g.connects(c, c.server); refusal != nil || c.Message.Kind != wire.Request {
+		return refusal // who may not connect uses nothing of the server either
 	}
 	ctx, d := c.r.Context(), g.deps.Guards
 	c.Upstream = &c.server.Server

@@ -153,11 +153,7 @@ func (g *PolicyGuard) Decide(ctx context.Context, c *Call) *Refusal {
 		c.asks = v.Policies
 		return nil
 	}
-	rule := "policy:none"
-	if len(v.Policies) > 0 {
-		rule = "policy:" + v.Policies[0]
-	}
-	return refuse(http.StatusOK, wire.CodeInvalidParams, rule, sayDenied).because(v.Err)
+	return barred(v)
 }
 
 // wayOut tells whether a label stands for a way out of the house, or may.
@@ -257,9 +253,7 @@ func (g *PolicyGuard) List(ctx context.Context, c *Call, result wire.Raw) (wire.
 		return nil, refuse(http.StatusOK, wire.CodeInternal, ruleUnknown, sayUnsure).because(err)
 	}
 	q := &policy.Query{Principal: rules.principal(who), Action: policy.List, Client: c.Caller.Client, Scopes: c.Caller.Scopes, Method: c.Message.Method, Era: string(c.Era), Address: c.Address, At: c.At}
-	server := *q
-	server.Action, server.Object = policy.Connect, policy.Object{Kind: policy.Server, Server: c.Server}
-	barred := rules.Set.Decide(&server).Effect == policy.Deny
+	nothing := barred(rules.connect(q.Principal, c, c.Server, g.now)) != nil
 	kept, n, all := wire.Raw{'['}, 0, 0
 	wire.Elements(items, func(item wire.Raw) bool {
 		all++
@@ -272,7 +266,7 @@ func (g *PolicyGuard) List(ctx context.Context, c *Call, result wire.Raw) (wire.
 		default:
 			q.Object = policy.Object{Kind: use.kind, Server: c.Server, Name: name, Labels: g.labels.resource(c.Upstream, name)}
 		}
-		if !barred && rules.Set.Listed(q, use.use) {
+		if !nothing && rules.Set.Listed(q, use.use) {
 			if n++; n > 1 {
 				kept = append(kept, ',')
 			}

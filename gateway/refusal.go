@@ -22,6 +22,8 @@ type Refusal struct {
 	Open   string   // a page that the person behind the client is to open
 	Result wire.Raw // an answer instead of an error: the request goes on when the client returns
 	Cause  error    // for the operator
+
+	policies []string // that decided, when they stand in no record yet
 }
 
 func refuse(status, rpc int, rule, say string) *Refusal {

@@ -144,6 +144,10 @@ func (g *Gateway) stream(st *state, c *call, up *upcall, open bool) *Refusal {
 				up.touch() // a quiet stream of notifications is no fault
 			}
 		case r := <-in:
+			if open && r.err == nil && g.connects(c, c.server) != nil { // rules may have changed since the stream began
+				up.gone = true
+				return nil
+			}
 			if r.err != nil {
 				return g.streamEnd(c, up, out, open, r.err)
 			}
@@ -258,6 +262,11 @@ func (g *Gateway) listen(st *state, c *call) *Refusal {
 		return refusal
 	}
 	c.rec.Method = "GET"
+	if c.server != nil {
+		if refusal := g.connects(c, c.server); refusal != nil {
+			return refusal
+		}
+	}
 	if bridge, _ := g.needsBridge(c); bridge {
 		return g.bridgeListen(st, c)
 	}

@@ -202,6 +202,15 @@ func (c *compiler) rule(id string, r Rule) {
 		c.put(id, ast.Forbid().ActionInSet(all[1:]...).When(r.matches(patterns)).Unless(approved()))
 	default:
 		c.put(id, ast.Forbid().ActionInSet(all...).When(r.matches(patterns)))
+		var whole []string // servers of which nothing is left: no session with them either
+		for _, p := range patterns {
+			if strings.HasSuffix(p, "/*") {
+				whole = append(whole, p)
+			}
+		}
+		if len(whole) > 0 {
+			c.put(id+"-connect", ast.Forbid().ActionInSet(actionUID(Connect), actionUID(Use)).When(r.matches(whole)))
+		}
 	}
 }
 

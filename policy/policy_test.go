@@ -237,3 +237,17 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+// TestGTG5_ADeniedServerIsNotConnectedTo: a rule that denies all of a server leaves no
+// session with it; one that leaves something does.
+func TestGTG5_ADeniedServerIsNotConnectedTo(t *testing.T) {
+	s := compile(t, Options{Rules: []Rule{{Deny: []string{"github/*", "files/drop_*"}, Groups: []string{"support"}}}})
+	connect := func(server, group string) *Query {
+		return query(func(q *Query) {
+			q.Action, q.Object, q.Principal.Groups = Connect, Object{Kind: Server, Server: server}, []string{group}
+		})
+	}
+	want(t, s, connect("github", "support"), Deny, "rule-1-connect")
+	want(t, s, connect("github", "others"), Allow, "default-permit")
+	want(t, s, connect("files", "support"), Allow, "default-permit")
+}
