@@ -193,6 +193,10 @@ func TestRecorderHARSurvivesAKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		go func() { // or until the test is gone, which kills nobody then
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
+		}()
 		for i := 1; ; i++ {
 			r.Add(kidoban.Exchange{ID: i, Request: kidoban.Request{Method: "GET", URL: "https://a.example/?code=" + secretA},
 				Response: &kidoban.Response{Status: 200, Body: bytes.Repeat([]byte("x"), 5000)}})
@@ -206,6 +210,9 @@ func TestRecorderHARSurvivesAKill(t *testing.T) {
 	cmd.Env = append(os.Environ(), "KIDOBAN_TEST_HAR="+path)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {

@@ -76,7 +76,7 @@ func attack(args []string) {
 			}
 		}
 	case "dial":
-		c, err := net.DialTimeout(args[1], args[2], 3*time.Second)
+		c, err := net.DialTimeout(args[1], args[2], time.Minute)
 		if err == nil {
 			c.Close()
 		}
@@ -159,7 +159,7 @@ func attack(args []string) {
 			}
 		}
 		say("holding")
-		time.Sleep(30 * time.Second)
+		time.Sleep(2 * time.Minute)
 		say("got: it")
 	case "bomb":
 		n := 0

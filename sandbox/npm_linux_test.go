@@ -89,7 +89,7 @@ func TestGTG8_RealServersWorkInTheBox(t *testing.T) {
 		t.Run(c.spec.Name, func(t *testing.T) {
 			h := newHost(t, Options{})
 			c.spec.Command, c.spec.Read = "node", []string{modules}
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 			defer cancel()
 			p, err := h.Start(ctx, c.spec)
 			if err != nil {

@@ -47,7 +47,7 @@ func newHost(t *testing.T, opt Options) *Host {
 // run starts a server, closes its input and returns what it said until its end.
 func run(t *testing.T, h *Host, s Spec) (out string, p *Process) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	p, err := h.Start(ctx, s)
 	if err != nil {

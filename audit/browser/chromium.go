@@ -75,7 +75,7 @@ func StartChromium(ctx context.Context, o ChromiumOptions) (*Chromium, error) {
 	}
 	c.cancels = append(c.cancels, c.proxy.Close)
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.Flag("disable-gpu", true), chromedp.Flag("mute-audio", true),
+		chromedp.ExecPath(path), chromedp.WSURLReadTimeout(time.Minute), chromedp.Flag("disable-gpu", true), chromedp.Flag("mute-audio", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-pings", true), chromedp.Flag("disable-domain-reliability", true),
 		chromedp.Flag("proxy-server", "http://"+c.proxy.addr), chromedp.Flag("proxy-bypass-list", "<-loopback>"),
 		chromedp.Flag("window-size", "900,1100"), chromedp.Flag("lang", "en-US"),

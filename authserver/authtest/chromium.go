@@ -17,10 +17,11 @@ type Step = chromedp.Action[chromedp.Void]
 
 // Chromium starts a real browser with a profile of its own and returns its first
 // tab. chromedp makes and removes the profile: a test's own directory is removed while
-// the browser's children may still write to it, and that fails the test. With script false JavaScript is off.
+// the browser's children may still write to it, and that fails the test. With script
+// false JavaScript is off.
 func Chromium(t testing.TB, lang string, width, height int, script bool) context.Context {
 	t.Helper()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.Flag("accept-lang", lang), chromedp.WindowSize(width, height))
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.Flag("accept-lang", lang), chromedp.WindowSize(width, height), chromedp.WSURLReadTimeout(3*time.Minute))
 	if os.Geteuid() == 0 { // Chromium's sandbox refuses to run for root
 		opts = append(opts, chromedp.NoSandbox)
 	}
@@ -66,7 +67,7 @@ func Run(t testing.TB, ctx context.Context, steps ...Step) {
 // Read returns what a step reads.
 func Read(t testing.TB, ctx context.Context, a chromedp.Action[string]) string {
 	t.Helper()
-	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
+	limited, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	s, err := chromedp.Run(limited, a)
 	if err != nil {

@@ -68,7 +68,7 @@ func openBrowser(ctx context.Context, t Target, attacker *site) (tab context.Con
 		return nil, nil, kidoban.Wrap(kidoban.KindInternal, err, "the attack's web site has no port")
 	}
 	rules := "MAP *.example 127.0.0.1:" + port + ", EXCLUDE 127.0.0.1, EXCLUDE localhost, MAP * ~NOTFOUND"
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.Flag("host-resolver-rules", rules),
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.WSURLReadTimeout(time.Minute), chromedp.Flag("host-resolver-rules", rules),
 		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("accept-lang", t.lang()), chromedp.WindowSize(900, 1200))
 	if t.Chromium != "" {
 		opts = append(opts, chromedp.ExecPath(t.Chromium))

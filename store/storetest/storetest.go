@@ -4,9 +4,9 @@
 package storetest
 
 import (
-	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,11 +31,12 @@ func SQLite(t testing.TB) string {
 
 // Server is a running PostgreSQL server.
 type Server struct {
-	dir  string
-	port int
-	cmd  *exec.Cmd
-	cred *syscall.Credential
-	bin  string
+	dir   string
+	port  int
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when cmd has ended
+	cred  *syscall.Credential
+	bin   string
 }
 
 // StartServer starts a PostgreSQL server in a temporary directory on a free
@@ -67,13 +68,20 @@ func StartServer() (*Server, error) {
 	if out, err := s.command("initdb", "-D", s.dir+"/data", "-U", "kidoban", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	at, err := freeport.Loopback()
-	if err != nil {
-		return nil, err
+	for try := 0; ; try++ { // somebody may take a free port before PostgreSQL does
+		at, err := freeport.Loopback()
+		if err != nil {
+			return nil, err
+		}
+		s.port = int(at.Port())
+		if err := s.Start(); err == nil || try == 5 || !errors.Is(err, errEnded) {
+			return s, err
+		}
 	}
-	s.port = int(at.Port())
-	return s, s.Start()
 }
+
+// errEnded is that of a server that ended before it answered.
+var errEnded = errors.New("PostgreSQL ended while it started")
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
@@ -91,14 +99,29 @@ func (s *Server) Start() error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
+	s.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		_ = cmd.Wait() // the exit code of an ended server says nothing here
+		close(ended)
+	}(s.cmd, s.ended)
 	db, err := sql.Open("pgx", s.URL("postgres"))
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if err = db.PingContext(context.Background()); err == nil || time.Now().After(deadline) {
-			return err
+	for deadline := time.Now().Add(3 * time.Minute); ; {
+		var dir string
+		err := db.QueryRow("SHOW data_directory").Scan(&dir)
+		if err == nil && dir == s.dir+"/data" { // and it is ours
+			return nil
+		}
+		select {
+		case <-s.ended:
+			return errEnded
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("PostgreSQL does not answer: %w", err)
 		}
 	}
 }
@@ -109,7 +132,7 @@ func (s *Server) Stop() error {
 	if err := s.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		return err
 	}
-	_ = s.cmd.Wait() // the exit code of an ended server says nothing here
+	<-s.ended
 	return nil
 }
 
