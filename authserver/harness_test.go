@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,24 +74,41 @@ func (r *recorder) list() []authserver.Alert {
 // forget drops the events: a test that counts memory does not count its own.
 func (r *recorder) forget() { r.mu.Lock(); defer r.mu.Unlock(); r.events = nil }
 
+// requestLogged waits for the event of a request, which comes when all is done: the
+// client may have the whole answer by then.
 func (r *recorder) requestLogged(id string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, e := range r.events {
-		if e.RequestID == id {
-			return true
+	logged := func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return slices.ContainsFunc(r.events, func(e authserver.Event) bool { return e.RequestID == id })
+	}
+	for deadline := time.Now().Add(time.Minute); !logged(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // clock is a settable clock.
 type clock struct {
-	mu  sync.Mutex
-	add time.Duration
+	mu      sync.Mutex
+	add     time.Duration
+	stopped time.Time // zero while it runs
 }
 
-func (c *clock) now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return time.Now().Add(c.add) }
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopped.IsZero() {
+		return c.stopped.Add(c.add)
+	}
+	return time.Now().Add(c.add)
+}
+
+// stop has it stand still: limits do not heal while a busy machine plays a flood.
+func (c *clock) stop() { c.mu.Lock(); defer c.mu.Unlock(); c.stopped = time.Now() }
+
 func (c *clock) forward(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

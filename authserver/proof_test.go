@@ -139,9 +139,9 @@ func TestGAS9_ClientCredentialsWithPrivateKeyJWT(t *testing.T) {
 			{ID: "robot", AuthMethod: "private_key_jwt", JWKS: s.jwks(), Grants: []string{"client_credentials"}, Scopes: []string{"mcp:read"}},
 			{ID: "person", AuthMethod: "private_key_jwt", JWKS: s.jwks(), RedirectURIs: []string{loopback}}}
 	})
-	now := time.Now().Unix()
+	now := func() int64 { return time.Now().Unix() } // the test may take a while
 	good := func() map[string]any {
-		return map[string]any{"iss": "robot", "sub": "robot", "aud": w.url, "exp": now + 60, "iat": now, "jti": rand.Text()}
+		return map[string]any{"iss": "robot", "sub": "robot", "aud": w.url, "exp": now() + 60, "iat": now(), "jti": rand.Text()}
 	}
 	ask := func(assertion string, pairs ...string) answer {
 		return w.browser().post("/token", set(url.Values{"grant_type": {"client_credentials"}, "client_assertion": {assertion}, "scope": {"mcp:read mcp:write"},
@@ -157,9 +157,9 @@ func TestGAS9_ClientCredentialsWithPrivateKeyJWT(t *testing.T) {
 	for name, assertion := range map[string]string{
 		"another key": thief.sign("JWT", false, good()), "another issuer": s.sign("JWT", false, with(good(), "iss", "person")),
 		"another subject": s.sign("JWT", false, with(good(), "sub", "person")), "another audience": s.sign("JWT", false, with(good(), "aud", "https://evil.example")),
-		"two audiences": s.sign("JWT", false, with(good(), "aud", []string{w.url, "https://evil.example"})), "expired": s.sign("JWT", false, with(good(), "exp", now-120)),
-		"no exp": s.sign("JWT", false, with(good(), "exp", nil)), "too long": s.sign("JWT", false, with(good(), "exp", now+3600)), "no jti": s.sign("JWT", false, with(good(), "jti", nil)),
-		"from the future": s.sign("JWT", false, with(good(), "nbf", now+300)), "none": "eyJhbGciOiJub25lIn0.eyJpc3MiOiJyb2JvdCJ9.", "nonsense": "x",
+		"two audiences": s.sign("JWT", false, with(good(), "aud", []string{w.url, "https://evil.example"})), "expired": s.sign("JWT", false, with(good(), "exp", now()-120)),
+		"no exp": s.sign("JWT", false, with(good(), "exp", nil)), "too long": s.sign("JWT", false, with(good(), "exp", now()+3600)), "no jti": s.sign("JWT", false, with(good(), "jti", nil)),
+		"from the future": s.sign("JWT", false, with(good(), "nbf", now()+300)), "none": "eyJhbGciOiJub25lIn0.eyJpc3MiOiJyb2JvdCJ9.", "nonsense": "x",
 	} {
 		t.Run(name, func(t *testing.T) { wantError(t, ask(assertion), 401, "invalid_client") })
 	}
@@ -194,14 +194,14 @@ func TestGAS9_IdentityAssertions(t *testing.T) {
 		w.cfg.Clients = []authserver.PreRegistered{{ID: "agent", AuthMethod: "private_key_jwt", JWKS: client.jwks(), Grants: []string{"authorization_code"}}}
 		w.cfg.TrustedIdPs = []authserver.TrustedIdP{{Issuer: issuer, JWKS: idp.jwks()}}
 	})
-	now := time.Now().Unix()
+	now := func() int64 { return time.Now().Unix() } // the test may take a while
 	good := func() map[string]any {
-		return map[string]any{"iss": issuer, "sub": "emp-1", "aud": w.url, "client_id": "agent", "exp": now + 120, "iat": now, "jti": rand.Text(),
+		return map[string]any{"iss": issuer, "sub": "emp-1", "aud": w.url, "client_id": "agent", "exp": now() + 120, "iat": now(), "jti": rand.Text(),
 			"resource": w.url + "/s/files/mcp", "scope": "mcp:read mcp:write", "email": "emp@corp.example"}
 	}
 	const typ = "oauth-id-jag+jwt"
 	ask := func(assertion string, pairs ...string) answer {
-		proof := client.sign("JWT", false, map[string]any{"iss": "agent", "sub": "agent", "aud": w.url, "exp": now + 60, "jti": rand.Text()})
+		proof := client.sign("JWT", false, map[string]any{"iss": "agent", "sub": "agent", "aud": w.url, "exp": now() + 60, "jti": rand.Text()})
 		return w.browser().post("/token", set(url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {assertion},
 			"client_assertion": {proof}, "client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "scope": {"mcp:read"}}, pairs...))
 	}
@@ -219,7 +219,7 @@ func TestGAS9_IdentityAssertions(t *testing.T) {
 	for name, assertion := range map[string]string{
 		"wrong typ": idp.sign("JWT", false, good()), "another key": thief.sign(typ, false, good()), "untrusted issuer": idp.sign(typ, false, with(good(), "iss", "https://evil.example")),
 		"another audience": idp.sign(typ, false, with(good(), "aud", "https://other.example")), "two audiences": idp.sign(typ, false, with(good(), "aud", []string{w.url, "x"})),
-		"another client": idp.sign(typ, false, with(good(), "client_id", "other")), "expired": idp.sign(typ, false, with(good(), "exp", now-120)),
+		"another client": idp.sign(typ, false, with(good(), "client_id", "other")), "expired": idp.sign(typ, false, with(good(), "exp", now()-120)),
 		"no jti": idp.sign(typ, false, with(good(), "jti", nil)), "nobody": idp.sign(typ, false, with(good(), "sub", nil)),
 		"unknown resource": idp.sign(typ, false, with(good(), "resource", "https://x.example/mcp")), "no resource": idp.sign(typ, false, with(good(), "resource", nil)), "nonsense": "x.y.z",
 	} {

@@ -240,18 +240,21 @@ func TestGPX2_AggregateWithTheGoSDK(t *testing.T) {
 					if err := s.Subscribe(t.Context(), &mcp.SubscribeParams{URI: uri}); err != nil {
 						t.Fatal(err)
 					}
-					got := eventually(t, "an update", p.updated, func(int) {
-						w.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: "test://note/02"})
-						w.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: "test://note/01"})
-					})
+					got, before := "", "" // of the one watched before, more may be on their way
+					if i > 0 {
+						before = "old+test://note/01"
+					}
+					for got = before; got == before; {
+						got = eventually(t, "an update", p.updated, func(int) {
+							w.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: "test://note/02"})
+							w.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: "test://note/01"})
+						})
+					}
 					if got != uri {
 						t.Errorf("updated: %s", got)
 					}
 					if err := s.Unsubscribe(t.Context(), &mcp.UnsubscribeParams{URI: uri}); err != nil {
 						t.Error(err)
-					}
-					for len(p.updated) > 0 { // what came before it ended
-						<-p.updated
 					}
 				})
 			}
@@ -268,7 +271,7 @@ func connectWithRoots(t *testing.T, r *rig, era string, options *mcp.ClientOptio
 	}
 	c := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, options)
 	c.AddRoots(&mcp.Root{URI: "file:///work", Name: "work"})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	s, err := c.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: r.url + "/mcp", HTTPClient: &http.Client{Transport: tr}}, nil)
 	if err != nil {

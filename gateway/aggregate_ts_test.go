@@ -77,7 +77,7 @@ func TestGPX2_AggregateWithTheTypeScriptSDK(t *testing.T) {
 			}
 			r := newRig(t, servers)
 			cmd := exec.Command(ts.node, filepath.Join(ts.dir, "whole-client.mjs"), era, r.url+"/mcp", r.as.token(t, r.url+"/mcp", "alice", nil), "old", "young", "go-old", "go-young")
-			timer := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+			timer := time.AfterFunc(5*time.Minute, func() { cmd.Process.Kill() })
 			defer timer.Stop()
 			var errs strings.Builder
 			cmd.Stderr = &errs

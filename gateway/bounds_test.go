@@ -140,18 +140,18 @@ func TestGPX3_BreakerByConfig(t *testing.T) {
 	})
 	for name, path := range map[string]string{"its own endpoint": "one", "the aggregate": ""} {
 		t.Run(name, func(t *testing.T) {
-			var shift atomic.Int64
+			var ck stoppable
 			s := at("one", up.URL)
 			s.Failures, s.Rest, s.Era = 2, 2*time.Second, "legacy"
-			r := newRig(t, []Server{s}, generous, func(_ *Config, d *Deps) {
-				d.Now = func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
-			})
+			r := newRig(t, []Server{s}, generous, func(_ *Config, d *Deps) { d.Now = ck.now })
 			url, tool := r.url+"/mcp", "one__x"
 			if path != "" {
 				url, tool = r.resource(path), "x"
 			}
+			token := r.as.token(t, url, "alice", nil)
+			ck.stop()
 			call := func() answer {
-				return r.do("POST", url, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`"}}`, "Authorization", "Bearer "+r.as.token(t, url, "alice", nil))
+				return r.do("POST", url, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`"}}`, "Authorization", "Bearer "+token)
 			}
 			if a := call(); a.status != http.StatusOK {
 				t.Fatalf("%d %s", a.status, a.body)
@@ -171,7 +171,7 @@ func TestGPX3_BreakerByConfig(t *testing.T) {
 				t.Error("the server was asked all the same")
 			}
 			broken.Store(false)
-			shift.Add(int64(3 * time.Second))
+			ck.advance(3 * time.Second)
 			for i := range 3 {
 				if a := call(); a.status != http.StatusOK {
 					t.Errorf("back, call %d: %d %s", i, a.status, a.body)

@@ -41,12 +41,11 @@ func everything(t *testing.T, stateless bool) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
-	for range 200 {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if conn, err := net.Dial("tcp", addr); err == nil {
 			conn.Close()
 			return "http://" + addr
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatal("the everything-server does not start")
 	return ""

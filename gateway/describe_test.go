@@ -2,15 +2,12 @@ package gateway
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestGCO2_DescribeNamesToolsByClass(t *testing.T) {
-	dead := httptest.NewServer(http.NotFoundHandler())
-	dead.Close()
 	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
 		switch {
 		case idOf(body) == "":
@@ -22,7 +19,7 @@ func TestGCO2_DescribeNamesToolsByClass(t *testing.T) {
 			result(w, body, `{"tools":[{"name":"z"},{"name":"a"},{"name":"look","annotations":{"readOnlyHint":true}},{"name":"burn","annotations":{"destructiveHint":true}}]}`)
 		}
 	})
-	r := newRig(t, []Server{at("one", up.URL), at("dead", dead.URL)})
+	r := newRig(t, []Server{at("one", up.URL), at("dead", "http://127.0.0.1:1")})
 	want := Offer{Server: "one", Title: "one", Tools: map[Class][]string{Reads: {"look"}, Writes: {"a", "z"}, Destructive: {"burn"}}}
 	if diff := cmp.Diff([]Offer{want}, r.g.Describe(t.Context(), "alice", r.resource("one"))); diff != "" {
 		t.Error(diff)

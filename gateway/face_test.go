@@ -345,8 +345,8 @@ func TestGPX1_E33_OneStrictReading(t *testing.T) {
 	if a := r.post("one", "alice", listTools, "Content-Encoding", "gzip"); a.status != 415 {
 		t.Errorf("gzip: %d", a.status)
 	}
-	if a := r.post("one", "alice", `{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":"`+strings.Repeat("x", 5<<20)+`"}}`); a.status != 413 {
-		t.Errorf("5 MiB: %d", a.status)
+	if a := r.post("one", "alice", `{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":"`+strings.Repeat("x", 4<<20)+`"}}`); a.status != 413 {
+		t.Errorf("more than 4 MiB: %d", a.status)
 	}
 	if up.count() != 0 {
 		t.Errorf("the server saw %d requests, the last %q", up.count(), up.last().body)
@@ -594,7 +594,7 @@ func TestGPX2_SDKClientThroughTheGateway(t *testing.T) {
 				},
 				ProgressNotificationHandler: func(_ context.Context, p *mcp.ProgressNotificationClientRequest) { progress <- p.Params.Progress },
 			})
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 			defer cancel()
 			s, err := client.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: r.resource("one"), HTTPClient: &http.Client{Transport: bearer{r.token("one", "alice")}}}, nil)
 			if err != nil {
@@ -657,8 +657,11 @@ func TestGPX3_HostileServers(t *testing.T) {
 		behave.Load().(func(http.ResponseWriter, *http.Request, string))(w, r, body)
 	})
 	good := listServer(t)
-	r := newRig(t, []Server{at("bad", up.URL), at("good", good.URL)}, func(c *Config, _ *Deps) {
-		c.HeaderWait, c.IdleWait, c.MaxResponse = 300*time.Millisecond, 300*time.Millisecond, 1<<20
+	bad := at("bad", up.URL)
+	bad.Wait = 300 * time.Millisecond // of the good one a busy machine may take longer to say something
+	var ck stoppable
+	r := newRig(t, []Server{bad, at("good", good.URL)}, func(c *Config, d *Deps) {
+		c.IdleWait, c.MaxResponse, d.Now = 2*time.Second, 1<<20, ck.now
 	})
 	js := func(text string) func(http.ResponseWriter, *http.Request, string) {
 		return func(w http.ResponseWriter, r *http.Request, body string) {
@@ -723,10 +726,11 @@ func TestGPX3_HostileServers(t *testing.T) {
 	}
 	// A dead server is not asked for ever, and the other one never notices.
 	behave.Store(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
-	n := up.count()
+	n, tokens := up.count(), map[string]string{"bad": r.token("bad", "alice"), "good": r.token("good", "alice")}
+	ck.stop()
 	for range 30 {
-		r.post("bad", "alice", listTools)
-		if a := r.post("good", "alice", listTools); a.status != 200 {
+		r.do("POST", r.resource("bad"), listTools, "Authorization", "Bearer "+tokens["bad"])
+		if a := r.do("POST", r.resource("good"), listTools, "Authorization", "Bearer "+tokens["good"]); a.status != 200 {
 			t.Fatalf("the good server: %d", a.status)
 		}
 	}
@@ -744,7 +748,8 @@ func TestGPX3_PlacesAndRatesAreBounded(t *testing.T) {
 		}
 		result(w, body, `{}`)
 	})
-	r := newRig(t, []Server{at("one", up.URL)}, func(c *Config, _ *Deps) { c.MaxPerUser = 3 })
+	var ck stoppable
+	r := newRig(t, []Server{at("one", up.URL)}, func(c *Config, d *Deps) { c.MaxPerUser, d.Now = 3, ck.now })
 	done := make(chan int, 3)
 	for range 3 {
 		go func() { done <- r.post("one", "alice", listTools).status }()
@@ -764,9 +769,11 @@ func TestGPX3_PlacesAndRatesAreBounded(t *testing.T) {
 	if a := r.post("one", "bob", listTools); a.status != 200 {
 		t.Errorf("another user: %d", a.status)
 	}
+	token := r.token("one", "carol")
+	ck.stop()
 	limited := 0
 	for range 400 {
-		if a := r.post("one", "carol", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`); a.status == 429 {
+		if a := r.do("POST", r.resource("one"), `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`, "Authorization", "Bearer "+token); a.status == 429 {
 			limited++
 		}
 	}
@@ -807,11 +814,13 @@ func TestStreamsLeaveNoDeadlineBehind(t *testing.T) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{}}\n\n", idOf(body))
 	})
-	r := newRig(t, []Server{at("one", up.URL)}, func(c *Config, _ *Deps) { c.WriteWait = 100 * time.Millisecond })
-	for range 2 {
+	r := newRig(t, []Server{at("one", up.URL)}, func(c *Config, _ *Deps) { c.WriteWait = time.Second })
+	for i := range 2 {
+		if i > 0 {
+			time.Sleep(1500 * time.Millisecond)
+		}
 		if a := r.post("one", "alice", listTools); a.status != 200 || !strings.Contains(a.body, "result") {
 			t.Errorf("%d %s", a.status, a.body)
 		}
-		time.Sleep(300 * time.Millisecond)
 	}
 }

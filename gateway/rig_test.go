@@ -126,6 +126,35 @@ func newRig(t testing.TB, servers []Server, options ...rigOption) *rig {
 	return r
 }
 
+// stoppable is the machine's clock until it is stopped: rates and rests do not heal
+// while a busy machine plays the test.
+type stoppable struct {
+	mu   sync.Mutex
+	at   time.Time // guarded by mu; zero while it runs
+	skip time.Duration
+}
+
+func (s *stoppable) now() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at.IsZero() {
+		return time.Now()
+	}
+	return s.at.Add(s.skip)
+}
+
+func (s *stoppable) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = time.Now()
+}
+
+func (s *stoppable) advance(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skip += d
+}
+
 func (r *rig) resource(name string) string { return r.url + "/s/" + name + "/mcp" }
 
 func (r *rig) token(name, user string) string {

@@ -45,7 +45,7 @@ func TestGPX2_EraMatrixWithTheTypeScriptSDK(t *testing.T) {
 				}
 				r := newRig(t, []Server{one, ask}, withSandbox(t))
 				c := exec.Command(node, file, client, r.resource("one"), r.token("one", "alice"), r.resource("ask"), r.token("ask", "alice"))
-				timer := time.AfterFunc(60*time.Second, func() { c.Process.Kill() })
+				timer := time.AfterFunc(3*time.Minute, func() { c.Process.Kill() })
 				defer timer.Stop()
 				var errs strings.Builder
 				c.Stderr = &errs

@@ -107,7 +107,7 @@ func TestGTG1_HonestUpgradesAreCalm(t *testing.T) {
 		names := func() (out []string) {
 			s := connect(t, r, "s", "alice", "legacy", nil)
 			defer s.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			for tool, err := range s.Tools(ctx, nil) {
 				if err != nil {

@@ -95,7 +95,7 @@ func guarded(t *testing.T, s Server) (*mcp.ClientSession, func() string) {
 // tryCall calls a tool and returns what came back, an error's text included.
 func tryCall(t *testing.T, s *mcp.ClientSession, tool string, args map[string]any) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	res, err := s.CallTool(ctx, &mcp.CallToolParams{Name: tool, Arguments: args})
 	if err != nil {
