@@ -125,7 +125,7 @@ func (c benchAuthCmd) repeat(ctx context.Context, g *benched, span time.Duration
 	begin := time.Now()
 	for i := range last {
 		run.Go(func() {
-			for time.Since(begin) < span && failed.Load() == nil {
+			for once := false; (!once || time.Since(begin) < span) && failed.Load() == nil; once = true {
 				at := time.Now()
 				next, err := do(ctx, last[i])
 				if err != nil {
@@ -251,7 +251,11 @@ func startBenched(e *env, data, config string) (*benched, error) {
 }
 
 func (g *benched) stop() {
-	_ = g.cmd.Process.Signal(os.Interrupt) // it may have ended
+	if err := g.cmd.Process.Signal(os.Interrupt); err != nil { // it has ended, or there is no such signal here
+		_ = g.cmd.Process.Kill()
+	}
+	late := time.AfterFunc(30*time.Second, func() { _ = g.cmd.Process.Kill() })
+	defer late.Stop()
 	_ = g.cmd.Wait()
 }
 

@@ -74,11 +74,12 @@ func TestGRG8_ServerDownRaisesAnAlert(t *testing.T) {
 		s.journal.Append(t.Context(), gateway.Record{At: time.Now(), Server: "files", Method: "tools/call", User: "u", Decision: "refused", Rule: "breaker"})
 	}
 	var alerts []kidoban.Alert
-	for end := time.Now().Add(20 * time.Second); len(alerts) == 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	waitFor(t, func() bool {
 		if alerts, err = s.db.Alerts(t.Context(), 10); err != nil {
 			t.Fatal(err)
 		}
-	}
+		return len(alerts) > 0
+	})
 	if len(alerts) != 1 || alerts[0].Kind != kidoban.AlertServerDown || alerts[0].Subject != "files" || alerts[0].Do == "" {
 		t.Errorf("%+v", alerts)
 	}

@@ -63,14 +63,10 @@ func startForeign(t *testing.T, life time.Duration) *foreignServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for range 500 {
-		if strings.Contains(f.said.String(), "ready") {
-			return f
-		}
-		time.Sleep(20 * time.Millisecond)
+	if !within(patience, func() bool { return strings.Contains(f.said.String(), "ready") }) {
+		t.Fatalf("oidc-provider does not start: %s", f.said)
 	}
-	t.Fatalf("oidc-provider does not start: %s", f.said)
-	return nil
+	return f
 }
 
 // verify checks a token as a resource server should: signature, issuer, audience.

@@ -195,14 +195,14 @@ func (w *isolationWorker) watch(ctx context.Context) {
 	var wg sync.WaitGroup
 	loop := func(pause time.Duration, f func() string) {
 		wg.Go(func() {
-			for {
+			for { // once at least, however late this process comes to it
+				if why := f(); why != "" {
+					w.fault("%s", why)
+				}
 				select {
 				case <-ctx.Done():
 					return
 				case <-time.After(pause):
-				}
-				if why := f(); why != "" {
-					w.fault("%s", why)
 				}
 			}
 		})

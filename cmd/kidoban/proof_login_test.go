@@ -48,13 +48,9 @@ func (l *loginProvider) start() {
 	if err := l.cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}
-	for range 1500 {
-		if strings.Contains(l.said.String(), "ready") {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
+	if !within(patience, func() bool { return strings.Contains(l.said.String(), "ready") }) {
+		l.t.Fatalf("oidc-provider does not start: %s", l.said)
 	}
-	l.t.Fatalf("oidc-provider does not start: %s", l.said)
 }
 
 func (l *loginProvider) stop() {

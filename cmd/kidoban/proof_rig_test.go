@@ -101,16 +101,16 @@ func (p *program) start() {
 		}
 	}
 	go io.Copy(io.Discard, out)
-	for range 1000 {
-		if resp, err := http.Get("http://" + p.listen + "/readyz"); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == 200 {
-				return
-			}
+	if !within(patience, func() bool {
+		resp, err := http.Get("http://" + p.listen + "/readyz")
+		if err != nil {
+			return false
 		}
-		time.Sleep(20 * time.Millisecond)
+		resp.Body.Close()
+		return resp.StatusCode == 200
+	}) {
+		p.t.Fatalf("the gateway is not ready: %s", p.log)
 	}
-	p.t.Fatalf("the gateway is not ready: %s", p.log)
 }
 
 // kill is kill -9; it may be called again.

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // The reference servers as they are published.
@@ -39,13 +38,7 @@ func TestGPX2_McpRemoteRealServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { old.Process.Kill(); old.Wait() })
-	for range 500 {
-		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
-			c.Close()
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	listens(t, "127.0.0.1:"+port, said)
 	p := startProgram(t, fmt.Sprintf(`registration: {anonymous_scopes: ['mcp:read', 'mcp:write', 'mcp:destroy', offline_access]}
 servers:
   files:
@@ -85,6 +78,20 @@ servers:
 		t.Errorf("%.3000s", tools)
 	}
 	all.call("old__echo", map[string]any{"message": "through all"}, "Echo: through all")
+}
+
+// listens waits until somebody listens at an address.
+func listens(t *testing.T, addr string, said fmt.Stringer) {
+	t.Helper()
+	if !within(patience, func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}) {
+		t.Fatalf("nobody listens at %s:\n%s", addr, said)
+	}
 }
 
 // refused calls a tool and returns the answer, which is an error.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,7 +71,7 @@ func TestRecordCommand(t *testing.T) {
 			for i := range args {
 				args[i] = strings.ReplaceAll(args[i], "URL", at)
 			}
-			within, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+			within, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer stop()
 			cmd := exec.CommandContext(within, node, args...)
 			cmd.Env = append(append(os.Environ(), "BROWSER="+browser), c.env...)
@@ -138,23 +137,14 @@ func startRecordedExample(t *testing.T, node, modules string) string {
 	mcpPort, authPort := proofPort(t), proofPort(t)
 	cmd := exec.CommandContext(t.Context(), node, filepath.Join(modules, "@modelcontextprotocol/sdk/dist/esm/examples/server/simpleStreamableHttp.js"), "--oauth")
 	cmd.Env = append(os.Environ(), "MCP_PORT="+mcpPort, "MCP_AUTH_PORT="+authPort)
+	said := &lockedBuffer{}
+	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	for _, port := range []string{mcpPort, authPort} {
-		up := false
-		for range 300 {
-			if c, err := net.Dial("tcp", "localhost:"+port); err == nil {
-				c.Close()
-				up = true
-				break
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		if !up {
-			t.Fatalf("the example server does not listen on %s", port)
-		}
+		listens(t, "localhost:"+port, said)
 	}
 	return "http://localhost:" + mcpPort + "/mcp"
 }
