@@ -2,10 +2,12 @@ package audit_test
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,28 +29,55 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// killInTheMiddle starts an active audit as a process and kills it with -9 once
-// its ledger has a registration.
-func killInTheMiddle(t *testing.T, target, state string) {
+// killInTheMiddle starts an active audit of a lab as a process and kills it with -9
+// when its ledger has a registration. After that one the lab keeps every request until
+// then: what is under way at the kill is nothing that the lab and the ledger could be
+// of two minds about.
+func killInTheMiddle(t *testing.T, lo lab.Options, state string) *lab.Lab {
 	t.Helper()
+	var mu sync.Mutex
+	kept, killed := false, make(chan struct{})
+	lo.Front = func(_ string, next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-killed:
+				next.ServeHTTP(w, r)
+				return
+			default:
+			}
+			mu.Lock()
+			keep := kept
+			kept = kept || r.Method == http.MethodPost && r.URL.Path == "/register"
+			mu.Unlock()
+			if keep {
+				<-killed // and with it who asked
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	l, err := lab.Start(context.Background(), lo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "KIDOBAN_TEST_AUDIT="+target, "KIDOBAN_TEST_STATE="+state)
+	cmd.Env = append(os.Environ(), "KIDOBAN_TEST_AUDIT="+l.MCPURL, "KIDOBAN_TEST_STATE="+state)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Wait()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if strings.Contains(ledgers(t, state), `"event":"registered"`) {
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			return
-		}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for end := time.Now().Add(2 * time.Minute); !strings.Contains(ledgers(t, state), `"event":"registered"`); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			cmd.Process.Kill()
-			t.Fatal("no registration came")
+			t.Error("no registration came")
+			break
 		}
 	}
+	_ = cmd.Process.Kill()
+	<-ended
+	close(killed)
+	return l
 }
 
 func ledgers(t *testing.T, state string) string {
@@ -69,13 +98,8 @@ func ledgers(t *testing.T, state string) string {
 // TestKillInTheMiddle: what a killed run left on the server, the next start
 // deletes (catalogue 5.5, 10.4).
 func TestKillInTheMiddle(t *testing.T) {
-	l, err := lab.Start(context.Background(), lab.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	state := t.TempDir()
-	killInTheMiddle(t, l.MCPURL, state)
+	l := killInTheMiddle(t, lab.Options{}, state)
 	left := l.Clients()
 	if len(left) == 0 {
 		t.Fatal("the killed run left nothing; the test shows nothing")
@@ -102,13 +126,8 @@ func TestKillInTheMiddle(t *testing.T) {
 // TestKillWithoutManagement: where RFC 7592 is missing the next start names what
 // is left, once.
 func TestKillWithoutManagement(t *testing.T) {
-	l, err := lab.Start(context.Background(), lab.Options{Flaws: []string{"E20-f"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	state := t.TempDir()
-	killInTheMiddle(t, l.MCPURL, state)
+	l := killInTheMiddle(t, lab.Options{Flaws: []string{"E20-f"}}, state)
 	left := l.Clients()
 	r, err := audit.Run(context.Background(), audit.Options{Lab: true, StateDir: state}, l.MCPURL)
 	if err != nil {
@@ -125,13 +144,8 @@ func TestKillWithoutManagement(t *testing.T) {
 // TestLedgerHidesTokens: the management token of a client is not readable in the
 // ledger that a crash leaves.
 func TestLedgerHidesTokens(t *testing.T) {
-	l, err := lab.Start(context.Background(), lab.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	state := t.TempDir()
-	killInTheMiddle(t, l.MCPURL, state)
+	l := killInTheMiddle(t, lab.Options{}, state)
 	text := ledgers(t, state)
 	if !strings.Contains(text, l.Clients()[0]) || !strings.Contains(text, "sealed_token") || strings.Contains(text, "registration_access_token") {
 		t.Errorf("ledger: %s", text)

@@ -152,7 +152,7 @@ func TestRecordMCPRemote(t *testing.T) {
 	server := startExample(t)
 	node, dir := npmPackage(t, "mcp-remote@"+mcpRemote)
 	browser := fakeBrowser(t, node)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	r := recordClient(t, server, func(url string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, node, filepath.Join(dir, "node_modules/mcp-remote/dist/client.js"), url, "--host", "127.0.0.1")
@@ -170,10 +170,11 @@ func TestRecordInspector(t *testing.T) {
 	_, dir := npmPackage(t, "@modelcontextprotocol/inspector@"+inspector)
 	node := node22(t)
 	browser := fakeBrowser(t, node)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	r := recordClient(t, server, func(url string) *exec.Cmd {
-		cmd := exec.CommandContext(ctx, node, filepath.Join(dir, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js"), "--cli", url, "--transport", "http", "--method", "tools/list", "--format", "json")
+		cmd := exec.CommandContext(ctx, node, filepath.Join(dir, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js"), "--cli", url, "--transport", "http", "--method", "tools/list", "--format", "json",
+			"--callback-url", "http://127.0.0.1:"+freePort(t)+"/oauth/callback") // its own port is one for all
 		cmd.Env = append(os.Environ(), "MCP_STORAGE_DIR="+t.TempDir(), "MCP_AUTO_OPEN_ENABLED=true", "MCP_INSPECTOR_SECRET_STORE=file", "BROWSER="+browser)
 		return cmd
 	}, "greet")

@@ -38,7 +38,8 @@ func TestRecordCommand(t *testing.T) {
 	}{
 		"mcp-remote": {[]string{filepath.Join(remote, "mcp-remote/dist/client.js"), "URL", "--host", "127.0.0.1"},
 			[]string{"MCP_REMOTE_CONFIG_DIR=" + t.TempDir()}, "Connected successfully"},
-		"inspector": {[]string{filepath.Join(inspect, "@modelcontextprotocol/inspector/clients/launcher/build/index.js"), "--cli", "URL", "--transport", "http", "--method", "tools/list", "--format", "json"},
+		"inspector": {[]string{filepath.Join(inspect, "@modelcontextprotocol/inspector/clients/launcher/build/index.js"), "--cli", "URL", "--transport", "http", "--method", "tools/list", "--format", "json",
+			"--callback-url", "http://127.0.0.1:" + proofPort(t) + "/oauth/callback"}, // its own port is one for all
 			[]string{"MCP_STORAGE_DIR=" + t.TempDir(), "MCP_AUTO_OPEN_ENABLED=true", "MCP_INSPECTOR_SECRET_STORE=file"}, "greet"},
 	} {
 		t.Run(name, func(t *testing.T) {
