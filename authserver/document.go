@@ -113,6 +113,10 @@ func (s *Server) fetchDocument(ctx context.Context, c *call, id, host string, kn
 	}
 	// The flight outlives the request that began it: others may wait for it.
 	v, err, _ := s.docs.flight.Do(id, func() (any, error) {
+		// One that looked at the cache before the last flight ended comes too late for it.
+		if row, err := s.deps.Store.Client(ctx, id); err == nil && row.Kind == ClientCIMD && row.FreshUntil.After(s.deps.Now()) {
+			return loadClient(row)
+		}
 		return s.fetchDocumentOnce(context.WithoutCancel(ctx), c.policy, id, host, known)
 	})
 	if err != nil {

@@ -49,22 +49,35 @@ func (s *Server) clientKeys(ctx context.Context, cl *client) (jose.JSONWebKeySet
 // is remembered for a short while, so that a client cannot make us knock at
 // somebody's door with every request.
 func (s *Server) remoteKeySet(ctx context.Context, url string) (jose.JSONWebKeySet, error) {
-	now := s.deps.Now()
-	s.jwks.mu.Lock()
-	have, ok := s.jwks.sets[url]
-	s.jwks.mu.Unlock()
-	if ok && (have.err == nil && now.Sub(have.at) < remoteSetLife || have.err != nil && now.Sub(have.at) < remoteSetRetry) {
+	if have, ok := s.keptKeySet(url); ok {
 		return have.set, have.err
 	}
 	// The flight outlives the request that began it: who hangs up would else have his
 	// failure remembered for everybody.
 	v, err, _ := s.jwks.flight.Do(url, func() (any, error) {
+		if have, ok := s.keptKeySet(url); ok { // by a flight that ended since
+			return have.set, have.err
+		}
+		now := s.deps.Now()
 		set, err := s.fetchKeySet(context.WithoutCancel(ctx), url)
 		s.keepKeySet(url, remoteSet{set, err, now})
 		return set, err
 	})
 	set, _ := v.(jose.JSONWebKeySet)
 	return set, err
+}
+
+// keptKeySet returns what is remembered of url and not yet too old.
+func (s *Server) keptKeySet(url string) (remoteSet, bool) {
+	now := s.deps.Now()
+	s.jwks.mu.Lock()
+	defer s.jwks.mu.Unlock()
+	have, ok := s.jwks.sets[url]
+	life := remoteSetLife
+	if have.err != nil {
+		life = remoteSetRetry
+	}
+	return have, ok && now.Sub(have.at) < life
 }
 
 func (s *Server) keepKeySet(url string, set remoteSet) {
