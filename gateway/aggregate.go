@@ -167,7 +167,7 @@ func (g *Gateway) listOne(ctx context.Context, c *call, s *server) ([]wire.Raw, 
 	seen := map[string]bool{}
 	params := wire.Raw("{}")
 	for range maxPages {
-		m, err := g.request(ctx, c.r.Context(), s, p, outgoing{method: c.Message.Method, params: params}, handler{})
+		m, err := g.request(ctx, c.r.Context(), s, p, outgoing{method: c.Message.Method, params: params, who: c.who()}, handler{})
 		if err != nil || m.Kind != wire.Result {
 			return items, false
 		}

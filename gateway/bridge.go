@@ -206,11 +206,21 @@ func (g *Gateway) acquire(ctx context.Context, c *call, s *server) (p peer, rele
 			h.p.close()
 			continue
 		default:
+			if c.Caller.Client != onlyLooks {
+				h.p.usedBy(clientKey(c.Caller))
+			}
 			return h.p, func() { b.release(h) }, nil
 		}
 	}
 	return nil, nil, refuse(http.StatusBadGateway, wire.CodeInternal, "upstream:ends", "The server "+s.Name+" ends as soon as it begins.")
 }
+
+// clientKey tells clients apart, also those of one user.
+func clientKey(c Caller) string { return c.User + "\x00" + c.Client }
+
+// who is whose session the call comes from. Modern clients have none: theirs are told
+// apart as clients.
+func (c *call) who() string { return clientKey(c.Caller) + "\x00" + c.session }
 
 // room makes place for one more peer or refuses. The caller holds mu and closes
 // the peer it gets.

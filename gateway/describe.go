@@ -18,6 +18,10 @@ type Offer struct {
 	Tools  map[Class][]string // by class, in order of name; nil when the server did not say in time
 }
 
+// onlyLooks stands for the client while the consent page asks: nothing but lists is
+// asked for, and nothing else is shown.
+const onlyLooks = "consent page"
+
 // describeWait is how long a consent page waits for servers.
 const describeWait = 2 * time.Second
 
@@ -38,7 +42,7 @@ func (g *Gateway) Describe(ctx context.Context, user, resource string) []Offer {
 	ctx, cancel := context.WithTimeout(ctx, describeWait)
 	defer cancel()
 	c := &call{st: st, target: t, server: t.server, r: (&http.Request{Method: http.MethodPost}).WithContext(ctx)}
-	c.Caller = Caller{User: user, Client: "consent page", Scopes: []string{"mcp:destroy"}}
+	c.Caller = Caller{User: user, Client: onlyLooks, Scopes: []string{"mcp:destroy"}}
 	c.Era, c.Message.Kind, c.Message.Method = wire.Legacy, wire.Request, wire.MethodToolsList
 	var servers []*server
 	if t.server != nil {

@@ -22,11 +22,12 @@ type pipe interface {
 type duplex struct {
 	pipe   pipe
 	reader *wire.Reader
-	shared bool // several users: a server's request goes out only when one call is under way
 	said   hello
 	ended  chan struct{}
 
 	mu      sync.Mutex
+	shared  bool   // several clients use it: what belongs to no call is told to nobody; guarded by mu
+	client  string // that used it first; guarded by mu
 	next    int64
 	pending map[string]*pending // by raw id; guarded by mu
 	order   []*pending          // oldest first; guarded by mu
@@ -37,6 +38,7 @@ type duplex struct {
 // pending is a request of ours that waits for its answer.
 type pending struct {
 	id    string
+	who   string   // outgoing.who
 	token wire.Raw // the client's progress token; nil without
 	h     handler
 	caps  wire.Raw
@@ -58,7 +60,7 @@ func openDuplex(ctx context.Context, p pipe, reader *wire.Reader, shared bool, e
 
 func (d *duplex) introduce(ctx context.Context, era wire.Era) error {
 	if era != wire.Modern {
-		m, err := d.exchange(ctx, wire.MethodInitialize, initializeParams(), nil, handler{})
+		m, err := d.exchange(ctx, outgoing{method: wire.MethodInitialize, params: initializeParams()}, handler{})
 		if err != nil {
 			return err
 		}
@@ -70,7 +72,7 @@ func (d *duplex) introduce(ctx context.Context, era wire.Era) error {
 			return kidoban.Errorf(kidoban.KindInput, "The server refused to begin a session.")
 		}
 	}
-	m, err := d.exchange(ctx, wire.MethodDiscover, discoverParams(), nil, handler{})
+	m, err := d.exchange(ctx, outgoing{method: wire.MethodDiscover, params: discoverParams()}, handler{})
 	if err != nil {
 		return err
 	}
@@ -98,14 +100,16 @@ func (d *duplex) subscribe(f func(wire.Message)) func() {
 
 func (d *duplex) request(ctx context.Context, o outgoing, h handler) (wire.Message, error) {
 	if d.said.era == wire.Modern {
-		return rounds(ctx, o, h, func(params wire.Raw) (wire.Message, error) { return d.exchange(ctx, o.method, params, o.caps, h) })
+		return rounds(ctx, o, h, func(params wire.Raw) (wire.Message, error) { o.params = params; return d.exchange(ctx, o, h) })
 	}
-	return d.exchange(ctx, o.method, legacyParams(o.params), o.caps, h)
+	o.params = legacyParams(o.params)
+	return d.exchange(ctx, o, h)
 }
 
 // exchange sends one request under an id of our own and waits for its answer.
-func (d *duplex) exchange(ctx context.Context, method string, params, caps wire.Raw, h handler) (wire.Message, error) {
-	p := &pending{h: h, caps: caps, ctx: ctx, reply: make(chan wire.Message, 1)}
+func (d *duplex) exchange(ctx context.Context, o outgoing, h handler) (wire.Message, error) {
+	method, params := o.method, o.params
+	p := &pending{who: o.who, h: h, caps: o.caps, ctx: ctx, reply: make(chan wire.Message, 1)}
 	d.mu.Lock()
 	if d.err != nil {
 		d.mu.Unlock()
@@ -253,15 +257,36 @@ func (d *duplex) note(m wire.Message) {
 	}
 }
 
-// asked routes a request of the server to the client that is being served. The
-// newest call asks; with several users, only if there is no other.
-func (d *duplex) asked(m wire.Message) {
-	var p *pending
+// usedBy notes a client that uses the pipe. Two clients of one user are no more to
+// each other than those of two (G-PX5).
+func (d *duplex) usedBy(client string) {
 	d.mu.Lock()
-	if n := len(d.order); n == 1 || n > 1 && !d.shared {
-		p = d.order[n-1]
+	defer d.mu.Unlock()
+	if d.client == "" {
+		d.client = client
 	}
-	d.mu.Unlock()
+	d.shared = d.shared || d.client != client
+}
+
+// asker is the call that a request of the server belongs to: the newest, if all that
+// are under way come from one session of one client. Which of several the server
+// means, a pipe does not say, so then it is none.
+func (d *duplex) asker() *pending {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var p *pending
+	for _, o := range d.order {
+		if p != nil && o.who != p.who {
+			return nil
+		}
+		p = o
+	}
+	return p
+}
+
+// asked routes a request of the server to the client that is being served.
+func (d *duplex) asked(m wire.Message) {
+	p := d.asker()
 	switch {
 	case m.Method == wire.MethodPing:
 		d.answer(m.ID, wire.Raw("{}"), nil)

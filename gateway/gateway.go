@@ -206,6 +206,7 @@ type call struct {
 
 	mode    byte     // of the session or state that came with the message; 0 without
 	session string   // the server's own session id, or a bridge's
+	after   string   // the server's own id of the event that the client saw last; "" without
 	account []Header // the credential with which the server was asked
 	upState wire.Raw // the server's own requestState
 }

@@ -123,6 +123,7 @@ func (g *Gateway) openRemote(ctx context.Context, c *call, s *server, home strin
 func (p *remotePeer) hello() hello          { return p.said }
 func (p *remotePeer) done() <-chan struct{} { return p.ctx.Done() }
 func (p *remotePeer) close()                { p.cancel() }
+func (p *remotePeer) usedBy(string)         {} // the home, which acquires it for the client, notes that
 
 func (p *remotePeer) subscribe(f func(wire.Message)) func() {
 	ctx, cancel := context.WithCancel(p.ctx)
@@ -135,7 +136,7 @@ func (p *remotePeer) subscribe(f func(wire.Message)) func() {
 }
 
 func (p *remotePeer) request(ctx context.Context, o outgoing, h handler) (wire.Message, error) {
-	e, err := p.lead(ctx, letter{Kind: "request", Method: o.method, Params: o.params, Caps: o.caps}, h)
+	e, err := p.lead(ctx, letter{Kind: "request", Method: o.method, Params: o.params, Caps: o.caps, Text: o.who}, h)
 	moved, lost := errors.Is(err, errMoved), errors.Is(err, errLost)
 	if moved || lost {
 		p.cancel()
@@ -354,7 +355,7 @@ func (m *mail) led(ctx context.Context, l letter, s *served) letter {
 		h := p.hello()
 		return letter{Kind: "opened", Method: string(h.era), Text: h.version, Caps: h.capabilities, Result: h.info, Params: h.instructions}
 	case "request":
-		return m.pump(ctx, l, s, g.converse(srv, p, release, outgoing{method: l.Method, params: l.Params, caps: l.Caps}))
+		return m.pump(ctx, l, s, g.converse(srv, p, release, outgoing{method: l.Method, params: l.Params, caps: l.Caps, who: l.Text}))
 	}
 	defer release()
 	return m.notes(ctx, l, p)

@@ -83,6 +83,7 @@ func (p *httpPeer) introduce(ctx context.Context, era wire.Era) error {
 
 func (p *httpPeer) hello() hello          { return p.said }
 func (p *httpPeer) done() <-chan struct{} { return p.ctx.Done() }
+func (p *httpPeer) usedBy(string)         {} // it is one client's
 
 // close ends the relationship and, in the legacy era, the session.
 func (p *httpPeer) close() {

@@ -46,7 +46,7 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	o := outgoing{method: c.Message.Method, params: slices.Clone(c.Message.Params), caps: s.caps}
+	o := outgoing{method: c.Message.Method, params: slices.Clone(c.Message.Params), caps: s.caps, who: c.who()}
 	g.remind(c.r.Context(), s, c.server, p)
 	if p.hello().era == wire.Modern {
 		if done := g.legacyOnlyMethod(st, c, s); done {

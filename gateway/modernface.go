@@ -53,7 +53,7 @@ func (g *Gateway) bridgeModern(st *state, c *call) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	o := outgoing{method: c.Message.Method, params: slices.Clone(c.Message.Params), caps: slices.Clone(c.Params.Capabilities)}
+	o := outgoing{method: c.Message.Method, params: slices.Clone(c.Message.Params), caps: slices.Clone(c.Params.Capabilities), who: c.who()}
 	if !inputAllowed(c.Message.Method) {
 		o.caps = nil // such a request may not ask (TR-18)
 	}

@@ -20,6 +20,8 @@ type peer interface {
 	// subscribe gives notifications that belong to no request to f, until cancel.
 	// f must not block.
 	subscribe(f func(wire.Message)) (cancel func())
+	// usedBy notes a client that has to do with the server through this relationship.
+	usedBy(client string)
 	// done is closed when the relationship has ended.
 	done() <-chan struct{}
 	close()
@@ -30,6 +32,7 @@ type outgoing struct {
 	method string
 	params wire.Raw
 	caps   wire.Raw // capabilities of the client that asks; nil means none
+	who    string   // whose session it comes from, see call.who; "" is the gateway's own
 }
 
 // handler is the asking client's side of a request under way.

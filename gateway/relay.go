@@ -257,8 +257,8 @@ func (c *call) upHeader(method string, account []Header) http.Header {
 		h["Accept"] = []string{"application/json, text/event-stream"}
 	} else if method == http.MethodGet {
 		h["Accept"] = []string{"text/event-stream"}
-		if id := c.r.Header.Get("Last-Event-ID"); id != "" && len(id) <= 1024 {
-			h["Last-Event-Id"] = []string{id}
+		if c.after != "" {
+			h["Last-Event-Id"] = []string{c.after}
 		}
 	}
 	if c.Era == wire.Modern {
@@ -350,6 +350,7 @@ func (g *Gateway) sessionBack(c *call, resp *http.Response) *Refusal {
 		return refuse(http.StatusInternalServerError, wire.CodeInternal, "session", "The session cannot be opened.").because(err)
 	}
 	c.w.Header().Set(wire.HeaderSession, sealed)
+	c.session = id // ids of events in this answer are of the session, too
 	return nil
 }
 

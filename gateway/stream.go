@@ -204,10 +204,11 @@ func (g *Gateway) refuseStream(c *call, out *sseWriter, r *Refusal) {
 
 // streamEvent relays one event; last tells that it was the answer.
 func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event, open bool) (last bool, refusal *Refusal, err error) {
-	if len(ev.ID) > 1024 || len(ev.Type) > 64 {
+	if len(ev.Type) > 64 {
 		return false, nil, nil
 	}
-	ev.Data, ev.ID = withoutSecrets(ev.Data, c.account), string(withoutSecrets([]byte(ev.ID), c.account))
+	ev.Data = withoutSecrets(ev.Data, c.account)
+	ev.ID, ev.HasID = g.outEvent(c, ev)
 	if foreign := ev.Type != "" && ev.Type != "message"; foreign || len(ev.Data) == 0 {
 		// Carries an id or a delay at most; what else a foreign event says is not MCP.
 		if foreign {
@@ -269,6 +270,10 @@ func (g *Gateway) listen(st *state, c *call) *Refusal {
 	}
 	if bridge, _ := g.needsBridge(c); bridge {
 		return g.bridgeListen(st, c)
+	}
+	var refusal *Refusal
+	if c.after, refusal = g.lastEvent(c); refusal != nil {
+		return refusal
 	}
 	resp, up, refusal := g.send(st, c, http.MethodGet, nil)
 	if refusal != nil {
