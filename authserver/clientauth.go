@@ -152,7 +152,10 @@ type assertionClaims struct {
 	Resource json.RawMessage `json:"resource"`
 	Scope    string          `json:"scope"`
 	Email    string          `json:"email"`
-	Cnf      *confirmation   `json:"cnf"`
+
+	EmailVerified any `json:"email_verified"`
+
+	Cnf *confirmation `json:"cnf"`
 }
 
 // assertionLife bounds how far an assertion may reach into the future, and so how

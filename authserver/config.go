@@ -156,6 +156,9 @@ type Provider struct {
 	Scopes       []string // beside openid; default profile, email
 	AllowDomains []string // verified e-mail domains that may log in; empty: everybody the provider knows
 	AdminEmails  []string // verified addresses that become administrators at first login
+	// NameClaim is the claim that names a user in rules, one of NameClaims. "" is a
+	// verified e-mail address, or what is known to be stable there: "oid" at Entra.
+	NameClaim string
 }
 
 // Tokens are the lifetimes.
@@ -295,6 +298,11 @@ func (c *Config) Validate() error {
 	for _, p := range c.Login.Providers {
 		if p.ID == "" || strings.Trim(p.ID, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || p.Issuer == "" || p.ClientID == "" {
 			say("login provider %q needs an id of a-z, 0-9 and -, an issuer and a client id", p.ID)
+		}
+	}
+	for _, p := range c.Login.Providers {
+		if p.NameClaim != "" && !slices.Contains(NameClaims, p.NameClaim) {
+			say("login provider %q: name_claim must be one of %s", p.ID, strings.Join(NameClaims, ", "))
 		}
 	}
 	for _, d := range c.Registration.Deny {

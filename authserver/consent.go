@@ -121,7 +121,7 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, c *call, re
 	}
 	p := consentPage{Name: cl.meta.In("client_name", c.langs...), Kind: cl.Kind, Registered: cl.Created, Ago: ago(c.langs[0], c.now.Sub(cl.Created)),
 		Redirect: req.redirect, Host: req.host, Loopback: req.loopback, Scheme: !req.loopback && len(req.host) > 7 && req.host[:7] == "scheme:",
-		Resource: req.resource.Name, ResourceURI: req.resource.URI, Days: grantDays, Ticket: t, User: v.User.Name, Again: again,
+		Resource: req.resource.Name, ResourceURI: req.resource.URI, Days: grantDays, Ticket: t, User: v.User.shown(), Again: again,
 		Remember: rememberable(req), Borrowed: c.policy.looksBorrowed(cl)}
 	if p.Name == "" {
 		p.Name = cl.ID

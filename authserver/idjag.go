@@ -71,7 +71,11 @@ func (s *Server) identityAssertion(r *http.Request, t *tokenCall) (*tokenRespons
 	if err := s.checkLife(ctx, t.call, "idp:"+issuer, claims); err != nil {
 		return nil, badGrant("The assertion " + err.Error() + ".")
 	}
-	user, _, err := s.identityUser(ctx, issuer, claims.Subject, claims.Email, "")
+	name := "" // of an address that nobody verified, rules know nothing
+	if claims.EmailVerified == true || claims.EmailVerified == "true" {
+		name = claims.Email
+	}
+	user, _, err := s.identityUser(ctx, issuer, claims.Subject, name, claims.Email)
 	if err != nil {
 		return nil, err
 	}

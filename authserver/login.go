@@ -238,7 +238,7 @@ func (s *Server) identityUser(ctx context.Context, issuer, subject, name, displa
 	if len(subject) > 512 || len(issuer) > 2048 {
 		return User{}, false, kidoban.Errorf(kidoban.KindInput, "the identity provider's subject is too long")
 	}
-	if name = loginName(name); !goodName(name) {
+	if name = loginName(name); !goodProviderName(name) {
 		name = "user-" + strings.ToLower(base64Hash(issuer + "\x00" + subject)[:12])
 	}
 	if display == "" || !plainText(display) || len(display) > 200 {

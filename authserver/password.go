@@ -106,5 +106,10 @@ func loginName(typed string) string {
 
 // goodName is the rule for names that people choose.
 func goodName(name string) bool {
-	return name != "" && utf8.RuneCountInString(name) <= 64 && plainText(name) && !strings.ContainsAny(name, " <>&\"'/\\#")
+	return utf8.RuneCountInString(name) <= 64 && goodProviderName(name)
+}
+
+// goodProviderName is the rule for names that a provider gives.
+func goodProviderName(name string) bool {
+	return name != "" && utf8.RuneCountInString(name) <= maxProviderName && plainText(name) && !strings.ContainsAny(name, " <>&\"'/\\#")
 }

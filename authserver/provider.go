@@ -36,15 +36,20 @@ type quirk struct {
 	host          string // of the issuer, or the domain it ends with
 	multiTenant   bool   // the token's issuer names the tenant, the metadata's a placeholder
 	emailVerified bool   // sends no email_verified; its addresses are its own customers' and verified
-	nameClaim     string // where the person's stable name is, instead of email
+	nameClaim     string // what rules call a person by, instead of a verified e-mail address
 }
 
 // quirks is the one table of them.
 var quirks = []quirk{
 	// Entra: v2 tokens have no email_verified, and an e-mail address is any text that
-	// a tenant's administrator typed, so it never counts as verified. "common" and
-	// "organizations" are placeholders for the tenant.
-	{host: "login.microsoftonline.com", multiTenant: true, nameClaim: "preferred_username"},
+	// a tenant's administrator typed, so it never counts as verified; nor is
+	// preferred_username anything else. "common" and "organizations" are placeholders
+	// for the tenant.
+	{host: "login.microsoftonline.com", multiTenant: true, nameClaim: "oid"},
+	{host: "login.microsoftonline.us", multiTenant: true, nameClaim: "oid"},
+	{host: "login.partner.microsoftonline.cn", multiTenant: true, nameClaim: "oid"},
+	{host: "sts.windows.net", nameClaim: "oid"},
+	{host: "ciamlogin.com", nameClaim: "oid"},
 	{host: "okta.com", nameClaim: "preferred_username"},
 	{host: "amazonaws.com", nameClaim: "cognito:username"},
 	{host: "appleid.apple.com", emailVerified: true},
@@ -247,6 +252,7 @@ type idClaims struct {
 	Preferred     string `json:"preferred_username"`
 	Cognito       string `json:"cognito:username"`
 	Tenant        string `json:"tid"`
+	Object        string `json:"oid"`
 }
 
 func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, tok *oauth2.Token, nonce string) (User, error) {
@@ -267,17 +273,7 @@ func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, 
 			return refuse("this address's domain may not log in here")
 		}
 	}
-	name := ""
-	if verified {
-		name = email
-	}
-	switch q.nameClaim {
-	case "preferred_username":
-		name = claims.Preferred
-	case "cognito:username":
-		name = claims.Cognito
-	}
-	u, first, err := s.identityUser(ctx, id.Issuer, id.Subject, name, claims.Name)
+	u, first, err := s.identityUser(ctx, id.Issuer, id.Subject, x.nameOf(id.Subject, claims, verified), shownAs(claims))
 	if err != nil {
 		return User{}, err
 	}
@@ -313,13 +309,16 @@ func (s *Server) verifyIDToken(ctx context.Context, x Provider, p *oidc.Provider
 	return raw, id, claims, nil
 }
 
+// tenantPlaceholders stand for any tenant in a configured issuer.
+var tenantPlaceholders = []string{"common", "organizations", "consumers", "{tenantid}"}
+
 // tenantIssuer compares the issuer of a multi-tenant provider: the configured one
 // with its placeholder replaced by the token's tenant.
 func tenantIssuer(configured, got, tenant string) bool {
 	if tenant == "" || strings.Trim(tenant, "0123456789abcdef-") != "" {
 		return false
 	}
-	for _, placeholder := range []string{"common", "organizations", "consumers", "{tenantid}"} {
+	for _, placeholder := range tenantPlaceholders {
 		if strings.ReplaceAll(configured, "/"+placeholder+"/", "/"+tenant+"/") == got {
 			return true
 		}

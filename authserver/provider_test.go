@@ -275,3 +275,30 @@ func TestProviderLoginRefusals(t *testing.T) {
 		}
 	})
 }
+
+// TestGTG5_UnverifiedAddressesNameNobody: two people with one address are two users,
+// and rules know neither by it.
+func TestGTG5_UnverifiedAddressesNameNobody(t *testing.T) {
+	p := newIDP(t)
+	w := newWorld(t, func(w *world) {
+		w.cfg.Login.Providers = []authserver.Provider{{ID: "corp", Name: "Corp", Issuer: p.URL, ClientID: "rp", ClientSecret: "rp-secret", AdminEmails: []string{"boss@corp.example"}}}
+	})
+	for _, subject := range []string{"1", "2"} {
+		p.mu.Lock()
+		p.claims = map[string]any{"sub": subject, "email": "boss@corp.example", "email_verified": false, "preferred_username": "boss@corp.example", "name": "The Boss"}
+		p.mu.Unlock()
+		b := w.browser()
+		if a := b.get(b.toProvider(b.get("/login")).String()); a.StatusCode != 303 {
+			t.Fatal(a.body)
+		}
+	}
+	users, err := w.store.Users(t.Context(), "", 10)
+	if err != nil || len(users) != 2 {
+		t.Fatal(users, err)
+	}
+	for _, u := range users {
+		if strings.Contains(u.Name, "boss") || u.Admin || u.Display != "The Boss" {
+			t.Errorf("%+v", u)
+		}
+	}
+}

@@ -2,6 +2,8 @@ package authserver
 
 import (
 	"encoding/json"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -17,6 +19,18 @@ type User struct {
 	Disabled     bool
 	Created      time.Time
 }
+
+// shown is how a page tells a person as whom they are logged in: the name, unless it
+// was made for rules and not for people.
+func (u User) shown() string {
+	if u.Display != "" && (uuidName.MatchString(u.Name) || strings.HasPrefix(u.Name, "user-")) {
+		return u.Display
+	}
+	return u.Name
+}
+
+// uuidName is a name that begins with an object's id.
+var uuidName = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}@`)
 
 // Passkey is one WebAuthn credential of a user. Data is go-webauthn's
 // credential as JSON; it holds no secret.

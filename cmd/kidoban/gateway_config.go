@@ -139,6 +139,7 @@ type providerConfig struct {
 	Scopes       []string `yaml:"scopes" doc:"Beside openid. Default profile and email."`
 	AllowDomains []string `yaml:"allow_domains" doc:"Verified e-mail domains that may log in."`
 	AdminEmails  []string `yaml:"admin_emails" doc:"Verified addresses that become administrators."`
+	NameClaim    string   `yaml:"name_claim" enum:"sub,oid,email,preferred_username" doc:"What rules and groups call a user by. Default the verified e-mail address; at Entra object@tenant (oid)."`
 }
 
 type tokensConfig struct {
@@ -434,7 +435,7 @@ func (c gatewayConfig) authserver(g gateway.Config) (authserver.Config, error) {
 	}
 	for _, p := range c.Login.Providers {
 		a.Login.Providers = append(a.Login.Providers, authserver.Provider{ID: p.ID, Name: p.Name, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: secret(p.SecretFile),
-			Scopes: p.Scopes, AllowDomains: p.AllowDomains, AdminEmails: p.AdminEmails})
+			Scopes: p.Scopes, AllowDomains: p.AllowDomains, AdminEmails: p.AdminEmails, NameClaim: p.NameClaim})
 	}
 	for _, p := range c.Clients {
 		pre := authserver.PreRegistered{ID: p.ID, Name: p.Name, RedirectURIs: p.RedirectURIs, AuthMethod: p.AuthMethod, Secret: secret(p.SecretFile), Grants: p.Grants, Scopes: p.Scopes, RequireDPoP: p.RequireDPoP}
@@ -522,6 +523,9 @@ func (c gatewayConfig) check() (out []gatewayFinding) {
 	fail("policy", err)
 	for _, p := range problems {
 		warn("policy", "policy: %s", p)
+	}
+	for _, text := range c.Policy.nameFaults(a.Login.Providers) {
+		warn("login", "%s", text)
 	}
 	_, _, err = c.Telemetry.export(c.Instance)
 	fail("telemetry", err)

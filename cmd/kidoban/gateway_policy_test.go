@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kidoban/kidoban/authserver"
 )
 
 // invoke runs the program and returns its output and exit code.
@@ -190,5 +192,32 @@ func TestGTG5_TheBarrierHoldsOnAllReplicas(t *testing.T) {
 	}
 	if b("send_mail") {
 		t.Error("the other replica sends")
+	}
+}
+
+// TestGTG5_NamesThatOthersChooseAreToldOf: gateway check warns of rules that name
+// people by what whoever runs a tenant writes, or by what nobody is called.
+func TestGTG5_NamesThatOthersChooseAreToldOf(t *testing.T) {
+	entra := func(tenant, claim string) authserver.Provider {
+		return authserver.Provider{ID: "entra", Issuer: "https://login.microsoftonline.com/" + tenant + "/v2.0", NameClaim: claim}
+	}
+	byAddress := policyConfig{Groups: map[string][]string{"ops": {"ann@corp.example"}}}
+	byObject := policyConfig{Rules: []ruleConfig{{Deny: []string{"*/x"}, Users: []string{"33333333-3333-3333-3333-333333333333@11111111-1111-1111-1111-111111111111"}}}}
+	for name, c := range map[string]struct {
+		p    policyConfig
+		x    authserver.Provider
+		want string
+	}{
+		"addresses at an open issuer":   {byAddress, entra("common", "preferred_username"), "whoever runs a tenant"},
+		"e-mail at an open issuer":      {byObject, entra("organizations", "email"), "whoever runs a tenant"},
+		"addresses that nobody has":     {byAddress, entra("common", ""), "are called by their object"},
+		"objects":                       {byObject, entra("common", ""), ""},
+		"addresses in the own tenant":   {byAddress, entra("11111111-1111-1111-1111-111111111111", "preferred_username"), ""},
+		"addresses at another provider": {byAddress, authserver.Provider{ID: "corp", Issuer: "https://idp.example"}, ""},
+	} {
+		got := strings.Join(c.p.nameFaults([]authserver.Provider{c.x}), " ")
+		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }
