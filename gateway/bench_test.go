@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/kidoban/kidoban/limit"
+	"github.com/kidoban/kidoban/toolscan"
 	"github.com/kidoban/kidoban/wire"
 )
 
@@ -37,6 +39,34 @@ func BenchmarkCall(b *testing.B) {
 		r.g.ServeHTTP(w, req)
 		if w.Code != 200 {
 			b.Fatal(w.Code, w.Body)
+		}
+	}
+}
+
+// BenchmarkStream is an answer of 100 events of 32 KB: what a talkative server costs
+// in memory that must be collected.
+func BenchmarkStream(b *testing.B) {
+	event := "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"info\",\"data\":\"" + strings.Repeat("x", 32<<10) + "\"}}\n\n"
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for range 100 {
+			io.WriteString(w, event)
+		}
+		io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n")
+	}))
+	defer up.Close()
+	server := at("one", up.URL)
+	server.Rate = 1 << 40
+	r := newRig(b, []Server{server}, generous, func(_ *Config, d *Deps) { d.Guards.Results = NewResultGuard(toolscan.New(), nil) })
+	token := r.token("one", "alice")
+	b.ReportAllocs()
+	for b.Loop() {
+		req := httptest.NewRequest("POST", r.resource("one"), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{}}}`))
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+token)
+		w := &counted{h: http.Header{}}
+		if r.g.ServeHTTP(w, req); w.n < 100*32<<10 {
+			b.Fatal(w.n)
 		}
 	}
 }
@@ -103,6 +133,7 @@ type counted struct {
 
 func (c *counted) Header() http.Header { return c.h }
 func (c *counted) WriteHeader(int)     {}
+func (c *counted) Flush()              {}
 func (c *counted) Write(p []byte) (int, error) {
 	c.n += len(p)
 	return len(p), nil

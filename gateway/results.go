@@ -138,16 +138,24 @@ func withMeta(result, mark wire.Raw) wire.Raw {
 // markTexts puts the mark before flagged texts in a list of contents: in text, in
 // resource.text, in content.text and content.resource.text.
 func markTexts(items wire.Raw, see func(string) bool) (wire.Raw, bool) {
-	out, changed := wire.Raw{'['}, false
+	var kept []wire.Raw
+	changed, size := false, len("[]")
 	wire.Elements(items, func(item wire.Raw) bool {
 		next, c := markText(item, see, 0)
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
-		out, changed = append(out, next...), changed || c
+		kept, changed, size = append(kept, next), changed || c, size+len(next)+1
 		return true
 	})
-	return append(out, ']'), changed
+	if !changed {
+		return items, false
+	}
+	out := append(make(wire.Raw, 0, size), '[')
+	for i, item := range kept {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, item...)
+	}
+	return append(out, ']'), true
 }
 
 func markText(item wire.Raw, see func(string) bool, depth int) (wire.Raw, bool) {
@@ -181,26 +189,11 @@ func (k cleaner) part(raw wire.Raw) wire.Raw {
 	if len(raw) == 0 {
 		return raw
 	}
-	if k.rules.Secrets == ModeOff && len(raw) <= k.rules.MaxText && plainASCII(raw) {
-		return raw
-	}
-	text := string(raw)
-	if len(raw) <= k.rules.MaxText && !bytes.Contains(raw, []byte(`\u`)) && toolscan.Strip(text) == text && (k.rules.Secrets == ModeOff || len(toolscan.Secrets(text)) == 0) {
+	if len(raw) <= k.rules.MaxText && !bytes.Contains(raw, []byte(`\u`)) && toolscan.Bare(raw) && (k.rules.Secrets == ModeOff || len(toolscan.Secrets(raw)) == 0) {
 		return raw
 	}
 	out, _ := k.value(raw, "")
 	return out
-}
-
-// plainASCII tells that JSON holds visible ASCII and no escape but those of one
-// character: nothing that could be hidden.
-func plainASCII(raw wire.Raw) bool {
-	for i, b := range raw {
-		if b >= 0x7f || b < ' ' && b != '\n' && b != '\r' && b != '\t' || b == '\\' && i+1 < len(raw) && raw[i+1] == 'u' {
-			return false
-		}
-	}
-	return true
 }
 
 // Members that hold our own envelopes or a server's, and members that hold base64

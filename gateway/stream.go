@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -18,16 +19,15 @@ const userAgent = "kidoban/" + kidoban.Version + " (+https://github.com/kidoban/
 // a reader that does not read costs one buffer and half a minute, or less when
 // there are many of them (G-PX3).
 type sseWriter struct {
-	w      http.ResponseWriter
-	rc     *http.ResponseController
-	wait   time.Duration
-	stalls *stalls
-	user   string
-	buf    []byte
+	w    http.ResponseWriter
+	rc   *http.ResponseController
+	wait time.Duration
+	g    *Gateway // whose buffers hold an event while it is written
+	user string
 }
 
-// sseKept is the largest buffer that a stream keeps while it waits, in bytes.
-const sseKept = 4 << 10
+// sseEnvelope is about what an event has more than its data, in bytes.
+const sseEnvelope = 256
 
 // startStream sends the head of an event stream.
 func (g *Gateway) startStream(c *call) *sseWriter {
@@ -37,30 +37,36 @@ func (g *Gateway) startStream(c *call) *sseWriter {
 	h.Set("X-Accel-Buffering", "no") // TR-19
 	c.w.WriteHeader(http.StatusOK)
 	c.dated = true
-	s := &sseWriter{w: c.w, rc: http.NewResponseController(c.w), wait: c.st.config.WriteWait, stalls: &g.stalls, user: c.Caller.User}
-	_ = s.flush()
+	s := &sseWriter{w: c.w, rc: http.NewResponseController(c.w), wait: c.st.config.WriteWait, g: g, user: c.Caller.User}
+	_ = s.write(nil)
 	return s
 }
 
-func (s *sseWriter) flush() error {
-	wait := s.stalls.enter(s.user, s.wait)
-	defer s.stalls.leave(s.user)
+// write sends what there is, the head of the stream at least.
+func (s *sseWriter) write(p []byte) error {
+	wait := s.g.stalls.enter(s.user, s.wait)
+	defer s.g.stalls.leave(s.user)
 	_ = s.rc.SetWriteDeadline(time.Now().Add(wait)) // the kernel's clock; not every writer has deadlines
-	if len(s.buf) > 0 {
-		if _, err := s.w.Write(s.buf); err != nil {
+	if len(p) > 0 {
+		if _, err := s.w.Write(p); err != nil {
 			return err
 		}
-	}
-	s.buf = s.buf[:0]
-	if cap(s.buf) > sseKept {
-		s.buf = nil
 	}
 	return s.rc.Flush()
 }
 
+// room is a buffer for an event with n bytes of data; recycle takes it back.
+func (s *sseWriter) room(n int) *bytes.Buffer {
+	b := s.g.buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	b.Grow(n + sseEnvelope)
+	return b
+}
+
 func (s *sseWriter) event(ev wire.Event) error {
-	s.buf = wire.AppendEvent(s.buf, ev)
-	return s.flush()
+	b := s.room(len(ev.Data))
+	defer s.g.recycle(b)
+	return s.write(wire.AppendEvent(b.AvailableBuffer(), ev))
 }
 
 func (s *sseWriter) message(m wire.Message) error {
@@ -69,13 +75,13 @@ func (s *sseWriter) message(m wire.Message) error {
 
 // relay writes an event of a server whose data is now m.
 func (s *sseWriter) relay(ev wire.Event, m wire.Message) error {
-	s.buf = wire.AppendMessageEvent(s.buf, ev, m)
-	return s.flush()
+	b := s.room(len(m.Params) + len(m.Result) + len(m.Error))
+	defer s.g.recycle(b)
+	return s.write(wire.AppendMessageEvent(b.AvailableBuffer(), ev, m))
 }
 
 func (s *sseWriter) comment() error {
-	s.buf = wire.AppendComment(s.buf, "")
-	return s.flush()
+	return s.write(wire.AppendComment(nil, ""))
 }
 
 // read is what the reader of a server's stream hands over.
@@ -86,12 +92,14 @@ type read struct {
 
 // events reads the server's stream in a goroutine that ends with ctx or with the
 // stream. It reads no event before next says that the last one is out: a slow
-// client slows the server down, and one event is all that is held for it.
-func events(ctx context.Context, r *hoarder, max int) (out chan read, next chan struct{}) {
+// client slows the server down, and one event is all that is held for it. With
+// passing nobody keeps anything of an event that is out, and its memory serves again.
+func events(ctx context.Context, r *hoarder, max int, passing bool) (out chan read, next chan struct{}) {
 	out, next = make(chan read), make(chan struct{}, 1)
 	go func() {
 		defer r.rest()
 		in := wire.NewEventReader(r, max).Bare()
+		var ev wire.Event
 		for {
 			select {
 			case <-next:
@@ -99,7 +107,11 @@ func events(ctx context.Context, r *hoarder, max int) (out chan read, next chan 
 				return
 			}
 			r.rest()
-			ev, err := in.Next()
+			if passing {
+				wire.Recycle(ev)
+			}
+			var err error
+			ev, err = in.Next()
 			select {
 			case out <- read{ev, err}:
 			case <-ctx.Done():
@@ -118,7 +130,8 @@ func events(ctx context.Context, r *hoarder, max int) (out chan read, next chan 
 func (g *Gateway) stream(st *state, c *call, up *upcall, open bool) *Refusal {
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
-	in, next := events(ctx, c.server.hoarder(ctx, c.Caller.User, up), st.config.MaxResponse)
+	// Of answers but those of tools, parts are kept, as in document.
+	in, next := events(ctx, c.server.hoarder(ctx, c.Caller.User, up), st.config.MaxResponse, c.Message.Method == wire.MethodToolsCall)
 	next <- struct{}{}
 	out := g.startStream(c)
 	tick := time.NewTicker(st.config.KeepAlive)

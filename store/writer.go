@@ -55,6 +55,14 @@ func openWriter(ctx context.Context, dsn string) (*writer, error) {
 	return w, nil
 }
 
+// undoInMemory keeps in memory what SQLite needs to undo one statement of a
+// transaction: by itself it makes and fills a file for each that stores several rows.
+// A migration is made before, since its sorting may need more than memory has.
+func (w *writer) undoInMemory(ctx context.Context) error {
+	_, err := w.conn.ExecContext(ctx, "PRAGMA temp_store = MEMORY")
+	return sentence(err)
+}
+
 // do queues fn and waits for its transaction to be durable. A context that ends
 // while the write waits in the queue takes it out; one that ends later does not,
 // because the effect may already be on disk.

@@ -1,6 +1,7 @@
 package toolscan
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"html"
@@ -57,17 +58,19 @@ func payloads(t []byte, budget int) []payload {
 		}
 		i = j
 	}
-	s := string(t[:min(len(t), budget)])
-	if strings.Count(s, "&#") >= 6 {
-		add(html.UnescapeString(s), "html-entities", 0, len(s))
+	t = t[:min(len(t), budget)]
+	many := func(sign string) int { return bytes.Count(t, []byte(sign)) }
+	if many("&#") >= 6 {
+		add(html.UnescapeString(string(t)), "html-entities", 0, len(t))
 	}
-	if strings.Count(s, "%") >= 8 {
+	if many("%") >= 8 {
+		s := string(t)
 		if u, err := url.PathUnescape(s); err == nil && u != s {
-			add(u, "percent", 0, len(s))
+			add(u, "percent", 0, len(t))
 		}
 	}
-	if strings.Count(s, `\x`)+strings.Count(s, `\u00`) >= 6 {
-		add(unescapeBackslash(s), "backslash", 0, len(s))
+	if many(`\x`)+many(`\u00`) >= 6 {
+		add(unescapeBackslash(string(t)), "backslash", 0, len(t))
 	}
 	return out
 }

@@ -131,12 +131,13 @@ func looksLikeHost(w []byte) bool {
 	return len(tail) <= 6 && len(tail) >= 2 && tail[0] >= 'a'
 }
 
-// sentence adds the features of one line and returns the classes it holds.
-func (c *itemContext) sentence(f *features, l []byte, seed uint64, buf []token) ([]token, uint64) {
-	buf = words(l, buf)
+// sentence adds the features of one line and returns its words, which are good until
+// the next line.
+func (c *itemContext) sentence(f *features, l []byte, seed uint64) []token {
+	c.s.words = words(l, c.s.words)
 	var set uint64
 	prev := uint64(0)
-	for _, t := range buf {
+	for _, t := range c.s.words {
 		w := l[t.start:t.end]
 		if len(w) > 40 {
 			continue
@@ -150,7 +151,7 @@ func (c *itemContext) sentence(f *features, l []byte, seed uint64, buf []token) 
 		prev = h
 	}
 	f.classes(set, seed)
-	return buf, set
+	return c.s.words
 }
 
 // classes adds a set of classes, singly and in pairs.
@@ -168,7 +169,6 @@ func (f *features) classes(set, seed uint64) {
 // definition collects the features of a whole definition: its sentences, and
 // its parameter names apart from them.
 func (c *itemContext) definition(f *features) {
-	var buf []token
 	n := 0
 	for _, ln := range c.s.lines {
 		seg := c.s.segs[ln.seg]
@@ -183,7 +183,7 @@ func (c *itemContext) definition(f *features) {
 			}
 			continue
 		}
-		buf, _ = c.sentence(f, l, 0, buf)
+		c.sentence(f, l, 0)
 		if n++; n > 400 {
 			return
 		}

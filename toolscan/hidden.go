@@ -328,6 +328,9 @@ func Visible(text string, limit int) string {
 	return b.String()
 }
 
+// Bare tells that Strip would leave a text as it is. It copies nothing of plain ASCII.
+func Bare(text []byte) bool { return plain(text) || Strip(string(text)) == string(text) }
+
 // Strip removes what a person cannot see from text that goes to a model: tag
 // characters, zero-width characters, bidirectional controls, variation
 // selectors that carry bytes, control characters and ANSI sequences. Emoji

@@ -79,7 +79,6 @@ func (sc *Scanner) eachSentence(c *itemContext, fn func(i int, f *features)) {
 		p.fenced = p.fenced || bytes.HasPrefix(l, []byte("```"))
 	}
 	p.table = rows*2 > len(s.lines)
-	var buf []token
 	inside := false
 	for i, ln := range s.lines {
 		if i >= maxSentences {
@@ -96,7 +95,7 @@ func (sc *Scanner) eachSentence(c *itemContext, fn func(i int, f *features)) {
 		p.first, p.last = i == 0, i == len(s.lines)-1
 		p.alone = s.aloneOnLine(ln)
 		s.feat.reset()
-		buf = c.spoken(&s.feat, l, p, buf)
+		c.spoken(&s.feat, l, p)
 		fn(i, &s.feat)
 	}
 }
@@ -118,15 +117,15 @@ func (s *scratch) aloneOnLine(ln line) bool {
 }
 
 // spoken collects the features of one sentence of a text.
-func (c *itemContext) spoken(f *features, l []byte, p place, buf []token) []token {
+func (c *itemContext) spoken(f *features, l []byte, p place) {
 	row := bytes.Count(l, []byte("|")) >= 2
 	if row {
 		// Rows hold data. Only their shape is of interest, so that a column of
 		// film titles does not read as orders.
 		f.shape(shapeDigits)
-		return buf
+		return
 	}
-	buf, _ = c.sentence(f, l, 1, buf)
+	said := c.sentence(f, l, 1)
 	order, question := startsAsOrder(l), l[len(l)-1] == '?'
 	add := func(on bool, k uint64) {
 		if on {
@@ -139,20 +138,19 @@ func (c *itemContext) spoken(f *features, l []byte, p place, buf []token) []toke
 	add(p.last, shapeLast)
 	add(p.table, shapeAlien)
 	add(p.alone, shapeAlone)
-	add(len(buf) <= 4, shapeShort)
-	add(len(buf) > 25, shapeLong)
+	add(len(said) <= 4, shapeShort)
+	add(len(said) > 25, shapeLong)
 	add(order && p.alone, shapeOrderAlone)
 	add(question && p.alone, shapeQuestionAlone)
 	add(l[len(l)-1] == ':', shapeColonEnd)
 	add(yourReply(l), shapeYourReply)
 	add(bytes.Contains(l, []byte(" code ")) || bytes.Contains(l, []byte("snippet")), shapeSnippet)
-	if len(buf) > 0 {
-		w := l[buf[0].start:buf[0].end]
+	if len(said) > 0 {
+		w := l[said[0].start:said[0].end]
 		f.add(hash(fFirst, w))
-		e := buf[len(buf)-1]
+		e := said[len(said)-1]
 		f.add(hash(fLast, l[e.start:e.end]))
 	}
-	return buf
 }
 
 func (f *features) shape(k uint64) { f.add((fShape<<32 | k) * 0x9e3779b97f4a7c15) }

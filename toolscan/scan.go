@@ -401,13 +401,12 @@ func (sc *Scanner) likeliest(c *itemContext, weight float64) Finding {
 	f := Finding{Rule: "model", Family: FamilyModel, Tier: Soft, Severity: kidoban.Medium, Reason: ruleWhy["model"], Fix: fixHold, weight: weight}
 	s := c.s
 	best, at := -1e9, -1
-	var buf []token
 	for i, ln := range s.lines {
 		if p := s.segs[ln.seg].pos; p == posName || p == posTitle || p == posParamName || i > 400 {
 			continue
 		}
 		s.feat.reset()
-		buf, _ = c.sentence(&s.feat, s.norm[ln.start:ln.end], 0, buf)
+		c.sentence(&s.feat, s.norm[ln.start:ln.end], 0)
 		if z := sc.defs.logit(&s.feat); z > best {
 			best, at = z, i
 		}

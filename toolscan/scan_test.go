@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"unicode/utf8"
+
+	"pgregory.net/rapid"
 )
 
 type record struct {
@@ -237,4 +240,28 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestBareTextIsNotCopied: what Bare passes is what Strip leaves alone, credentials
+// are found in bytes as in strings, and neither takes memory for a text of plain
+// ASCII, which is what most answers are.
+func TestBareTextIsNotCopied(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringOf(rapid.SampledFrom([]rune("ab \n\x1b\u200b\u202e\ufe0f\U000e0041é字👩"))).Draw(t, "text") +
+			rapid.SampledFrom([]string{"", "ghp_" + strings.Repeat("a1B2", 9)}).Draw(t, "secret")
+		if got, want := Bare([]byte(text)), Strip(text) == text; got != want {
+			t.Fatalf("%q: bare %v, not %v", text, got, want)
+		}
+		if got, want := Secrets([]byte(text)), Secrets(text); !slices.Equal(got, want) {
+			t.Fatalf("%q: %v, not %v", text, got, want)
+		}
+	})
+	text := []byte(strings.Repeat("plain words, no key. ", 2000))
+	if n := testing.AllocsPerRun(10, func() {
+		if !Bare(text) || len(Secrets(text)) > 0 {
+			t.Fatal("plain text is not bare")
+		}
+	}); n > 0 {
+		t.Errorf("%.0f pieces of memory for a plain text", n)
+	}
 }

@@ -1,6 +1,7 @@
 package toolscan
 
 import (
+	"bytes"
 	"regexp"
 	"sort"
 	"strings"
@@ -40,17 +41,21 @@ var secretShapes = []struct {
 
 // Secrets finds credentials in text by their form, in order and without
 // overlap. Documented example keys are left out. Linear in len(text).
-func Secrets(text string) []Span {
+func Secrets[T ~string | ~[]byte](of T) []Span {
+	text := []byte(of) // no copy of bytes
 	var out []Span
 	for _, s := range secretShapes {
-		if !strings.Contains(text, s.prefix) {
+		if !bytes.Contains(text, []byte(s.prefix)) {
 			continue
 		}
-		for _, m := range s.re.FindAllStringIndex(text, 256) {
-			if v := text[m[0]:m[1]]; !strings.Contains(v, "EXAMPLE") && !placeholder(v) {
+		for _, m := range s.re.FindAllIndex(text, 256) {
+			if v := string(text[m[0]:m[1]]); !strings.Contains(v, "EXAMPLE") && !placeholder(v) {
 				out = append(out, Span{m[0], m[1], s.kind})
 			}
 		}
+	}
+	if len(out) == 0 {
+		return nil
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Start < out[j].Start })
 	kept := out[:0]
@@ -94,7 +99,7 @@ func Redact(text string) (string, int) {
 // kind only.
 func (sc *Scanner) secretFindings(c *itemContext, out []Finding) []Finding {
 	for _, seg := range c.s.segs {
-		for _, s := range Secrets(string(c.s.text[seg.start:seg.end])) {
+		for _, s := range Secrets(c.s.text[seg.start:seg.end]) {
 			out = append(out, Finding{Rule: "secret-in-result", Family: FamilySecrets, Tier: Hard, Severity: kidoban.High, Path: c.s.pointer(seg.node), Start: s.Start, End: s.End,
 				Excerpt: "[" + s.Kind + "]", Reason: ruleWhy["secret-in-result"], Fix: "Redact it before the model sees it, and rotate it.", weight: 1})
 			if len(out) > 8*maxFindings {

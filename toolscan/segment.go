@@ -58,8 +58,9 @@ type scratch struct {
 	lines     []line
 	hardLines bool // every line break ends a sentence
 
-	feat features
-	open []int32 // rules that may match the item
+	feat  features
+	words []token // of the sentence that is read
+	open  []int32 // rules that may match the item
 
 	anchors []anchorSet // literal sets of every line
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -68,8 +69,8 @@ func (p *EventParser) Feed(chunk []byte, emit func(Event) (more bool)) error {
 		if p.seen += len(part); p.seen > p.max {
 			return kidoban.Errorf(kidoban.KindLimit, "An event of the stream is longer than %d bytes.", p.max)
 		}
-		if need := len(p.line) + len(part); need > cap(p.line) { // doubled: a long line is copied a few times only
-			p.line = slices.Grow(p.line, max(need, min(2*need, p.max))-len(p.line))
+		if need := len(p.line) + len(part); need > cap(p.line) {
+			p.grow(need)
 		}
 		p.line = append(p.line, part...)
 		if end == len(chunk) {
@@ -82,6 +83,33 @@ func (p *EventParser) Feed(chunk []byte, emit func(Event) (more bool)) error {
 		}
 	}
 	return nil
+}
+
+// grow makes room for a line of so many bytes: in memory that was recycled, or in
+// twice as much, so that a long line is copied a few times only.
+func (p *EventParser) grow(need int) {
+	if need >= longLine {
+		if room, _ := lineRooms.Get().(*[]byte); room != nil && cap(*room) >= need {
+			p.line = append((*room)[:0], p.line...)
+			return
+		}
+	}
+	p.line = slices.Grow(p.line, max(need, min(2*need, p.max))-len(p.line))
+}
+
+// lineRooms holds memory of events that were recycled, *[]byte.
+var lineRooms sync.Pool
+
+// maxLineRoom is the most memory of one event that is kept for others, in bytes.
+const maxLineRoom = 256 << 10
+
+// Recycle gives the memory of an event back, for lines of any stream. Nobody may
+// hold any of it, nor call Recycle for it again.
+func Recycle(ev Event) {
+	if c := cap(ev.Data); c >= longLine && c <= maxLineRoom {
+		room := ev.Data[:0]
+		lineRooms.Put(&room)
+	}
 }
 
 // ends finds a character in a chunk that grows shorter from its front, looking at
@@ -130,8 +158,8 @@ func (p *EventParser) endLine() (Event, bool) {
 	if line := p.line; len(line) > 0 {
 		p.seen++
 		var kept bool
-		if p.data, kept = p.ev.field(line, p.data); kept {
-			p.line = nil
+		if p.data, kept = p.ev.field(line, p.data); kept || cap(line) > maxLineRoom {
+			p.line = nil // or too much to keep until the next line
 		} else {
 			p.line = p.line[:0]
 		}

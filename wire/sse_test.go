@@ -145,6 +145,45 @@ func TestSSE_LongLines(t *testing.T) {
 	})
 }
 
+// Memory that was recycled serves other lines of other streams, and never one of an
+// event that somebody still holds.
+func TestSSE_Recycle(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var readers [2]*EventReader
+		var want [2][]string
+		for i := range readers {
+			var stream strings.Builder
+			for n := range rapid.IntRange(1, 6).Draw(t, "events") {
+				data := strings.Repeat(string(rune('a'+i*8+n)), rapid.SampledFrom([]int{1, longLine - 1, longLine, 20 * longLine, maxLineRoom + 1}).Draw(t, "length"))
+				want[i] = append(want[i], data)
+				stream.WriteString(rapid.SampledFrom([]string{"", "event: message\n", ": " + strings.Repeat("c", 3*longLine) + "\n"}).Draw(t, "before"))
+				stream.WriteString("data: " + data + "\n\n")
+			}
+			readers[i] = NewEventReader(strings.NewReader(stream.String()), 0)
+		}
+		var held [2]Event
+		for len(want[0])+len(want[1]) > 0 {
+			i := rapid.IntRange(0, 1).Draw(t, "stream")
+			if len(want[i]) == 0 {
+				i = 1 - i
+			}
+			Recycle(held[i])
+			var err error
+			if held[i], err = readers[i].Next(); err != nil {
+				t.Fatal(err)
+			}
+			was := string(held[1-i].Data)
+			if string(held[i].Data) != want[i][0] {
+				t.Fatalf("%.20q…, not %.20q…", held[i].Data, want[i][0])
+			}
+			want[i] = want[i][1:]
+			if other := strings.Trim(was, was[:min(1, len(was))]); other != "" {
+				t.Fatalf("the event of the other stream was written over: %.20q…", other)
+			}
+		}
+	})
+}
+
 // An event with a message reads as the event whose data the message is, white
 // space with line ends between its tokens included.
 func TestSSE_MessageEvent(t *testing.T) {
