@@ -20,6 +20,7 @@ type memo struct {
 	Client   string   `json:"c"`
 	Resource string   `json:"r,omitempty"`
 	Scopes   []string `json:"s,omitempty"`
+	Host     string   `json:"h,omitempty"` // of the server that the account is for
 }
 
 // Begin returns the address at the third party where the user says yes, and a
@@ -44,7 +45,7 @@ func (w *Wallet) Begin(ctx context.Context, user, server, state, challenge, call
 	if err := w.interactive(a, e); err != nil {
 		return "", "", err
 	}
-	m := memo{Issuer: p.issuer, Iss: e.iss, Resource: a.resource(p, e)}
+	m := memo{Issuer: p.issuer, Iss: e.iss, Resource: a.resource(p, e), Host: a.host()}
 	if m.Scopes, err = w.ask(ctx, a, user, server, p, e); err != nil {
 		return "", "", err
 	}
@@ -146,6 +147,9 @@ func (w *Wallet) Finish(ctx context.Context, user, server, note string, params u
 	if a.Issuer != "" && a.Issuer != m.Issuer {
 		return kidoban.Errorf(kidoban.KindRefused, "the config names another authorization server than the one that was asked: connect again")
 	}
+	if m.Host != "" && m.Host != a.host() {
+		return kidoban.Errorf(kidoban.KindRefused, "the config names another server than the one whose account was asked for: connect again")
+	}
 	if !oauth.CheckIss(m.Issuer, m.Iss, params["iss"]).Accept() { // before anything else is believed (E36, 4)
 		return kidoban.Errorf(kidoban.KindRefused, "The answer did not come from the authorization server that was asked. Connect again; if it happens again, tell your operator.")
 	}
@@ -163,12 +167,14 @@ func (w *Wallet) Finish(ctx context.Context, user, server, note string, params u
 	if err != nil {
 		return err
 	}
+	ctx, done := w.whole(ctx)
+	defer done()
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {params.Get("code")}, "redirect_uri": {callback}, "code_verifier": {verifier}}
 	r, err := w.post(ctx, a, e, id, form, m.Resource)
 	if err != nil {
 		return err
 	}
-	t := token{Client: m.Client, Resource: m.Resource, Host: hostOf(a.URL), Asked: m.Scopes}.take(w.Now(), r)
+	t := token{Client: m.Client, Resource: m.Resource, Host: a.host(), Asked: m.Scopes}.take(w.Now(), r)
 	if old, err := w.Store.Account(ctx, user, server); err == nil { // steps are counted over connections
 		if o, err := w.token(ctx, old); err == nil {
 			t.Steps, t.Stepped = o.Steps, o.Stepped
@@ -178,6 +184,9 @@ func (w *Wallet) Finish(ctx context.Context, user, server, note string, params u
 	if err != nil {
 		return err
 	}
+	if err := w.Store.PutAccount(ctx, acc); err != nil {
+		return err
+	}
 	w.forget(walletKey{user, server})
-	return w.Store.PutAccount(ctx, acc)
+	return nil
 }

@@ -323,6 +323,22 @@ func hostOf(issuer string) string {
 	return strings.ToLower(u.Host)
 }
 
+// host names the server that tokens are for, a port only where it is not the scheme's.
+func (a *App) host() string {
+	u, err := url.Parse(a.URL)
+	if err != nil {
+		return ""
+	}
+	host := strings.ToLower(u.Host)
+	switch u.Scheme {
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	}
+	return host
+}
+
 // Host is where a person will be sent to connect the account at server; "" when
 // that is found out only then.
 func (w *Wallet) Host(server string) string {

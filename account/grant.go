@@ -44,7 +44,7 @@ func (w *Wallet) grant(ctx context.Context, a *App, user, server string, old tok
 	if err != nil {
 		return old, err
 	}
-	t := token{Client: a.ClientID, Resource: a.resource(p, e), Host: hostOf(a.URL), Asked: p.scopes, Steps: old.Steps, Stepped: old.Stepped, Renewed: w.Now()}
+	t := token{Client: a.ClientID, Resource: a.resource(p, e), Host: a.host(), Asked: p.scopes, Steps: old.Steps, Stepped: old.Stepped, Renewed: w.Now()}
 	if len(old.Want) > 0 {
 		t.Asked = old.Want
 	}

@@ -114,6 +114,8 @@ func (w *Wallet) renewProof(ctx context.Context, acc Account, p proof) (proof, e
 	if w.Renew == nil || p.Refresh == "" {
 		return p, loginAgain(acc.Issuer)
 	}
+	ctx, done := w.whole(ctx)
+	defer done()
 	l, err := w.Renew(ctx, Login{acc.Issuer, p.Subject, p.Token, p.Refresh, p.Expires})
 	if err != nil {
 		now, fresh, rerr := w.proof(ctx, acc.User, acc.Issuer)

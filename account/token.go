@@ -26,6 +26,7 @@ type token struct {
 	Host     string    `json:"host,omitempty"`  // of the server it is shown to; empty in old rows
 	Asked    []string  `json:"asked,omitempty"` // scopes that were asked for
 	Want     []string  `json:"want,omitempty"`  // all scopes to ask for next time; empty: nothing new
+	Ended    bool      `json:"ended,omitempty"` // the issuer renews it no more, or the server takes it no more
 	Steps    int       `json:"steps,omitempty"` // times a server wanted more since Stepped
 	Stepped  time.Time `json:"stepped,omitzero"`
 }
@@ -33,11 +34,13 @@ type token struct {
 // early is how long before its end a token is renewed, in the background as
 // long as it still works; a short-lived one at half its life. slack is how close
 // to the end it is not relied on any more. pause is the least time between two
-// renewals that a server forces by refusing fresh tokens.
+// renewals that a server forces by refusing fresh tokens. wholeTime bounds what is
+// not broken off when nobody waits for it any more (whole).
 const (
-	early = 5 * time.Minute
-	slack = 10 * time.Second
-	pause = 10 * time.Second
+	early     = 5 * time.Minute
+	slack     = 10 * time.Second
+	pause     = 10 * time.Second
+	wholeTime = 20 * time.Second
 )
 
 func (t token) fields() []kidoban.Field {
@@ -56,7 +59,7 @@ func (t token) until(now, limit time.Time) time.Time {
 
 // take puts a token answer into t. The refresh token stays when the answer has none.
 func (t token) take(now time.Time, r oauth.TokenResponse) token {
-	t.Kind, t.Access, t.Renew, t.Expires, t.Want = "oauth", r.AccessToken, time.Time{}, time.Time{}, nil
+	t.Kind, t.Access, t.Renew, t.Expires, t.Want, t.Ended = "oauth", r.AccessToken, time.Time{}, time.Time{}, nil, false
 	if r.RefreshToken != "" {
 		t.Refresh = r.RefreshToken
 	}
@@ -82,7 +85,7 @@ func (w *Wallet) token(ctx context.Context, acc Account) (t token, err error) {
 // got for, and for its issuer: the config may name others now, and they get nothing
 // of the old one's (E36, 3).
 func (t token) stays(a *App, acc Account) bool {
-	return (a.Issuer == "" || a.Issuer == acc.Issuer) && (t.Host == "" || t.Host == hostOf(a.URL))
+	return (a.Issuer == "" || a.Issuer == acc.Issuer) && (t.Host == "" || t.Host == a.host())
 }
 
 // fresh gives the token of an account, renewed when it must be. The caller holds
@@ -116,6 +119,21 @@ func ended(acc Account) error {
 	return kidoban.Errorf(kidoban.KindNotFound, "the account at %s has ended: connect it again", acc.Server)
 }
 
+// whole gives a context for what must not be broken off half way: an issuer that has
+// taken a refresh token or a code gives it no second time, so its answer is waited for
+// and stored even when the client has hung up or the gateway ends. The caller calls
+// done at the end.
+func (w *Wallet) whole(ctx context.Context) (_ context.Context, done func()) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wholeTime)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ctx.Err() != nil { // nobody waits for it
+		return ctx, cancel
+	}
+	w.wg.Add(1)
+	return ctx, func() { cancel(); w.wg.Done() }
+}
+
 // renewBehind renews an account in the background, once.
 func (w *Wallet) renewBehind(k walletKey) {
 	w.mu.Lock()
@@ -124,6 +142,7 @@ func (w *Wallet) renewBehind(k walletKey) {
 		return
 	}
 	w.behind[k] = true
+	turn := w.turn
 	w.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(w.ctx, backTime)
 		defer cancel()
@@ -134,7 +153,7 @@ func (w *Wallet) renewBehind(k walletKey) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		delete(w.behind, k)
-		if err == nil { // otherwise the old token serves to its end, and the next call tries
+		if err == nil && w.turn == turn { // otherwise the old token serves to its end, and the next call tries
 			w.made++
 			w.open[k] = opened{fields: t.fields(), made: w.made, until: t.until(w.Now(), w.Now().Add(walletLife))}
 		}
@@ -168,7 +187,7 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 			return w.grant(ctx, a, acc.User, acc.Server, t)
 		}
 		if refused {
-			return t, ended(acc)
+			return w.end(ctx, acc, t, ended(acc))
 		}
 		return t, nil
 	}
@@ -180,37 +199,89 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 	if err != nil {
 		return t, err
 	}
+	ctx, done := w.whole(ctx)
+	defer done()
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {t.Refresh}}
 	r, err := w.post(ctx, a, e, id, form, t.Resource)
 	if err != nil {
 		return w.elsewhere(ctx, acc, t, err)
 	}
 	next := t.take(w.Now(), r)
-	next.Renewed, next.Want = w.Now(), t.Want
+	next.Renewed, next.Want, next.Host = w.Now(), t.Want, a.host()
 	return next, w.swap(ctx, acc, next)
 }
 
+// end notes that an account is of no use any more, so that pages offer to connect it
+// again. It is asked for all the same: an issuer may have been wrong.
+func (w *Wallet) end(ctx context.Context, acc Account, t token, cause error) (token, error) {
+	if !t.Ended {
+		t.Ended = true
+		_ = w.swap(ctx, acc, t) // one that came meanwhile stands
+	}
+	return t, cause
+}
+
 // swap stores what an account holds next, a token or a proof. Another replica that
-// was faster has stored one that is as good.
+// was faster has stored one that is as good. A database that is away for a moment is
+// tried again: what it should keep may be the only refresh token that still works.
 func (w *Wallet) swap(ctx context.Context, acc Account, secret any) error {
 	next, err := w.seal(ctx, acc.User, acc.Server, acc.Issuer, secret)
 	if err != nil {
 		return err
 	}
 	next.Version = acc.Version
-	if err := w.Store.SwapAccount(ctx, next); err != nil && kidoban.KindOf(err) != kidoban.KindConflict {
-		return err
+	for wait := 50 * time.Millisecond; ; wait *= 2 {
+		err := w.Store.SwapAccount(ctx, next)
+		switch {
+		case err == nil:
+			return nil
+		case kidoban.KindOf(err) == kidoban.KindConflict:
+			if t, ok := secret.(token); !ok || t.Ended || !w.outlives(ctx, &next) {
+				return nil
+			}
+			continue
+		case kidoban.KindOf(err) != kidoban.KindUnreachable || wait > maxSwapWait || ctx.Err() != nil:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
 	}
-	return nil
 }
+
+// outlives tells whether what stands in the way of the next token is only the word of
+// another replica that the account has ended, which asked the issuer with the refresh
+// token that had just been spent here. Then next replaces it.
+func (w *Wallet) outlives(ctx context.Context, next *Account) bool {
+	now, err := w.Store.Account(ctx, next.User, next.Server)
+	if err != nil || now.Issuer != next.Issuer || now.Version == next.Version {
+		return false
+	}
+	t, err := w.token(ctx, now)
+	next.Version = now.Version
+	return err == nil && t.Ended
+}
+
+// maxSwapWait is the longest of the pauses, six seconds in all.
+const maxSwapWait = 3200 * time.Millisecond
 
 // elsewhere looks whether another replica renewed the token in the meantime.
 func (w *Wallet) elsewhere(ctx context.Context, acc Account, t token, cause error) (token, error) {
 	now, err := w.Store.Account(ctx, acc.User, acc.Server)
-	if err != nil || now.Version == acc.Version || now.Issuer != acc.Issuer {
+	switch {
+	case err != nil:
+		return t, cause
+	case now.Version == acc.Version && kidoban.KindOf(cause) == kidoban.KindNotFound:
+		return w.end(ctx, acc, t, cause)
+	case now.Version == acc.Version || now.Issuer != acc.Issuer:
 		return t, cause
 	}
-	return w.token(ctx, now)
+	fresh, err := w.token(ctx, now)
+	if err == nil && fresh.Ended { // the other one has heard the same
+		err = cause
+	}
+	return fresh, err
 }
 
 // post asks the token endpoint. Redirects are not followed, and the secret goes

@@ -49,6 +49,7 @@ type Wallet struct {
 
 	mu      sync.Mutex
 	made    uint64                    // guarded by mu
+	turn    uint64                    // counts SetApps: what began before is not kept; guarded by mu
 	open    map[walletKey]opened      // guarded by mu
 	flights map[walletKey]*sync.Mutex // one renewal of an account at a time; guarded by mu
 	behind  map[walletKey]bool        // renewed in the background just now; guarded by mu
@@ -107,6 +108,7 @@ func (w *Wallet) SetApps(apps map[string]*App) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.apps = apps
+	w.turn++
 	clear(w.found)
 	clear(w.named)
 	clear(w.hints)
@@ -161,6 +163,9 @@ func (w *Wallet) Credential(ctx context.Context, user, server string, renew bool
 
 // load reads the account and keeps it opened. The caller holds the flight.
 func (w *Wallet) load(ctx context.Context, k walletKey, renew bool) ([]kidoban.Field, error) {
+	w.mu.Lock()
+	turn := w.turn
+	w.mu.Unlock()
 	fields, until, err := w.read(ctx, k, renew)
 	if err != nil {
 		w.forget(k)
@@ -168,6 +173,9 @@ func (w *Wallet) load(ctx context.Context, k walletKey, renew bool) ([]kidoban.F
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.turn != turn { // the name may stand for another server now
+		return fields, nil
+	}
 	if len(w.open) >= maxOpen {
 		clear(w.open)
 		clear(w.flights)
@@ -249,10 +257,12 @@ type State struct {
 }
 
 // State tells how the account of user at server stands. One whose server wants
-// more than was agreed to counts as not connected (CL-11).
+// more than was agreed to counts as not connected (CL-11), and so does one that has
+// ended, or was got for another server.
 func (w *Wallet) State(ctx context.Context, user, server string) (State, error) {
 	var st State
-	if a, err := w.app(server); err == nil {
+	a, aerr := w.app(server)
+	if aerr == nil {
 		st.Scopes = a.Scopes
 	}
 	acc, err := w.Store.Account(ctx, user, server)
@@ -267,6 +277,9 @@ func (w *Wallet) State(ctx context.Context, user, server string) (State, error) 
 		st.Scopes = t.Asked
 		if len(t.Want) > 0 {
 			st.Connected, st.Scopes = false, t.Want
+		}
+		if t.Ended || aerr == nil && !t.stays(a, acc) {
+			st.Connected = false
 		}
 	}
 	return st, nil

@@ -91,6 +91,7 @@ type provider struct {
 	revoked   []string
 	life      int
 	seen      []string
+	during    func() // before a refresh token is answered
 }
 
 func newProvider(t *testing.T) *provider {
@@ -121,6 +122,9 @@ func newProvider(t *testing.T) *provider {
 func (p *provider) token(w http.ResponseWriter, r *http.Request) {
 	raw, _ := io.ReadAll(r.Body)
 	form, _ := url.ParseQuery(string(raw))
+	if p.during != nil && form.Get("grant_type") == "refresh_token" {
+		defer p.during() // it is spent, and nobody knows the next one yet
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen = append(p.seen, string(raw))

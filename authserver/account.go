@@ -221,7 +221,7 @@ func (s *Server) letGo(ctx context.Context, userID string) error {
 	}
 	all, err := s.deps.Upstream.Accounts(ctx, userID, "")
 	for _, a := range all {
-		if a.Connected && !needed[a.ID] {
+		if !a.Since.IsZero() && !needed[a.ID] { // one that has ended, too
 			err = errors.Join(err, s.deps.Upstream.Disconnect(ctx, userID, a.ID))
 		}
 	}

@@ -83,6 +83,7 @@ func TestGAS1_AuthorizeErrorPages(t *testing.T) {
 		"repeated parameter":      {x.params().Encode() + "&state=again", 400},
 		"repeated redirect":       {x.params().Encode() + "&redirect_uri=https%3A%2F%2Fevil.example", 400},
 		"null character":          {set(x.params(), "state", "a\x00b").Encode(), 400},
+		"not UTF-8":               {set(x.params(), "client_id", "\xff\xfe").Encode(), 400},
 		"request object":          {set(x.params(), "request", "eyJ").Encode(), 400},
 		"request_uri of others":   {set(x.params(), "request_uri", "https://evil.example/r").Encode(), 400},
 		"request_uri made up":     {set(x.params(), "request_uri", "urn:ietf:params:oauth:request_uri:abc").Encode(), 400},

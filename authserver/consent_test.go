@@ -151,6 +151,12 @@ func TestGCO1_ConsentStandsBeforeTheThirdParty(t *testing.T) {
 	if tok := x.token(x.redeemForm(code)); tok.StatusCode != 200 {
 		t.Fatal(tok.body)
 	}
+	// An account that is connected can be connected again: the third party may know
+	// better whether it still works.
+	if a := alice.get("/connect"); !strings.Contains(a.body, "Connect again") {
+		t.Error(a.body)
+	}
+	alice.startStep(t)
 	// Now the attacker's client. The victim's cookies are all there.
 	n := p.requests
 	evil := w.register("Evil", "https://evil.example/cb")

@@ -143,3 +143,34 @@ func TestLoginPasswordsAreNotGuessedAtThePasswordForm(t *testing.T) {
 		t.Errorf("the right password after a while: %d %s", a.StatusCode, a.body)
 	}
 }
+
+// TestGAS7_WhatNoDatabaseTakesIsNoFaultOfOurs: bytes that PostgreSQL refuses are a
+// client's mistake wherever they stand.
+func TestGAS7_WhatNoDatabaseTakesIsNoFaultOfOurs(t *testing.T) {
+	w := newWorld(t, func(w *world) { w.store = openStore(t, cluster.Postgres(t)) })
+	for _, bytes := range []string{"%ff", "a%00b"} {
+		req, err := http.NewRequest(http.MethodGet, w.url+"/register/"+bytes, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer kdm_x")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("register/%s: %d", bytes, resp.StatusCode)
+		}
+		for _, at := range []string{"token", "introspect", "revoke"} {
+			resp, err := http.Post(w.url+"/"+at, "application/x-www-form-urlencoded", strings.NewReader("grant_type=refresh_token&refresh_token=x&token=x&client_id="+bytes))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusBadRequest {
+				t.Errorf("%s with %s: %d", at, bytes, resp.StatusCode)
+			}
+		}
+	}
+}

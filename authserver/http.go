@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/limit"
@@ -225,8 +226,8 @@ func form(r *http.Request) (url.Values, error) {
 			return nil, oauthErr(http.StatusBadRequest, "invalid_request", "A parameter stands there twice: "+printable(name, 40)+".")
 		}
 		for _, x := range values {
-			if strings.ContainsRune(x, 0) {
-				return nil, oauthErr(http.StatusBadRequest, "invalid_request", "A parameter holds a null character.")
+			if strings.ContainsRune(x, 0) || !utf8.ValidString(x) { // which PostgreSQL refuses
+				return nil, oauthErr(http.StatusBadRequest, "invalid_request", "A parameter holds a null character, or is not UTF-8.")
 			}
 		}
 	}

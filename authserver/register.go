@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/limit"
@@ -189,7 +190,7 @@ func (s *Server) managed(r *http.Request, c *call) (Client, []byte, error) {
 	id := strings.TrimPrefix(r.URL.Path, c.policy.path+"/register/")
 	refuse := oauthErr(http.StatusUnauthorized, "invalid_token", "There is no such registration for this token.")
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || id == "" || len(id) > 256 || strings.ContainsRune(id, 0) || !strings.HasPrefix(token, prefixManage) {
+	if !ok || id == "" || len(id) > 256 || strings.ContainsRune(id, 0) || !utf8.ValidString(id) || !strings.HasPrefix(token, prefixManage) {
 		return Client{}, nil, refuse
 	}
 	row, err := s.deps.Store.ClientByToken(r.Context(), id, hashToken(token))

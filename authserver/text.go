@@ -131,6 +131,7 @@ var texts = map[string]line{
 	"connect_for":     {"For “%s” your accounts at these services are needed. You are sent there one after the other.", "「%s」には次のサービスのアカウントが必要です。順番に各サービスへ移動します。", "“%s”需要您在以下服务的账户。您将被依次引导到这些服务。"},
 	"connect_all":     {"Services that your tools can use in your name.", "あなたの名前でツールが利用できるサービスです。", "工具可以以您的名义使用的服务。"},
 	"connect_button":  {"Connect at %s", "%s で接続", "在 %s 连接"},
+	"connect_again":   {"Connect again", "接続し直す", "重新连接"},
 	"connect_later":   {"Go on without the rest", "残りは後にして続ける", "跳过其余并继续"},
 	"connect_go_on":   {"Go on", "続ける", "继续"},
 	"connect_done":    {"Everything is connected. You can close this page.", "すべて接続済みです。このページは閉じて構いません。", "已全部连接。您可以关闭此页面。"},

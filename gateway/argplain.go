@@ -106,7 +106,7 @@ func (m plainMember) fits(value wire.Raw) bool {
 	case "boolean":
 		return value[0] == 't' || value[0] == 'f'
 	case "number":
-		return number
+		return number && !heavyNumber(value)
 	}
-	return number && !bytes.ContainsAny(value, ".eE") // 1.0 is an integer, too; the validator knows
+	return number && len(value) <= maxDigits && !bytes.ContainsAny(value, ".eE") // 1.0 is an integer, too; the validator knows
 }

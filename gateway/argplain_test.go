@@ -40,7 +40,7 @@ func drawSchema(t *rapid.T) map[string]any {
 func drawArguments(t *rapid.T) wire.Raw {
 	args := wire.Raw("{}")
 	for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(plainNames), 0, 4, rapid.ID).Draw(t, "given") {
-		value := rapid.SampledFrom([]string{`"x"`, `"../../etc/passwd"`, `"DROP TABLE a"`, `"\u00e9\""`, "1", "-0.5", "1.0", "1e2", "1e400", "true", "false", "null", "[]", `{"a":1}`}).Draw(t, "value")
+		value := rapid.SampledFrom([]string{`"x"`, `"../../etc/passwd"`, `"DROP TABLE a"`, `"\u00e9\""`, "1", "-0.5", "1.0", "1e2", "1e400", "1e401", "-0", "12345678901234567890123", "true", "false", "null", "[]", `{"a":1}`}).Draw(t, "value")
 		args = wire.SetMember(args, name, wire.Raw(value))
 	}
 	return args

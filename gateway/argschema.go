@@ -42,6 +42,9 @@ type visits struct{ left int }
 // size there is a way with less garbage; it reads nested values once per level, so
 // large ones go the other.
 func decoded(raw wire.Raw) (any, error) {
+	if heavyNumber(raw) {
+		return nil, errHeavy
+	}
 	if len(raw) > 64<<10 {
 		return jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	}
@@ -152,6 +155,9 @@ func newArgSchema(raw wire.Raw) (s *argSchema, err error) {
 	}
 	if len(raw) > maxPinned {
 		return nil, fmt.Errorf("the schema has %d bytes", len(raw))
+	}
+	if heavyNumber(raw) {
+		return nil, errHeavy
 	}
 	if s.doc, err = jsonschema.UnmarshalJSON(bytes.NewReader(raw)); err != nil {
 		return nil, err

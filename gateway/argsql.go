@@ -8,6 +8,7 @@ import (
 
 var (
 	sqlReads   = regexp.MustCompile(`^(?:select|with|explain|show|values|table|describe|desc|pragma)\b`)
+	sqlShows   = regexp.MustCompile(`^show\b`) // show create table t
 	sqlControl = regexp.MustCompile(`^(?:begin|commit|rollback|savepoint|release|abort|end|start\s+transaction|set|reset|discard|prepare)\b`)
 	// into stands unquoted only where something is written: insert, merge, and
 	// select into a table, a file or a variable.
@@ -16,7 +17,7 @@ var (
 	// stand in quotes.
 	sqlDeeds = regexp.MustCompile("\\b(?:lo_(?:import|export|put|from_bytea|creat|create|unlink|open|truncate\\w*)|lowrite|setval|nextval|set_config|dblink\\w*|" +
 		"pg_(?:read_\\w+|ls_\\w+|stat_file|file_\\w+|terminate_backend|cancel_backend|reload_conf|rotate_logfile|notify|promote|switch_wal|create_\\w+|drop_\\w+|advisory_\\w+|logical_emit_message)|" +
-		"load_extension|load_file|readfile|writefile|fts3_tokenizer|xp_cmdshell)[\"`\\]]?\\s*\\(")
+		"load_extension|load_file|readfile|writefile|fts3_tokenizer|xp_cmdshell|openrowset|opendatasource|openquery|(?:utl|dbms)_\\w+\\s*\\.\\s*\\w+)[\"`\\]]?\\s*\\(")
 	// A pragma of SQLite reads, unless it is given a value; some do something by name.
 	pragmaSets  = regexp.MustCompile(`^pragma\b(?:.*=|\s+(?:\w+\.)?(?:incremental_vacuum|optimize|wal_checkpoint)\b)`)
 	pragmaCalls = regexp.MustCompile(`^pragma\s+(?:\w+\.)?(\w+)\s*\(`)
@@ -48,7 +49,7 @@ func badSQL(v string, readOnly bool) string {
 		return ""
 	case sqlControl.MatchString(start):
 		return "transaction"
-	case !sqlReads.MatchString(start), sqlWrites.MatchString(start), sqlDeeds.MatchString(start), pragmaSets.MatchString(start):
+	case !sqlReads.MatchString(start), sqlWrites.MatchString(start) && !sqlShows.MatchString(start), sqlDeeds.MatchString(start), pragmaSets.MatchString(start):
 		return "writes"
 	default:
 		if m := pragmaCalls.FindStringSubmatch(start); m != nil && !slices.Contains(pragmaReads, m[1]) {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,7 +92,15 @@ func asWeb(v string) string {
 // stands where a host would.
 func addressLike(host string) bool {
 	name, _, _ := strings.Cut(host, ":")
-	return strings.HasPrefix(host, "[") || strings.Contains(name, ".") || strings.EqualFold(name, "localhost") || name != "" && name[0] >= '0' && name[0] <= '9'
+	digit := name != "" && name[0] >= '0' && name[0] <= '9'
+	return strings.HasPrefix(host, "[") || strings.Contains(name, ".") || strings.EqualFold(name, "localhost") || digit && !serial(name)
+}
+
+// serial tells that a number stands for the thing itself, as in note://42: as an
+// address it would be in 0.0.0.0/8, of which nothing but 0 leads anywhere.
+func serial(name string) bool {
+	n, err := strconv.ParseUint(name, 10, 64)
+	return err == nil && n > 0 && n < 1<<24 && name[0] != '0'
 }
 
 // named refuses names that resolve to closed addresses. One that does not resolve

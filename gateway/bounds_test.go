@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/kidoban/kidoban/limit"
+	"github.com/kidoban/kidoban/wire"
 )
 
 // TestGPX3_EachRateHoldsItsOwn: user, client, server and tool each have a rate;
@@ -181,5 +183,35 @@ func TestGPX3_BreakerByConfig(t *testing.T) {
 				t.Error(fmt.Sprint(h))
 			}
 		})
+	}
+}
+
+// TestGTG3_NumbersAreNotWrittenOut: ten bytes of an argument, or of a schema, must not
+// cost a hundredth of a second each.
+func TestGTG3_NumbersAreNotWrittenOut(t *testing.T) {
+	for _, schema := range []string{
+		`{"type":"object","properties":{"n":{"type":"array","items":{"type":"integer"}}}}`,
+		`{"type":"object","properties":{"n":{"type":"array","items":{"minimum":-5e400}}}}`,
+		`{"type":"object","properties":{"n":{"type":"array","items":{"enum":[1e400,2]}}}}`,
+	} {
+		s, err := newArgSchema(wire.Raw(schema))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []string{"1e999999", "-1E-999999", "1e401", "1e99999999999999999999", "0.5e+9999", strings.Repeat("9", maxDigits+1)} {
+			args := wire.Raw(`{"a \\" : "1e9", "n":[1,` + strings.Repeat(n+",", 1000) + `2]}`)
+			if _, err := decoded(args); err == nil {
+				t.Errorf("%.20s is taken", n)
+			}
+		}
+		args := wire.Raw(`{"n":[` + strings.Repeat("1e400,", 10_000) + `-1e-400,0,-0,1.0,` + strings.Repeat("9", 4000) + `,"1e999999","\\\"1e999999"]}`)
+		if v, err := decoded(args); err != nil {
+			t.Error(err)
+		} else {
+			_ = s.validate(v) // and the test ends
+		}
+	}
+	if _, err := newArgSchema(wire.Raw(`{"type":"object","properties":{"n":{"minimum":1e999999}}}`)); err == nil {
+		t.Error("a schema may hold any number")
 	}
 }

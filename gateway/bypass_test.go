@@ -176,8 +176,8 @@ func TestGPX3_SessionsRememberLittle(t *testing.T) {
 	}
 	for i := range 2 * maxSubs {
 		uri := "a+test://" + strconv.Itoa(i) + strings.Repeat("y", maxSubURI-20)
-		if a := post(`{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{"uri":"`+uri+`"}}`, "Mcp-Session-Id", sid); !strings.Contains(a.body, `"result"`) {
-			t.Fatalf("%d %s", a.status, a.body)
+		if a := post(`{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{"uri":"`+uri+`"}}`, "Mcp-Session-Id", sid); strings.Contains(a.body, `"result"`) != (i < maxSubs) {
+			t.Fatalf("resource %d: %d %s", i, a.status, a.body)
 		}
 	}
 	if got, most := notes.longest.Load(), int64(maxSubs*(maxSubURI+64)); got > most || got < most/2 {
@@ -301,6 +301,26 @@ func TestGPX5_SharedServersTellNobodyOfOthers(t *testing.T) {
 	}
 	if len(got) != 2 || got[0] != wire.MethodToolsChanged || got[1] != wire.MethodToolsChanged {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestGPX5_PartsOfFollowedResourcesAreTold: a server may name what changed below the
+// resource that was subscribed to, and nothing else.
+func TestGPX5_PartsOfFollowedResourcesAreTold(t *testing.T) {
+	s := &session{}
+	s.wish.follow("one", "file:///a")
+	s.wish.follow("one", "notes://all/")
+	for uri, want := range map[string]bool{"file:///a": true, "file:///a/b.txt": true, "file:///a#1": true, "file:///a?x=1": true, "notes://all/1": true,
+		"file:///ab": false, "file:///": false, "file:///b": false, "notes://all": false, "": false} {
+		if s.followed("one", uri) != want || s.followed("two", uri) {
+			t.Errorf("%s: %v", uri, !want)
+		}
+	}
+	for i := range maxSubs {
+		s.wish.follow("two", strconv.Itoa(i))
+	}
+	if !s.full("two", "more") || s.full("two", "1") || s.full("one", "file:///a") {
+		t.Error("a session that is full takes more, or not what it has")
 	}
 }
 

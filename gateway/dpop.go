@@ -27,7 +27,7 @@ type dpopJudge struct {
 	turned time.Time
 }
 
-// proofs are the proofs used in a span of time, and how many were of each key.
+// proofs are the proofs used in a span of time, and how many were of each user.
 type proofs struct {
 	seen map[[32]byte]struct{}
 	of   map[string]int
@@ -39,11 +39,12 @@ func newProofs() proofs { return proofs{map[[32]byte]struct{}{}, map[string]int{
 // at most twice that.
 const proofAge = 60 * time.Second
 
-// maxProofs bounds the memory of proofs, and maxOfKey the share of one key, which is
-// more than a hundred calls a second; beyond them proofs are refused.
+// maxProofs bounds the memory of proofs, and maxOfUser the share of one user, who may
+// have as many keys as he likes; it is more than a hundred calls a second. Beyond them
+// proofs are refused.
 const (
 	maxProofs = 200_000
-	maxOfKey  = maxProofs / 10
+	maxOfUser = maxProofs / 10
 )
 
 var dpopAlgs = []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.PS256, jose.RS256}
@@ -115,7 +116,7 @@ func (j *dpopJudge) judge(r *http.Request, t *target, token string, dpopScheme b
 		return bad("its time is off")
 	case pc.ID == "" || len(pc.ID) > 256:
 		return bad("it has no id")
-	case !j.first(c.Confirm.Key, pc.ID, now):
+	case !j.first(c.Subject, c.Confirm.Key, pc.ID, now):
 		return bad("it was used before, or too many were sent within a minute")
 	}
 	if j.once == nil {
@@ -134,7 +135,7 @@ func (j *dpopJudge) judge(r *http.Request, t *target, token string, dpopScheme b
 
 // first records a proof and tells whether it is new. Two spans are remembered, so
 // that forgetting never goes through what is remembered.
-func (j *dpopJudge) first(key, id string, now time.Time) bool {
+func (j *dpopJudge) first(user, key, id string, now time.Time) bool {
 	k := sha256.Sum256([]byte(key + "\x00" + id))
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -149,11 +150,11 @@ func (j *dpopJudge) first(key, id string, now time.Time) bool {
 	}
 	_, young := j.young.seen[k]
 	_, old := j.old.seen[k]
-	if young || old || len(j.young.seen)+len(j.old.seen) >= maxProofs || j.young.of[key]+j.old.of[key] >= maxOfKey {
+	if young || old || len(j.young.seen)+len(j.old.seen) >= maxProofs || j.young.of[user]+j.old.of[user] >= maxOfUser {
 		return false
 	}
 	j.young.seen[k] = struct{}{}
-	j.young.of[key]++
+	j.young.of[user]++
 	return true
 }
 

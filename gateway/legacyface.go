@@ -35,6 +35,10 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 			c.writeError(wire.CodeInvalidParams, "There is no such level of the log, or the URI is longer than "+strconv.Itoa(maxSubURI)+" bytes.")
 			return nil
 		}
+		if c.Message.Method == wire.MethodSubscribe && s.full(c.Server, c.Params.URI) {
+			c.writeError(wire.CodeInvalidParams, "A session follows "+strconv.Itoa(maxSubs)+" resources at most: unsubscribe from one first.")
+			return nil
+		}
 	case wire.MethodDiscover, wire.MethodListen: // modern methods in a legacy session
 		c.writeError(wire.CodeMethodNotFound, "This protocol version has no such method.")
 		return nil

@@ -58,7 +58,8 @@ func (g *Gateway) subscriptions(st *state, c *call) *Refusal {
 	drained := len(open) == 0 || a.notes(notes, func(m wire.Message) (wire.Message, bool) {
 		ok := open[m.Method]
 		if m.Method == wire.MethodResUpdated {
-			ok = slices.Contains(watched, wire.LookupString(m.Params, "uri"))
+			uri := wire.LookupString(m.Params, "uri")
+			ok = slices.ContainsFunc(watched, func(whole string) bool { return partOf(uri, whole) })
 		}
 		if ok {
 			m.Params = mark(m.Params)

@@ -254,11 +254,31 @@ func (w *wishes) follow(server, uri string) {
 	w.subs[server][uri] = true
 }
 
-// followed tells whether the session follows a server's resource.
+// followed tells whether the session follows a server's resource, or what it is a
+// part of.
 func (s *session) followed(server, uri string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.wish.subs[server][uri]
+	for whole := range s.wish.subs[server] {
+		if partOf(uri, whole) {
+			return true
+		}
+	}
+	return false
+}
+
+// partOf tells whether a resource is the one that was subscribed to, or lies below it:
+// servers may name the part that changed (schema, ResourceUpdatedNotification).
+func partOf(uri, whole string) bool {
+	rest, ok := strings.CutPrefix(uri, whole)
+	return ok && (rest == "" || strings.HasSuffix(whole, "/") || rest[0] == '/' || rest[0] == '?' || rest[0] == '#')
+}
+
+// full tells whether the session follows as many resources as it may, without this one.
+func (s *session) full(server, uri string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wish.follows() >= maxSubs && !s.wish.subs[server][uri]
 }
 
 // wished notes what a request that a server has accepted sets for the session.

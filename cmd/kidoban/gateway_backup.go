@@ -176,9 +176,11 @@ func (c gatewayRestoreCmd) Run(e *env) error {
 	if strings.Contains(conf.Database, "://") {
 		return kidoban.Errorf(kidoban.KindUsage, "the database is PostgreSQL: restore it with pg_restore")
 	}
-	if err := makeData(conf.Data); err != nil {
+	release, err := holdData(conf) // also against one that runs on, whose file was moved away
+	if err != nil {
 		return err
 	}
+	defer release()
 	places := map[string]string{backupDatabase: strings.TrimPrefix(conf.Database, "sqlite:")}
 	if p, ok := strings.CutPrefix(conf.VaultKey, "file:"); ok {
 		places[backupKey] = p

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -110,10 +111,31 @@ func TestOneGatewayOnOneDatabase(t *testing.T) {
 	if code, _, said := command(t, t.TempDir(), "gateway", "user", "list", "--data", conf.Data); code != exitClean {
 		t.Errorf("beside a running gateway: exit %d %s", code, said)
 	}
+	link := conf
+	link.Data = filepath.Join(t.TempDir(), "link")
+	link.Database = filepath.Join(link.Data, "kidoban.db")
+	if err := errors.Join(os.WriteFile(conf.Database, nil, 0o600), os.Mkdir(link.Data, 0o700), os.Symlink(conf.Database, link.Database)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holdData(link); kidoban.KindOf(err) != kidoban.KindUsage {
+		t.Errorf("a second gateway by another name of the file: %v", err)
+	}
+	if err := os.Remove(conf.Database); err != nil { // and moved away under the first
+		t.Fatal(err)
+	}
+	if code, _, said := command(t, t.TempDir(), "gateway", "restore", "--data", conf.Data, "backup.tar"); code != exitUsage || !strings.Contains(said, "another gateway") {
+		t.Errorf("a restore under a running gateway: exit %d %s", code, said)
+	}
 	release()
 	again, err := holdData(conf)
 	if err != nil {
 		t.Fatalf("after the end of the first: %v", err)
+	}
+	again()
+	conf.Database = filepath.Join(conf.Data, "made", "by", "nobody.db")
+	again, err = holdData(conf)
+	if err != nil {
+		t.Fatalf("a database in a directory of its own: %v", err)
 	}
 	again()
 	conf.Database = "postgres://127.0.0.1/kidoban"
