@@ -77,7 +77,8 @@ func TestGTG5_ACompletionRefersToOneThing(t *testing.T) {
 	ask := func(ref string) answer {
 		return p.post("s", "alice", `{"jsonrpc":"2.0","id":7,"method":"completion/complete","params":{"ref":`+ref+`,"argument":{"name":"a","value":"b"}}}`, "MCP-Protocol-Version", "2025-11-25", "Mcp-Session-Id", sid)
 	}
-	for _, ref := range []string{`{"type":"ref/resource","name":"harmless","uri":"file:///etc/{x}"}`, `{"type":"ref/prompt","name":"harmless","uri":"file:///etc/{x}"}`, `{"type":"ref/resource","name":"harmless"}`, `{"type":"ref/prompt","uri":"file:///etc/{x}"}`} {
+	for _, ref := range []string{`{"type":"ref/resource","name":"harmless","uri":"file:///etc/{x}"}`, `{"type":"ref/prompt","name":"harmless","uri":"file:///etc/{x}"}`, `{"type":"ref/resource","name":"harmless"}`, `{"type":"ref/prompt","uri":"file:///etc/{x}"}`,
+		`{"type":"ref/prompt","name":"harmless","Name":"other"}`, `{"type":"ref/prompt","name":"harmless","URI":"file:///etc/{x}"}`, `{"type":"ref/prompt","name":"harmless","Type":"ref/resource"}`} {
 		if a := ask(ref); !strings.Contains(a.body, "-32602") {
 			t.Errorf("%s: %s", ref, a.body)
 		}
@@ -85,7 +86,7 @@ func TestGTG5_ACompletionRefersToOneThing(t *testing.T) {
 	if asked.Load() != 0 {
 		t.Error("the server was asked")
 	}
-	for _, ref := range []string{`{"type":"ref/resource","uri":"file:///etc/{x}"}`, `{"type":"ref/prompt","name":"harmless"}`} {
+	for _, ref := range []string{`{"type":"ref/resource","uri":"file:///etc/{x}"}`, `{"type":"ref/prompt","name":"harmless"}`, `{"type":"ref/prompt","name":"harmless","title":"T","uri":null}`} {
 		if a := ask(ref); !strings.Contains(a.body, "values") {
 			t.Errorf("%s: %s", ref, a.body)
 		}

@@ -65,15 +65,26 @@ func (g *Gateway) read(st *state, c *call) *Refusal {
 	return c.era()
 }
 
-// ambiguous tells whether the reference of a completion names two things, or another
-// than its type says: policy would judge one, and the server take the other
-// (server/utilities/completion).
+// ambiguous tells whether the reference of a completion names two things, another than
+// its type says, or one in other letters that some servers take for it: policy would
+// judge one, and the server take the other (server/utilities/completion).
 func ambiguous(params wire.Raw) bool {
 	ref, _ := wire.Lookup(params, "ref")
-	_, name := wire.Lookup(ref, "name")
-	_, uri := wire.Lookup(ref, "uri")
+	name, uri, other := false, false, false
+	wire.Each(ref, func(member, v wire.Raw) bool {
+		text, _ := wire.String(member)
+		there := string(v) != "null"
+		switch low := strings.ToLower(text); {
+		case low != "type" && low != "name" && low != "uri":
+		case low != text:
+			other = true
+		default:
+			name, uri = name || there && text == "name", uri || there && text == "uri"
+		}
+		return !other
+	})
 	kind := wire.LookupString(ref, "type")
-	return name && uri || name && kind == "ref/resource" || uri && kind == "ref/prompt"
+	return other || name && uri || name && kind == "ref/resource" || uri && kind == "ref/prompt"
 }
 
 // era decides which rules hold, and holds the message to them. A message is

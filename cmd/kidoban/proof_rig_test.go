@@ -281,7 +281,7 @@ func (b *person) open(target string, form url.Values) (string, *http.Response, e
 
 var (
 	formAction    = regexp.MustCompile(`action="([^"]+)"`)
-	connectButton = regexp.MustCompile(`name="account" value="([^"]+)"`)
+	connectButton = regexp.MustCompile(`name="account" value="([^"]+)" class="approve"`) // of an account that is missing
 )
 
 // visit goes where a link leads: logs in when asked, approves when asked, and
