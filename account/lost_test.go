@@ -182,9 +182,7 @@ func TestE36_03_AReloadInMidwayHandsNothingOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-moved
-		flight := w.flight(walletKey{"alice", "drive"})
-		flight.Lock() // a renewal in the background is over
-		flight.Unlock()
+		w.wg.Wait() // a renewal in the background is over
 		if h, err := w.Credential(t.Context(), "alice", "drive", false); kidoban.KindOf(err) != kidoban.KindNotFound {
 			t.Errorf("after %v another server gets %v %v", at, h, err)
 		}

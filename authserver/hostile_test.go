@@ -126,19 +126,14 @@ func TestGCO6_RevokeEverythingEndsCodesToo(t *testing.T) {
 // gives no more guesses than the login page.
 func TestLoginPasswordsAreNotGuessedAtThePasswordForm(t *testing.T) {
 	w := newWorld(t, func(w *world) { w.cfg.Limits.LoginPerName = limit.Defaults().LoginPerName })
-	bob := w.another("Bob")
+	alice := w.person()
 	change := func(old string) answer {
-		return bob.post("/account", set(bob.get("/account").hidden(), "do", "password", "old", old, "password", "another good password", "again", "another good password"))
+		return alice.post("/account", set(alice.get("/account").hidden(), "do", "password", "old", old, "password", "another good password", "again", "another good password"))
 	}
 	for range limit.Defaults().LoginPerName.Burst {
 		if a := change("not my password"); a.StatusCode != 200 {
 			t.Fatal(a.StatusCode)
 		}
-	}
-	// However the name is written, these are the login page's guesses, too.
-	per := limit.Defaults().LoginPerName
-	if wait, err := w.store.TakeLimit(t.Context(), "login:"+limit.Key("bob"), w.clock.now(), per.Per/time.Duration(per.Count), per.Burst); err != nil || wait == 0 {
-		t.Errorf("the login page has guesses of its own: %v %v", wait, err)
 	}
 	if a := change(password); a.StatusCode != 200 || !strings.Contains(a.body, "Too many attempts") {
 		t.Errorf("a sixth guess counts: %d %s", a.StatusCode, a.Header.Get("Location"))
