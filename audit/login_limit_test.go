@@ -3,6 +3,7 @@ package audit_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit"
@@ -13,7 +14,8 @@ import (
 // was found before the login is kept.
 func TestT3LoginRefused(t *testing.T) {
 	var again audit.Options
-	r, l := loginLab(t, lab.Options{Flaws: []string{"F5-e"}, RegistrationsPerHour: 1000}, nil, func(o *audit.Options) {
+	began := time.Now() // and it stays so, for the limit is one of a minute
+	r, l := loginLab(t, lab.Options{Flaws: []string{"F5-e"}, RegistrationsPerHour: 1000, Now: func() time.Time { return began }}, nil, func(o *audit.Options) {
 		again = *o
 		wrong := *o.Login
 		wrong.Password = "wrong"

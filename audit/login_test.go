@@ -26,12 +26,14 @@ var labTools = []string{"whoami", "list_notes", "read_note", "start_report", "ge
 func loginLab(t testing.TB, lo lab.Options, driver browser.Driver, change func(*audit.Options)) (*audit.Report, *lab.Lab) {
 	t.Helper()
 	clock := &lab.Clock{}
-	lo.Now = clock.Now
+	if lo.Now == nil {
+		lo.Now = clock.Now
+	}
 	return auditLabWith(t, lo, func(l *lab.Lab, o *audit.Options) {
 		o.Tiers = []kidoban.Tier{kidoban.T0, kidoban.T1, kidoban.T2, kidoban.T3, kidoban.T4}
 		o.MaxRequests = 3000
 		o.Login, o.Second, o.SecondURL, o.Tools = tester(l, 0, driver), tester(l, 1, driver), l.SecondURL, labTools
-		o.Now, o.Wait, o.Patience = clock.Now, clock.Wait, time.Hour
+		o.Now, o.Wait, o.Patience = lo.Now, clock.Wait, time.Hour
 		if change != nil {
 			change(o)
 		}

@@ -250,7 +250,7 @@ func othersWithPages() []otherAS {
 				r.check = signed(r.issuer + "/.well-known/jwks.json")
 			}},
 		{name: "zitadel-oidc", user: "test-user@localhost", password: "verysecure", client: &audit.PreRegistered{ID: "native", RedirectURI: callback},
-			want: "F5-b F5-c F5-d F5-i F6-A F7-5 F7-9 F7-11 F7-15 F9-3 F9-5 E05-a E05-e E11-d E11-e E11-g E12-a E28-a E28-d E28-g E31-b E33-b", maybe: "F9-4", start: func(t *testing.T, r *resource) {
+			want: "F5-b F5-c F5-d F5-i F6-A F7-5 F7-9 F7-11 F7-15 F9-3 F9-5 E05-a E05-e E11-d E11-e E11-g E12-a E28-a E28-d E28-g E31-b E33-b", start: func(t *testing.T, r *resource) {
 				port := freePort(t)
 				serveProgram(t, "", goProgram(t, zitadelOIDC, "example/server"), nil, "127.0.0.1:"+port, "PORT="+port, "REDIRECT_URI="+callback)
 				r.issuer, r.scope = "http://localhost:"+port+"/", "openid"
@@ -282,13 +282,15 @@ func othersWithUpstream() []otherAS {
 	}
 	return []otherAS{
 		{name: "fastmcp-proxy", user: "alice", password: "any", consent: true, start: proxy(othersPython...),
-			want:  "F1-a F4-5 F5-i F6-C F6-D F9-3 F9-5 E02-a E05-e E09-a E09-b E09-d E13-c E14-b E14-c E17-a E17-b E17-c E18-b E24-d E24-e E25-b E27-a E28-d E28-g E33-b",
-			maybe: "F9-4"},
+			want: "F1-a F4-5 F5-i F6-C F6-D F9-3 F9-5 E02-a E05-e E09-a E09-b E09-d E13-c E14-b E14-c E17-a E17-b E17-c E18-b E24-d E24-e E25-b E27-a E28-d E28-g E33-b"},
 		{name: "fastmcp-proxy-old", user: "alice", password: "any", consent: true, start: proxy(oldFastMCP),
-			want:  "F1-a F1-b F5-i F6-C F6-D F7-1 F7-10 F7-12 F9-3 F9-5 E02-b E05-a E05-e E09-a E09-b E09-d E11-f E11-g E12-a E13-a E13-b E13-c E14-b E14-c E17-a E17-b E17-c E24-d E24-e E25-b E27-a E28-d E28-g E30-b E31-b E33-b",
-			maybe: "F9-4"},
+			want: "F1-a F1-b F5-i F6-C F6-D F7-1 F7-10 F7-12 F9-3 F9-5 E02-b E05-a E05-e E09-a E09-b E09-d E11-f E11-g E12-a E13-a E13-b E13-c E14-b E14-c E17-a E17-b E17-c E24-d E24-e E25-b E27-a E28-d E28-g E30-b E31-b E33-b"},
 	}
 }
+
+// races are what two requests at once may show of a server, or not, as they happen to
+// arrive: true where it is found, and no fault of the audit where it is not.
+var races = []string{"F9-4", "E22-2"}
 
 // TestOthersLogins: the pages of six and more authorization servers are passed
 // without a script, and what is found there is true.
@@ -325,7 +327,7 @@ func TestOthersLogins(t *testing.T) {
 			}
 			t.Logf("%d requests, %d pages, %s", rep.Requests, len(rep.Shots), time.Since(began).Round(100*time.Millisecond))
 			evidence(t, rep)
-			got := slices.DeleteFunc(findings(rep), func(k string) bool { return slices.Contains(strings.Fields(as.maybe), k) })
+			got := slices.DeleteFunc(findings(rep), func(k string) bool { return slices.Contains(append(strings.Fields(as.maybe), races...), k) })
 			if d := cmp.Diff(strings.Fields(as.want), got); d != "" {
 				t.Errorf("findings (-want +got):\n%s", d)
 			}

@@ -301,7 +301,7 @@ func (w *world) settle() {
 	w.t.Helper()
 	id := "SETTLE" + rand.Text()
 	w.journal.Append(w.t.Context(), gateway.Record{ID: id, At: w.now(), Method: "settle", Decision: "allowed"})
-	for range 500 {
+	for range 12_000 { // two minutes: a busy machine takes its time
 		p, err := w.db.PageJournal(w.t.Context(), console.JournalQuery{Query: console.Query{Limit: 1}, Request: id})
 		must(w.t, err)
 		if len(p.Rows) > 0 {

@@ -327,7 +327,7 @@ func (b *agent) pays(change func(string) string) string {
 // answer's event; "" when stream or message are refused.
 func (b *agent) overStream(to, method string, h http.Header) string {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 2*time.Minute)
 	defer cancel()
 	req, _ := http.NewRequestWithContext(ctx, "GET", to, nil)
 	req.Header = h.Clone()

@@ -95,7 +95,7 @@ func TestHTMLOpensWithoutScriptAndNetwork(t *testing.T) {
 		w.mu.Lock()
 		w.requests, w.console = nil, nil
 		w.mu.Unlock()
-		step, end := context.WithTimeout(ctx, 60*time.Second)
+		step, end := context.WithTimeout(ctx, 3*time.Minute)
 		if err := chromedp.Do(step, chromedp.EmulateViewport(390, 844), chromedp.Navigate(file), chromedp.WaitReady("footer")); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

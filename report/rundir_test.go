@@ -33,7 +33,7 @@ func recordedRun(t *testing.T) (dir string, runs string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := outbound.New(outbound.Options{Lab: true, Recorder: rec, Timeout: 5 * time.Second})
+	c := outbound.New(outbound.Options{Lab: true, Recorder: rec, Timeout: time.Minute})
 	defer c.Close()
 	for range 3 {
 		_, err := c.Do(context.Background(), outbound.Req{Method: "POST", URL: srv.URL + "/token?x=1", Probe: "F9-2", Note: "control",
