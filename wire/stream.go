@@ -106,9 +106,10 @@ func (s *arrayStream) unexpected(want string) error {
 // walk goes down path and through the array at its end.
 func (s *arrayStream) walk(path []string, f func(Raw) bool) error {
 	c, err := s.next()
-	if err == nil && c == 0xef { // byte order mark
-		s.at += 3
-		c, err = s.next()
+	if err == nil && c == byteOrderMark[0] {
+		if err = s.mark(); err == nil {
+			c, err = s.next()
+		}
 	}
 	for _, name := range path {
 		if err != nil {
@@ -135,6 +136,20 @@ func (s *arrayStream) walk(path []string, f func(Raw) bool) error {
 		return nil
 	}
 	return err
+}
+
+// mark takes a byte order mark, of which a read may bring but a part.
+func (s *arrayStream) mark() error {
+	for i := range len(byteOrderMark) {
+		if s.at == s.n && !s.load(s.at) {
+			return s.broken()
+		}
+		if s.buf[s.at] != byteOrderMark[i] {
+			return s.unexpected("an object")
+		}
+		s.at++
+	}
+	return nil
 }
 
 // member stops behind the colon of the member called name.

@@ -17,7 +17,8 @@ func TestStreamArray(t *testing.T) {
 	var got []string
 	keep := func(r Raw) bool { got = append(got, string(r)); return true }
 	doc := `{"x":[{"entries":[9]}],"log":{"v":"1\"]","entries":[{"a":"}\\"},  {"b":[1,{"c":"\\\""}]},3 ,"s"],"more":1},"z":0}`
-	for name, r := range map[string]io.Reader{"whole": strings.NewReader(doc), "bytes": iotest.OneByteReader(strings.NewReader(doc))} {
+	for name, r := range map[string]io.Reader{"whole": strings.NewReader(doc), "bytes": iotest.OneByteReader(strings.NewReader(doc)),
+		"marked": strings.NewReader("\ufeff" + doc), "marked bytes": iotest.OneByteReader(strings.NewReader("\ufeff" + doc))} {
 		got = nil
 		end, err := StreamArray(r, 1<<20, keep, "log", "entries")
 		if err != nil || end.Elements != 4 || strings.Join(got, "|") != `{"a":"}\\"}|{"b":[1,{"c":"\\\""}]}|3|"s"` {
@@ -33,7 +34,7 @@ func TestStreamArrayBounds(t *testing.T) {
 	if kidoban.KindOf(err) != kidoban.KindInput || n != 1 || end.Skipped != 1 || !strings.Contains(err.Error(), fmt.Sprintf("byte %d", len(doc))) {
 		t.Errorf("a cut document: %v %+v", err, end)
 	}
-	for _, bad := range []string{"", "[]", "{", `{"log":{}}`, `{"log":{"entries":{}}}`, "\x00", `{"log" 1`, `{"log":{"entries":[`, `{"log":{"entries":["a":1]}}`, `{"log":{"entries":[}`, `{"log"::`} {
+	for _, bad := range []string{"", "[]", "{", "\xef", "\xef\xbb", "\xef\xbb\xbf", "\xef{}", "\xef\xbb{\"log\":{\"entries\":[]}}", `{"log":{}}`, `{"log":{"entries":{}}}`, "\x00", `{"log" 1`, `{"log":{"entries":[`, `{"log":{"entries":["a":1]}}`, `{"log":{"entries":[}`, `{"log"::`} {
 		if _, err := StreamArray(strings.NewReader(bad), 1000, func(Raw) bool { return true }, "log", "entries"); kidoban.KindOf(err) != kidoban.KindInput {
 			t.Errorf("%q: %v", bad, err)
 		}
