@@ -298,7 +298,7 @@ func TestHostileTargets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			target := serve(t, h)
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 			defer cancel()
 			r, err := audit.Run(ctx, audit.Options{Lab: true, Tiers: activeTiers, StateDir: t.TempDir()}, target)
 			if err != nil {
