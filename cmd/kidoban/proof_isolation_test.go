@@ -147,8 +147,12 @@ func newIsolation(t *testing.T, apart bool) *isolation {
 	for i := range isolationGood {
 		fmt.Fprintf(&c, "  good-%d: {url: %q, address: loopback}\n", i, s.good.urls["good"])
 	}
+	pace := ""
+	if os.Getenv(loadUnpacedEnv) != "" {
+		pace = ", mib_per_second: 4000"
+	}
 	for name, url := range s.bad.urls {
-		fmt.Fprintf(&c, "  %s: {url: %q, address: loopback, wait: 2s}\n", name, url)
+		fmt.Fprintf(&c, "  %s: {url: %q, address: loopback, wait: 2s%s}\n", name, url, pace)
 	}
 	s.p = newProgram(t, c.String())
 	s.p.wrap = isolationPlace(apart, "0", "")
@@ -274,12 +278,17 @@ type isolationRow struct {
 	Calls [3]int         `json:"calls_of_the_others"` // quiet, attack past the gateway, attack
 	P50   [3]float64     `json:"p50_ms"`
 	P99   [3]float64     `json:"p99_ms"`
+	Turns [][3]float64   `json:"p99_by_turn_ms"` // tells how much of it is the machine's
 	Quiet float64        `json:"p99_to_quiet"`
 	Past  float64        `json:"p99_to_past"` // to the same attack past the gateway
 	CPU   [3]float64     `json:"gateway_cpu_percent"`
 	RSS   [3]int64       `json:"rss_mb"` // the most there was
 	Did   map[string]int `json:"attackers"`
 }
+
+// loadUnpacedEnv lets servers talk as fast as they can: without the gateway's pace
+// the others' latencies must show it, or they would show nothing.
+const loadUnpacedEnv = "KIDOBAN_LOAD_UNPACED"
 
 // loadOnlyEnv names one attack of the full test that is to be made alone.
 const loadOnlyEnv = "KIDOBAN_LOAD_ONLY"
@@ -324,17 +333,22 @@ func TestGPX3_OneBadServerOrClientHurtsNobodyElse(t *testing.T) {
 		if task.Ahead > 0 {
 			what += ", there already"
 		}
+		past := task
+		past.Past = s.bad.urls
 		var got [3]spell
+		row := isolationRow{What: what}
 		for range turns {
-			if full {
-				got[0] = got[0].with(s.live(span, nil))
-				past := task
-				past.Past = s.bad.urls
-				got[1] = got[1].with(s.live(span, &past))
+			var tail [3]float64
+			for i, attack := range []*isolationTask{nil, &past, &task} {
+				if i < 2 && !full {
+					continue
+				}
+				one := s.live(span, attack)
+				tail[i], got[i] = percentile(one.Times, 99), got[i].with(one)
 			}
-			got[2] = got[2].with(s.live(span, &task))
+			row.Turns = append(row.Turns, tail)
 		}
-		row := isolationRow{What: what, Did: got[2].attack.Counts}
+		row.Did = got[2].attack.Counts
 		for i, g := range got {
 			row.Calls[i], row.P50[i], row.P99[i] = len(g.Times), percentile(g.Times, 50), percentile(g.Times, 99)
 			row.RSS[i], row.CPU[i] = g.rss>>20, 100*g.cpu.Seconds()/(span*time.Duration(turns)).Seconds()
