@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -243,11 +244,53 @@ func TestGPX3_DefinitionsAreBounded(t *testing.T) {
 	if all != k.size || all > maxAllBytes {
 		t.Errorf("%d bytes are kept, %d counted", all, k.size)
 	}
+	whole := wire.DropMember(page(0, 100), "nextCursor")
 	for range 3 { // the same list again takes no more
-		k.learn("user-19", true, page(0, 100))
+		k.learn("user-19", true, whole)
 	}
-	if k.sizes["user-19"] != len(page(0, 100))-len(`{"tools":[],"nextCursor":"more"}`) {
+	if def, _ := wire.Lookup(whole, "tools"); k.sizes["user-19"] != len(def)-len("[]") {
 		t.Errorf("%d bytes for one tool", k.sizes["user-19"])
+	}
+}
+
+// TestGPX3_PagesOfOneAreTheToolsOfAll: who reads the first page of a list does not take
+// the tools of the others from those who share the view; what a server no longer lists
+// goes with the next whole list but one.
+func TestGPX3_PagesOfOneAreTheToolsOfAll(t *testing.T) {
+	k := catalog{tools: map[string]map[string]listedTool{}}
+	page := func(first bool, next string, names ...string) {
+		list := wire.Raw(`{"tools":[{"name":"` + strings.Join(names, `"},{"name":"`) + `"}]}`)
+		if next != "" {
+			list = wire.SetMember(list, "nextCursor", wire.Quote(next))
+		}
+		k.learn("", first, list)
+	}
+	knows := func(when string, names ...string) {
+		t.Helper()
+		for _, name := range []string{"a", "b", "c"} {
+			if def, sum := k.tool("", name); (def != nil) != slices.Contains(names, name) || (sum != "") != (def != nil) {
+				t.Errorf("%s: %s: %s", when, name, def)
+			}
+		}
+	}
+	page(true, "2", "a")
+	page(false, "", "b", "c")
+	knows("a list in two pages", "a", "b", "c")
+	for range 5 {
+		page(true, "2", "a")
+		knows("a client that reads the first page", "a", "b", "c")
+	}
+	page(false, "", "b")
+	page(true, "2", "a")
+	page(true, "2", "a")
+	page(false, "", "b")
+	knows("two lists at once, without c", "a", "b")
+	page(false, "", "b")
+	knows("the end of the other one", "a", "b")
+	page(true, "", "c")
+	knows("a list in one page", "c")
+	if def, _ := k.tool("", "c"); k.sizes[""] != len(def) || k.size != len(def) {
+		t.Errorf("%d and %d bytes", k.sizes[""], k.size)
 	}
 }
 

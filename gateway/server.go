@@ -138,13 +138,15 @@ type catalog struct {
 	asked map[string][]string              // account key → lists the gateway asked for itself; guarded by mu
 	seen  map[string]time.Time             // account key → when it was listed, roughly; guarded by mu
 	sizes map[string]int                   // account key → bytes of its definitions; guarded by mu
+	lists map[string]int                   // account key → first pages there were; guarded by mu
 	size  int                              // of all; guarded by mu
 }
 
 // listedTool is a definition and its hash.
 type listedTool struct {
-	def wire.Raw
-	sum string
+	list int // catalog.lists when it was last seen
+	def  wire.Raw
+	sum  string
 }
 
 const (
@@ -185,29 +187,47 @@ func (k *catalog) headers(name string) []wire.HeaderParam {
 	return nil
 }
 
-// learn takes the definitions of one page; the first page forgets the old ones.
+// learn takes the definitions of one page. A list in one page replaces what was known.
+// Of a list in several, what was known stays until the last page: others who share the
+// view call tools of the later pages while somebody reads the first. Two lists may be
+// read at once, so what the list before held goes with the next.
 func (k *catalog) learn(view string, first bool, result wire.Raw) {
 	list, ok := wire.Lookup(result, "tools")
 	if !ok {
 		return
 	}
+	more := wire.LookupString(result, "nextCursor") != ""
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.lists == nil {
+		k.lists = map[string]int{}
+	}
+	if first {
+		k.lists[view]++
+	}
+	now, known := k.lists[view], k.tools[view]
 	page, size := map[string]listedTool{}, 0
-	if old := k.tools[view]; !first {
-		for n, d := range old {
-			page[n] = d
+	for n, d := range known {
+		if first && !more || !first && !more && d.list < now-1 {
+			continue
 		}
-		size = k.sizes[view]
+		page[n] = d
+		size += len(d.def)
 	}
 	wire.Elements(list, func(def wire.Raw) bool {
-		if name := wire.LookupString(def, "name"); name != "" && len(page) < maxTools && len(def) <= maxPinned && size+len(def) <= maxViewBytes {
-			size += len(def) - len(page[name].def)
-			if old, same := k.tools[view][name]; same && string(old.def) == string(def) {
-				page[name] = old
-			} else {
-				page[name] = listedTool{slices.Clone(def), toolscan.Fingerprint(def)}
-			}
+		name := wire.LookupString(def, "name")
+		if name == "" || len(def) > maxPinned {
+			return true
+		}
+		old, have := page[name]
+		if !have && len(page) >= maxTools || size+len(def)-len(old.def) > maxViewBytes {
+			return true
+		}
+		size += len(def) - len(old.def)
+		if was, same := known[name]; same && string(was.def) == string(def) {
+			page[name] = listedTool{now, was.def, was.sum}
+		} else {
+			page[name] = listedTool{now, slices.Clone(def), toolscan.Fingerprint(def)}
 		}
 		return true
 	})
@@ -224,6 +244,7 @@ func (k *catalog) learn(view string, first bool, result wire.Raw) {
 			k.size -= k.sizes[other]
 			delete(k.tools, other)
 			delete(k.sizes, other)
+			delete(k.lists, other)
 			delete(k.asked, other)
 		}
 	}
