@@ -728,6 +728,38 @@ func TestMigrationsRunOnceAndForwardOnly(t *testing.T) {
 	}
 }
 
+// TestMigrationsKeepWhatThereIs: a database of each earlier schema, with something in it,
+// opens, keeps it and takes more.
+func TestMigrationsKeepWhatThereIs(t *testing.T) {
+	latest, err := store.SchemaVersions()
+	must(t, err)
+	for version := 1; version < latest; version++ {
+		for engine, url := range map[string]string{"sqlite": storetest.SQLite(t), "postgres": cluster.Postgres(t)} {
+			t.Run(fmt.Sprint(engine, " ", version), func(t *testing.T) {
+				must(t, store.MakeOld(t.Context(), url, version))
+				s, err := store.Open(t.Context(), store.Options{URL: url})
+				must(t, err)
+				defer s.Close()
+				u, err := s.UserByName(t.Context(), "Old")
+				must(t, err)
+				same(t, u.ID, "u")
+				must(t, s.AddAlert(t.Context(), authserver.Alert{ID: "b", Kind: "k", At: epoch, Subject: "s", Text: "t", Do: "d", With: kidoban.AlertWords{"host": "h"}}))
+				alerts, err := s.Alerts(t.Context(), 5)
+				must(t, err)
+				same(t, len(alerts), 2)
+				same(t, alerts[1].Text, "It happened.")
+				if version < 2 {
+					return
+				}
+				entries, err := s.JournalEntries(t.Context(), "gateway", 0, 5)
+				must(t, err)
+				same(t, len(entries), 1)
+				same(t, string(entries[0].Body), `{"user":"u"}`)
+			})
+		}
+	}
+}
+
 func TestSQLiteFileIsPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sub", "k.db")
 	s, err := store.Open(context.Background(), store.Options{URL: path})

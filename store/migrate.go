@@ -66,6 +66,9 @@ func splitStatements(text string) []string {
 	return out
 }
 
+// ledger is the table that says which migrations there were.
+const ledger = `CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY, name TEXT NOT NULL, applied_ms BIGINT NOT NULL)`
+
 // migrate brings the schema up to date. Several processes may start at once: the
 // row of a version is inserted before its statements run, so the second one
 // waits for the first and then finds the work done.
@@ -74,7 +77,6 @@ func (d *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const ledger = `CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT PRIMARY KEY, name TEXT NOT NULL, applied_ms BIGINT NOT NULL)`
 	for try := 0; ; try++ {
 		err = d.write(ctx, func(t tx) error { _, err := t.exec(ledger); return err })
 		// PostgreSQL lets two concurrent CREATE TABLE IF NOT EXISTS collide: in the
