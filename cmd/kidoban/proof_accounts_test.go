@@ -114,6 +114,7 @@ func TestGVA3_RemoteServerBehindAnotherAuthorizationServer(t *testing.T) {
 	r.call("whoami", map[string]any{}, "you are alice-at-the-provider")
 	time.Sleep(6 * time.Second) // the upstream's token is over
 	r.call("whoami", map[string]any{}, "you are alice-at-the-provider")
+	within(patience, func() bool { return strings.Contains(f.said.String(), "refresh") }) // it comes through a pipe
 	if said := f.said.String(); strings.Count(said, "registered") != 1 || strings.Count(said, "code") != 1 || !strings.Contains(said, "refresh") {
 		t.Errorf("the authorization server saw:\n%s", said)
 	}
