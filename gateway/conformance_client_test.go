@@ -263,18 +263,26 @@ func TestGVA2_OfficialClientConformanceSuite(t *testing.T) {
 			continue // the race detector sees the same paths with the first
 		}
 		t.Run(c.name, func(t *testing.T) {
-			// One check is about time (how soon a stream is opened again), and a busy
-			// machine misses it now and then: what counts is a run without a failure.
-			var bad []string
-			for range 3 {
-				if bad = runClientSuite(t, c.modules, c.name, c.least, append([]string{"--command", self + " -test.run=^TestConformanceDriver$"}, c.args...)); len(bad) == 0 {
-					return
-				}
+			driver := []string{"--command", self + " -test.run=^TestConformanceDriver$"}
+			bad := runClientSuite(t, c.modules, c.name, c.least, append(driver, c.args...))
+			// One check is about time: how soon a stream is opened again. The suite plays all
+			// scenarios at once, and a busy machine comes too late then; alone it does not.
+			alone := append(driver, "--scenario", timed)
+			if c.modules == now {
+				alone = append(alone, "--spec-version", c.name)
 			}
-			t.Error(strings.Join(bad, "\n"))
+			for try := 0; try < 5 && len(bad) == 1 && strings.HasPrefix(bad[0], timed+": "); try++ {
+				bad = runClientSuite(t, c.modules, c.name, 1, alone)
+			}
+			if len(bad) > 0 {
+				t.Error(strings.Join(bad, "\n"))
+			}
 		})
 	}
 }
+
+// timed is the scenario with a check of milliseconds.
+const timed = "sse-retry"
 
 // runClientSuite runs the suite once and returns what failed that should not.
 func runClientSuite(t *testing.T, modules, name string, least int, args []string) (bad []string) {
