@@ -118,7 +118,11 @@ func (s *session) callTool(ctx context.Context, key, note, token, name string, a
 	for k, v := range extra {
 		p[k] = v
 	}
-	return s.invoke(ctx, key, note, token, "tools/call", p, more...)
+	x := s.invoke(ctx, key, note, token, "tools/call", p, more...)
+	if x != nil && x.Response == nil && x.ErrKind == kidoban.KindLimit && x.Err != errBudget && ctx.Err() == nil {
+		s.made(x) // a call that takes long, or waits for somebody's leave, has neither run nor asked back
+	}
+	return x
 }
 
 // ran tells whether a tool did its work: a result that is no error.
