@@ -114,6 +114,7 @@ const (
 	ReasonOwnServer     Reason = "own_server"     // only on the tester's own server: --own-server
 	ReasonBudget        Reason = "budget"         // the request budget was spent
 	ReasonToolNamed     Reason = "tool_not_named" // needs a tool the operator names
+	ReasonInterrupted   Reason = "interrupted"    // the run was stopped before it was asked
 	ReasonNotApplicable Reason = "precondition"   // what the check is about does not exist here
 )
 
@@ -194,6 +195,7 @@ const (
 	HeadlineMoved       = "moved"
 	HeadlineNotMCP      = "not_mcp"
 	HeadlineUnreachable = "unreachable"
+	HeadlineInterrupted = "interrupted" // the run was stopped before it was through
 )
 
 // RunSchema names the JSON contract of an audit run.

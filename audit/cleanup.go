@@ -20,6 +20,9 @@ type remains struct {
 	expires          string
 }
 
+// noTime is why something is left that the ledger keeps for the next start.
+const noTime = "no time was left to remove it; the next audit from this state directory does"
+
 // sender sends a request of the clean-up, outside the probes' budget.
 type sender func(context.Context, outbound.Req) *kidoban.Exchange
 
@@ -83,8 +86,12 @@ func (s *session) clean(ctx context.Context) kidoban.Residue {
 		}
 		r := remains{issuer: as.Issuer, endpoint: as.Meta.RegistrationEndpoint, clientID: c.ID, uri: c.regURI, token: c.regTok}
 		if why := r.remove(ctx, s.final); why != "" {
+			if ctx.Err() != nil {
+				why = noTime
+			} else {
+				_ = s.ledger.Note(c.entry, "left", why, s.o.Now())
+			}
 			res.LeftBehind = append(res.LeftBehind, kidoban.LeftOver{Kind: "client", Issuer: as.Issuer, ClientID: c.ID, Reason: why, Expires: expiry(&c.Meta)})
-			_ = s.ledger.Note(c.entry, "left", why, s.o.Now())
 			continue
 		}
 		gone[c.ID] = true
@@ -102,7 +109,7 @@ func (s *session) final(ctx context.Context, r outbound.Req) *kidoban.Exchange {
 	s.sent++
 	s.mu.Unlock()
 	s.pause(ctx)
-	x, err := s.out.Do(ctx, r)
+	x, err := s.out.Do(ctx, s.o.Key.bind(r, s.facts.URL))
 	if x == nil {
 		x = &kidoban.Exchange{Err: "no exchange"}
 		if err != nil {

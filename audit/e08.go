@@ -141,26 +141,27 @@ func reachedTool(x *kidoban.Exchange) bool { return ReplyOf(x).ok() }
 
 func collectTools(ctx context.Context, s *session) (e toolTrials) {
 	f := s.facts
-	if f.Client == nil {
-		e.none = untested("E08-a", kidoban.ReasonClient, detailFor(kidoban.ReasonClient))
-		return e
-	}
-	t, w := s.grantTokens(ctx, "E30-d", "a grant of the smallest scope", f.Client, nil)
-	if !t.issued() {
-		e.none = w.noCode("E30-d")
+	t, none := s.admission(ctx, "E08-a", "E30-d", "a grant of the smallest scope")
+	if t == nil {
+		e.none = none
 		return e
 	}
 	e.has, e.t = true, t
 	asked := f.SmallestScope
 	e.more = t.Scope != "" && asked != "" && !covers(asked, t.Scope)
 	in := s.enter(ctx, t.Access)
-	e.modern = in.modern
+	if e.modern = in.modern; !in.modern && !in.legacy {
+		e.has, e.none = false, unclear("E08-a", kidoban.ReasonUnstable, "the token does not open the endpoint", t.x)
+		return e
+	}
 	e.tools = readTools(s.invoke(ctx, "tools", "the list of tools", t.Access, "tools/list", nil), s.o.Tools)
-	s.collectScope(ctx, &e)
 	wide := t
-	if all := allScopes(f, asked); all != asked {
-		if g, _ := s.grantTokens(ctx, "E08", "a grant of every scope on offer", f.Client, func(r *authRequest) { r.Params = r.Params.with("scope", all) }); g.issued() {
-			wide = g
+	if !f.keyed {
+		s.collectScope(ctx, &e)
+		if all := allScopes(f, asked); all != asked {
+			if g, _ := s.grantTokens(ctx, "E08", "a grant of every scope on offer", f.Client, func(r *authRequest) { r.Params = r.Params.with("scope", all) }); g.issued() {
+				wide = g
+			}
 		}
 	}
 	s.collectMirror(ctx, wide.Access, &e)

@@ -69,6 +69,9 @@ func probeTokens() probe {
 
 func collectTokens(ctx context.Context, s *session) (e tokenLook) {
 	f := s.facts
+	if s.o.keyed() {
+		return s.collectHeld(ctx)
+	}
 	if f.Client == nil {
 		e.none = untested("E24-a", kidoban.ReasonClient, detailFor(kidoban.ReasonClient))
 		return e
@@ -78,12 +81,38 @@ func collectTokens(ctx context.Context, s *session) (e tokenLook) {
 		e.none = w.noCode("E24-a")
 		return e
 	}
-	e.t, e.req = s.redeem(ctx, "E24", "tokens for it", tk, nil), tk.req
+	if e.t, e.req = s.redeem(ctx, "E24", "tokens for it", tk, nil), tk.req; e.t == nil {
+		e.none = untested("E24-a", kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
+		return e
+	}
 	if !e.t.issued() {
 		e.none = unclear("E24-a", kidoban.ReasonUnstable, "the server gives no tokens for a genuine code", e.t.x)
 		return e
 	}
 	e.has = true
+	s.openings(ctx, &e)
+	s.collectResources(ctx, &e)
+	s.collectUpstream(ctx, tk.walked, &e)
+	e.codes, e.access = distinct(s.codes), distinct(s.access)
+	return e
+}
+
+// collectHeld looks at the key that was handed over.
+func (s *session) collectHeld(ctx context.Context) (e tokenLook) {
+	e.t, _ = s.admission(ctx, "E24-c", "E24", "")
+	s.openings(ctx, &e)
+	e.has = e.works || s.facts.blind()
+	if r, bad := undecided("E24-c", "the request with the key that was handed over", e.worksX); bad {
+		e.none = r
+	} else {
+		e.none = unclear("E24-c", kidoban.ReasonUnstable, "the key that was handed over does not open the endpoint", e.worksX)
+	}
+	return e
+}
+
+// openings tries what opens the endpoint beside the token itself.
+func (s *session) openings(ctx context.Context, e *tokenLook) {
+	f := s.facts
 	in := s.enter(ctx, e.t.Access)
 	e.legacy, e.modern = in.legacy, in.modern
 	e.works, e.worksX = s.alive(ctx, "E24", "control: the genuine token", e.t.Access)
@@ -92,18 +121,26 @@ func collectTokens(ctx context.Context, s *session) (e tokenLook) {
 	}
 	var changed string
 	changed, e.how = tamperToken(e.t.Access)
+	if s.o.Key != nil {
+		s.rec.Conceal(changed) // it is the key but for one character
+	}
 	e.tampered, e.tamperedX = s.alive(ctx, "E04-j", "the token with "+e.how, changed)
-	e.query = s.reach(ctx, "E23-a", "the token in the query", call{Method: "tools/list", URL: addQuery(f.URL, "access_token", e.t.Access)})
+	e.query = s.reach(ctx, "E23-a", "the token in the query", call{Method: "tools/list", URL: addQuery(f.URL, s.o.Key.param(), e.t.Access)})
 	if e.legacy && !f.SSE {
 		sid, _ := s.sessionFor(ctx, "E07-2", e.t.Access, latestLegacy)
 		if e.sid = sid; sid != "" {
 			e.bareSID = s.rpc(ctx, "E07-2", "the session id without the token", call{Method: "tools/list", Version: latestLegacy, Session: sid})
-			s.endSession(ctx, call{Header: kidoban.Fields{{Name: "Authorization", Value: "Bearer " + e.t.Access}}}, sid)
+			s.endSession(ctx, call{Header: kidoban.Fields{s.shows(e.t.Access)}}, sid)
 		}
 	}
 	if e.modern {
 		e.resources = s.invoke(ctx, "E31-a", "what is the person's own", e.t.Access, "resources/list", nil)
 	}
+}
+
+// collectResources asks for tokens that are for somebody else.
+func (s *session) collectResources(ctx context.Context, e *tokenLook) {
+	f := s.facts
 	stranger := "https://" + s.nonce(10) + probeDomain + "/mcp"
 	if t, _ := s.ticket(ctx, "E05-e", "a code for another resource", f.Client, nil); t != nil {
 		e.other = s.redeem(ctx, "E05-e", "a token request for a resource of somebody else", t, func(p params) params { return p.with("resource", stranger) })
@@ -119,9 +156,6 @@ func collectTokens(ctx context.Context, s *session) (e tokenLook) {
 			e.foreignOK, _ = s.alive(ctx, "E05-b", "that token here", e.foreign.Access)
 		}
 	}
-	s.collectUpstream(ctx, tk.walked, &e)
-	e.codes, e.access = distinct(s.codes), distinct(s.access)
-	return e
 }
 
 // collectUpstream tries the token at the upstream's userinfo endpoint, on servers

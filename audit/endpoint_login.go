@@ -45,17 +45,12 @@ func probeEndpointLogin() probe {
 func collectTokenSide(ctx context.Context, s *session) (e tokenSide) {
 	f := s.facts
 	e.none = untested("E09-a", kidoban.ReasonLogin, detailFor(kidoban.ReasonLogin))
-	if f.door() != doorClosed || f.SSE || f.Client == nil {
+	if f.door() != doorClosed || f.SSE {
 		return e // seen without a token already, or not to be seen at all
 	}
-	tk, w := s.ticket(ctx, "E09", "a grant to enter with", f.Client, nil)
-	if tk == nil {
-		e.none = w.noCode("E09-a")
-		return e
-	}
-	t := s.redeem(ctx, "E09", "tokens for it", tk, nil)
-	if !t.issued() {
-		e.none = unclear("E09-a", kidoban.ReasonUnstable, "the server gives no tokens for a genuine code", t.x)
+	t, none := s.admission(ctx, "E09-a", "E09", "a grant to enter with")
+	if t == nil {
+		e.none = none
 		return e
 	}
 	in := s.enter(ctx, t.Access)

@@ -103,8 +103,9 @@ func collectCodes(ctx context.Context, s *session) (c codeTrials) {
 	if c.stillAlive && c.good.Refresh != "" {
 		// The server may have ended the grant although the endpoint does not notice,
 		// which is E04-i: the refresh token tells.
-		again := s.refresh(ctx, "F9-3", "the first refresh token after the second use", f.Client, c.good, c.good.Refresh)
-		c.stillAlive, c.alive = again.issued(), again.x
+		if again := s.refresh(ctx, "F9-3", "the first refresh token after the second use", f.Client, c.good, c.good.Refresh); again != nil {
+			c.stillAlive, c.alive = again.issued(), again.x
+		}
 	}
 
 	if s.wants("F9-4") {

@@ -41,6 +41,7 @@ type Facts struct {
 	StreamID string            // the session in its message address
 
 	login     bool // the run may log in
+	keyed     bool // the run was handed a key for the target
 	mute      bool // a genuine token does not open the endpoint: there is no control
 	anyBearer bool // a made-up bearer token is accepted (E04-a)
 

@@ -187,9 +187,10 @@ func (s *session) refresh(ctx context.Context, key, note string, c *Client, old 
 // ask sends a request to the token endpoint and notes what it gave.
 func (s *session) ask(ctx context.Context, key, note string, c *Client, p params, g *issued) *tokens {
 	as := s.facts.AS
-	if as.Meta.TokenEndpoint == "" || s.ledger == nil {
+	if as.Meta.TokenEndpoint == "" || s.ledger == nil || ctx.Err() != nil {
 		return nil
 	}
+	ctx = context.WithoutCancel(ctx) // an interruption waits for the answer, which has to be revoked
 	fresh := g == nil
 	if fresh {
 		s.ledgerMu.Lock()
@@ -309,11 +310,15 @@ func (s *session) revokeAll(ctx context.Context) []kidoban.LeftOver {
 		if !g.done {
 			why = withdraw(ctx, s.final, s.facts.AS.Meta.RevocationEndpoint, g.client.ID, g.client.Secret, g.token)
 		}
-		if why == "" {
+		switch {
+		case why == "":
 			_ = s.ledger.Note(g.entry, "deleted", "", s.o.Now())
 			continue
+		case ctx.Err() != nil:
+			why = noTime
+		default:
+			_ = s.ledger.Note(g.entry, "left", why, s.o.Now())
 		}
-		_ = s.ledger.Note(g.entry, "left", why, s.o.Now())
 		if left[why]++; left[why] == 1 {
 			order = append(order, why)
 		}
@@ -341,7 +346,7 @@ type entrance struct {
 func (s *session) listWith(ctx context.Context, key, note, token string) reached {
 	if s.facts.Session == "" || s.facts.SSE {
 		if s.facts.Session == "" || s.facts.SSE {
-			return s.reach(ctx, key, note, authz("Bearer "+token))
+			return s.reach(ctx, key, note, with(s.shows(token)))
 		}
 		// The discovery's session is nobody's: a token needs one of its own.
 		version := s.facts.Version()
@@ -351,7 +356,7 @@ func (s *session) listWith(ctx context.Context, key, note, token string) reached
 			r.xs, r.reply = append(r.xs, x), ReplyOf(x)
 			return r
 		}
-		c := authz("Bearer " + token)
+		c := with(s.shows(token))
 		c.Version, c.Session = version, sid
 		r.add(s.rpc(ctx, key, note, c))
 		s.endSession(ctx, call{Header: c.Header}, sid)
@@ -360,7 +365,7 @@ func (s *session) listWith(ctx context.Context, key, note, token string) reached
 	// The session that discovery opened without a token is nobody's: the owner of
 	// the token opens an own one, or is refused it for what the token is.
 	var r reached
-	h := kidoban.Fields{{Name: "Authorization", Value: "Bearer " + token}}
+	h := kidoban.Fields{s.shows(token)}
 	sid, init := s.sessionFor(ctx, key, token, latestLegacy)
 	r.add(init)
 	if !r.reply.ok() {
@@ -393,7 +398,7 @@ func (s *session) opens(ctx context.Context, token string) {
 // it opens a session first and returns its id.
 func (s *session) invoke(ctx context.Context, key, note, token, method string, p map[string]any, more ...kidoban.Field) *kidoban.Exchange {
 	e := s.enter(ctx, token)
-	h := kidoban.Fields{{Name: "Authorization", Value: "Bearer " + token}}
+	h := kidoban.Fields{s.shows(token)}
 	c := call{Method: method, Params: p, Header: h, Version: e.version, Caps: map[string]any{"elicitation": map[string]any{"form": map[string]any{}, "url": map[string]any{}}}}
 	if s.facts.SSE {
 		c.Header = mergeFields(c.Header, more)
@@ -438,7 +443,7 @@ func mergeFields(h kidoban.Fields, more []kidoban.Field) kidoban.Fields {
 
 // sessionFor opens a session of the older era for a token.
 func (s *session) sessionFor(ctx context.Context, key, token, version string) (string, *kidoban.Exchange) {
-	h := kidoban.Fields{{Name: "Authorization", Value: "Bearer " + token}}
+	h := kidoban.Fields{s.shows(token)}
 	x := s.rpc(ctx, key, "open a session", call{Method: "initialize", Version: version, Header: h, Drop: []string{"Mcp-Session-Id"}, Session: "none",
 		Params: map[string]any{"protocolVersion": version, "capabilities": map[string]any{"elicitation": map[string]any{"form": map[string]any{}, "url": map[string]any{}}}, "clientInfo": clientInfo()}})
 	sid := x.Header("Mcp-Session-Id")
@@ -467,7 +472,7 @@ func (s *session) enter(ctx context.Context, token string) *entrance {
 		s.entered = e
 		return e
 	}
-	h := kidoban.Fields{{Name: "Authorization", Value: "Bearer " + token}}
+	h := kidoban.Fields{s.shows(token)}
 	modern := s.rpc(ctx, "enter", "the stateless era", call{Method: "tools/list", Version: latestModern, Header: h, Drop: []string{"Mcp-Session-Id"}, Session: "none"})
 	_, e.modern = listIn(ReplyOf(modern))
 	sid, init := s.sessionFor(ctx, "enter", token, latestLegacy)

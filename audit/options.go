@@ -24,6 +24,7 @@ type Options struct {
 	CanaryWait time.Duration // how long the server gets to fetch what it was told of; 0 is two minutes, in a lab none
 	Only       []string      // keys of checks; nil means all. Others end as not_tested(tier)
 
+	Key       *Key     // opens the target without a login; not together with Login
 	Login     *Tester  // the tester's account; nil leaves T3 out
 	Second    *Tester  // another one; nil leaves most of T4 out
 	SecondURL string   // a second MCP server of the tester's own under the same authorization server
@@ -33,9 +34,10 @@ type Options struct {
 	Patience time.Duration
 	Wait     func(ctx context.Context, d time.Duration) error
 
-	Thorough    bool   // the larger default budget, which reaches every check; own servers and labs only
-	MaxRequests int    // whole run, clean-up included; 0 is DefaultRequests of the highest tier
-	StateDir    string // where the residue ledger lives; "" refuses T2
+	CleanUp     time.Duration // what removing the traces of an interrupted run may take; 0 is half a minute
+	Thorough    bool          // the larger default budget, which reaches every check; own servers and labs only
+	MaxRequests int           // whole run, clean-up included; 0 is DefaultRequests of the highest tier
+	StateDir    string        // where the residue ledger lives; "" refuses T2
 
 	RootCAs  *x509.CertPool // extra trust, for servers with a private authority
 	Resolve  func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -72,6 +74,7 @@ const (
 	DefaultRequestsT1       = 20
 	DefaultRequestsT1Client = 40 // with a client of the operator's: the authorization endpoint too
 	DefaultRequestsT2       = 60
+	DefaultRequestsKey      = 110  // with a key that was handed over
 	ThoroughRequests        = 300  // every check of T2 with a collector: about 200 in a lab
 	DefaultRequestsT3       = 1200 // a login makes many small requests
 )
@@ -94,6 +97,9 @@ func (o *Options) fill() {
 		if o.has(kidoban.T2) {
 			o.MaxRequests = DefaultRequestsT2
 		}
+		if o.keyed() {
+			o.MaxRequests = DefaultRequestsKey
+		}
 		if o.Thorough && (o.Lab || o.OwnServer) {
 			o.MaxRequests = ThoroughRequests
 		}
@@ -103,6 +109,9 @@ func (o *Options) fill() {
 	}
 	if o.Wait == nil {
 		o.Wait = wait
+	}
+	if o.CleanUp <= 0 {
+		o.CleanUp = 30 * time.Second
 	}
 	if o.Spacing == 0 && !o.Lab {
 		o.Spacing = time.Second

@@ -134,8 +134,9 @@ func gate(c kidoban.Check, f *Facts, o *Options, only map[string]bool) (kidoban.
 	if r, bad := f.unread(c); bad {
 		return r, false
 	}
+	held := f.keyed && withKey(key)
 	switch {
-	case f.AS == nil && (needsServer(c.ID) || f.login && c.Tier.Rank() >= kidoban.T3.Rank()):
+	case f.AS == nil && (needsServer(c.ID) || f.login && c.Tier.Rank() >= kidoban.T3.Rank() || f.keyed && c.Tier == kidoban.T3 && !held):
 		return na("the server names no authorization server with metadata")
 	case needsRegistration(c.ID) && f.AS != nil && f.AS.Meta.RegistrationEndpoint == "":
 		return na("the authorization server offers no dynamic registration")
@@ -151,7 +152,7 @@ func gate(c kidoban.Check, f *Facts, o *Options, only map[string]bool) (kidoban.
 	switch {
 	case c.Tier == kidoban.T4 && !(o.both() || key == "E05-d" && o.loggedIn() && o.SecondURL != "" && o.has(kidoban.T4)):
 		return no(kidoban.ReasonSecondLogin)
-	case c.Tier == kidoban.T3 && !static3[key] && !o.loggedIn():
+	case c.Tier == kidoban.T3 && !static3[key] && !o.loggedIn() && !held:
 		return no(kidoban.ReasonLogin)
 	case c.Needs&kidoban.NeedsTool != 0 && len(o.Tools) == 0:
 		return no(kidoban.ReasonToolNamed)
@@ -209,7 +210,7 @@ var static3 = map[string]bool{"F1-e": true, "F6-B": true, "F6-C": true, "F6-D": 
 // whether the baseline reached an upstream.
 func gateClient(c kidoban.Check, f *Facts) (kidoban.Result, bool) {
 	key := c.Key()
-	if c.Needs&(kidoban.NeedsClient|kidoban.NeedsUpstream) == 0 || f.login && c.Tier == kidoban.T3 {
+	if c.Needs&(kidoban.NeedsClient|kidoban.NeedsUpstream) == 0 || f.login && c.Tier == kidoban.T3 || f.keyed && withKey(key) {
 		return kidoban.Result{}, true
 	}
 	if f.Client == nil {

@@ -87,7 +87,7 @@ func (s *session) loopbackRedirect() string {
 // forbids it; then nothing was sent.
 func (s *session) register(ctx context.Context, probe, note string, meta map[string]any, header ...kidoban.Field) (Registration, bool) {
 	as := s.facts.AS
-	if s.ledger == nil || as == nil || as.Meta.RegistrationEndpoint == "" || s.postsSpent() || s.left() < 4 {
+	if ctx.Err() != nil || s.ledger == nil || as == nil || as.Meta.RegistrationEndpoint == "" || s.postsSpent() || s.left() < 4 {
 		return Registration{}, false
 	}
 	r := Registration{Asked: maps.Clone(meta)}
@@ -100,7 +100,8 @@ func (s *session) register(ctx context.Context, probe, note string, meta map[str
 		return r, false // without a ledger nothing is left on anybody's server
 	}
 	s.posts[as.Issuer]++
-	r.X = s.do(ctx, outbound.Req{Method: http.MethodPost, URL: as.Meta.RegistrationEndpoint, Probe: probe, Note: note, Body: body,
+	// An interruption waits for the answer: without it nobody knows what to remove.
+	r.X = s.do(context.WithoutCancel(ctx), outbound.Req{Method: http.MethodPost, URL: as.Meta.RegistrationEndpoint, Probe: probe, Note: note, Body: body,
 		Header: append(kidoban.Fields{{Name: "Content-Type", Value: "application/json"}, {Name: "Accept", Value: "application/json"}}, header...)})
 	s.settle(&r, n)
 	if r.X.Response != nil && rateLimited(r.X) {

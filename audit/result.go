@@ -140,6 +140,8 @@ func reasonText(r kidoban.Reason) string {
 		return "the request budget was spent on more telling requests"
 	case kidoban.ReasonToolNamed:
 		return "it needs a tool that the operator names"
+	case kidoban.ReasonInterrupted:
+		return "the run was interrupted"
 	}
 	return string(r)
 }

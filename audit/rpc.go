@@ -103,8 +103,10 @@ func (s *session) build(c call) outbound.Req {
 		}
 		h = h.Set(x.Name, x.Value)
 	}
-	if s.bearer != "" && h.Get("Authorization") == "" {
-		h = append(h, kidoban.Field{Name: "Authorization", Value: "Bearer " + s.bearer})
+	if s.bearer != "" {
+		if shown := s.shows(s.bearer); h.Get(shown.Name) == "" {
+			h = append(h, shown)
+		}
 	}
 	for _, name := range c.Drop {
 		h = dropField(h, name)

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,9 +13,15 @@ import (
 	"github.com/kidoban/kidoban/outbound"
 )
 
+// cleanUpTime bounds the clean-up of a run that was not interrupted.
+const cleanUpTime = 2 * time.Minute
+
 // Run audits one target. It returns a report whenever the target could be
 // judged at all, unreachable included; the error is for what the caller must
 // change (KindUsage, KindRefused) and for our own failures.
+//
+// When ctx ends before the run is through, the report says what was not reached,
+// what was made is removed within Options.CleanUp, and the error is that of ctx.
 func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	o.fill()
 	target, err := NormalizeTarget(target, o.Lab)
@@ -29,6 +36,12 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	defer out.Close()
 	s := newSession(&o, out, target)
 	s.rec, s.ids, s.stubborn = rec, ids, true
+	if o.Key != nil {
+		if o.Login != nil {
+			return nil, kidoban.Errorf(kidoban.KindUsage, "either a key is handed over or somebody logs in, not both")
+		}
+		rec.Conceal(o.Key.value)
+	}
 	if o.has(kidoban.T2) || o.has(kidoban.T3) || o.has(kidoban.T4) {
 		if err := s.permitted(ctx); err != nil {
 			return nil, err
@@ -46,7 +59,11 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	results := s.collect(ctx)
 	s.emit("clean-up", "", 0, 0)
 	// What was made is removed even when the caller has given up.
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+	bound := cleanUpTime
+	if s.stopped != nil {
+		bound = o.CleanUp
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound)
 	defer cancel()
 	grants := s.revokeAll(last) // before the clients go that may revoke
 	residue := s.clean(last)
@@ -65,13 +82,13 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	rep.DurationMS = o.Now().Sub(started).Milliseconds()
 	rep.Exchanges, rep.recorded, rep.Shots = rec.Exchanges(), rec, s.pages
 	s.emit("done", "", 0, 0)
-	return rep, ctx.Err()
+	return rep, s.stopped
 }
 
 func newSession(o *Options, out *outbound.Client, target string) *session {
 	s := &session{o: o, out: out, posts: map[string]int{}, opened: map[string]bool{}}
 	s.facts = &Facts{URL: target, Origin: originOf(target), Local: isLoopbackURL(target), Lab: o.Lab, TLS: strings.HasPrefix(target, "https://")}
-	s.facts.login = o.walks()
+	s.facts.login, s.facts.keyed = o.walks(), o.keyed()
 	s.runID = s.nonce(12)
 	return s
 }
@@ -81,6 +98,7 @@ func newSession(o *Options, out *outbound.Client, target string) *session {
 func (s *session) collect(ctx context.Context) []kidoban.Result {
 	s.emit("discover", "", 0, 0)
 	s.discover(ctx)
+	unknown := ctx.Err() != nil // what is there
 	var only map[string]bool
 	if s.o.Only != nil {
 		only = map[string]bool{}
@@ -93,12 +111,12 @@ func (s *session) collect(ctx context.Context) []kidoban.Result {
 	done := map[string]kidoban.Result{}
 	all := plan()
 	for i, p := range all {
+		if s.stopped = ctx.Err(); s.stopped != nil {
+			break
+		}
 		s.emit("probe", p.name, i, len(all))
 		for _, r := range s.probe(ctx, p, only) {
 			done[r.Key()] = better(done[r.Key()], r)
-		}
-		if ctx.Err() != nil {
-			break
 		}
 	}
 	withoutUpstream(done)
@@ -107,7 +125,10 @@ func (s *session) collect(ctx context.Context) []kidoban.Result {
 	var out []kidoban.Result
 	for _, c := range kidoban.Checks() {
 		r, ok := done[c.Key()]
-		if !ok {
+		switch {
+		case !ok && unknown:
+			r = untested(c.Key(), kidoban.ReasonInterrupted, "")
+		case !ok:
 			r = s.unasked(c, only)
 		}
 		out = append(out, s.complete(r, pages))
@@ -206,6 +227,9 @@ func (s *session) probe(ctx context.Context, p probe, only map[string]bool) []ki
 			if p.tier.Rank() >= kidoban.T3.Rank() {
 				r = weigh(r, s.blanks)
 			}
+			if finding := r.Outcome == kidoban.Fail || r.Outcome == kidoban.Weak; ctx.Err() != nil && !finding {
+				r = untested(r.Key(), kidoban.ReasonInterrupted, "") // what is missing was not asked
+			}
 			out = append(out, r)
 			delete(keys, r.Key())
 		}
@@ -243,8 +267,11 @@ func (s *session) unasked(c kidoban.Check, only map[string]bool) kidoban.Result 
 	if r, ok := gateClient(c, s.facts); !ok {
 		return r
 	}
-	if !s.o.has(c.Tier) {
+	switch {
+	case !s.o.has(c.Tier):
 		return untested(c.Key(), kidoban.ReasonTier, detailFor(kidoban.ReasonTier))
+	case s.stopped != nil:
+		return untested(c.Key(), kidoban.ReasonInterrupted, "")
 	}
 	return untested(c.Key(), kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
 }
@@ -256,7 +283,7 @@ func (s *session) complete(r kidoban.Result, pages texts) kidoban.Result {
 	}
 	page := pages.of(r.ID)
 	r.Norms, r.Fix = page.refs, page.fix
-	r.Summary = clean(r.Summary)
+	r.Summary, r.Detail = clean(s.conceal(r.Summary)), s.conceal(r.Detail)
 	if r.Fingerprint == "" {
 		r.Fingerprint = kidoban.Fingerprint(r.Key(), s.facts.URL, r.Slug)
 	}
@@ -290,10 +317,13 @@ func (s *session) endSessions(ctx context.Context) {
 // report puts the run together.
 func (s *session) report(results []kidoban.Result, residue kidoban.Residue, out *outbound.Client) *Report {
 	f := s.facts
+	if s.stopped != nil {
+		f.Headline, f.Detail = kidoban.HeadlineInterrupted, interruption(results, s.stopped)
+	}
 	r := &Report{}
 	r.Schema = kidoban.RunSchema
-	r.Target = kidoban.Target{URL: f.URL, Headline: f.Headline, Detail: clean(f.Detail), Versions: orEmpty(f.Versions), Software: clean(f.Software),
-		MovedTo: clean(f.MovedTo), Tools: f.Tools, Upstreams: []string{}, Class: string(Classify(f).Class)}
+	r.Target = kidoban.Target{URL: f.URL, Headline: f.Headline, Detail: clean(s.conceal(f.Detail)), Versions: orEmpty(f.Versions), Software: clean(s.conceal(f.Software)),
+		MovedTo: clean(s.conceal(f.MovedTo)), Tools: f.Tools, Upstreams: []string{}, Class: string(Classify(f).Class)}
 	if f.AS != nil {
 		r.Target.Issuer = f.AS.Issuer
 	}
@@ -314,6 +344,21 @@ func (s *session) report(results []kidoban.Result, residue kidoban.Residue, out 
 	r.Meta = kidoban.Meta{RunID: s.runID, Tool: "kidoban " + kidoban.Version, Tiers: tiers, Authorized: clean(s.o.Authorized),
 		Hosts: orEmpty(hosts), GradeV: GradeVersion, Metadata: documents(f)}
 	return r
+}
+
+// interruption says how much an interrupted run did not reach.
+func interruption(results []kidoban.Result, cause error) string {
+	missing := 0
+	for _, r := range results {
+		if r.Reason == kidoban.ReasonInterrupted {
+			missing++
+		}
+	}
+	why := "the run was stopped"
+	if errors.Is(cause, context.DeadlineExceeded) {
+		why = "the run's time was up"
+	}
+	return why + " before " + plural(missing, "check") + " of " + itoa(len(results)) + " could be decided; what stands here is what it had seen"
 }
 
 func documents(f *Facts) []kidoban.Document {

@@ -36,6 +36,8 @@ type session struct {
 	ids  func() int          // numbers of exchanges, shared with the TLS probe's own client
 	seen []*kidoban.Exchange // answers for the closing judges, bodies cut
 
+	stopped error // why the run ended before it was through
+
 	blanks []*kidoban.Exchange // of the running probe: what stood in for answers
 
 	ledger   *Ledger
@@ -72,13 +74,19 @@ type session struct {
 // do sends one request within the budget. It never returns nil: a request that
 // could not be sent gives an exchange without response.
 func (s *session) do(ctx context.Context, r outbound.Req) *kidoban.Exchange {
-	if !s.take(s.reserve) {
-		x := &kidoban.Exchange{Probe: r.Probe, Note: r.Note, Request: kidoban.Request{Method: r.Method, URL: r.URL}, Err: errBudget, ErrKind: kidoban.KindLimit}
+	unsent := func(why string) *kidoban.Exchange {
+		x := &kidoban.Exchange{Probe: r.Probe, Note: r.Note, Request: kidoban.Request{Method: r.Method, URL: r.URL}, Err: why, ErrKind: kidoban.KindLimit}
 		s.miss(x)
 		return x
 	}
+	switch {
+	case ctx.Err() != nil:
+		return unsent("no time was left to send it")
+	case !s.take(s.reserve):
+		return unsent(errBudget)
+	}
 	s.pause(ctx)
-	x, err := s.out.Do(ctx, r)
+	x, err := s.out.Do(ctx, s.o.Key.bind(r, s.facts.URL))
 	if x == nil { // the client is closed; say so instead of failing later
 		x = &kidoban.Exchange{Probe: r.Probe, Note: r.Note, Err: "no exchange", ErrKind: kidoban.KindInternal}
 		if err != nil {

@@ -53,6 +53,20 @@ func CreateRecorder(path string) (*Recorder, error) {
 	return r, nil
 }
 
+// Conceal has values replaced wherever an exchange that is added later holds them:
+// secrets that somebody entrusted to the run, of which neither a part nor a hash may
+// stay. Values that are already kept are not touched.
+func (r *Recorder) Conceal(values ...string) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, v := range values {
+		r.known.concealed = append(r.known.concealed, everyEscape(v)...)
+	}
+}
+
 // Add keeps a redacted copy of x. What it does with a full disk is told by Close.
 func (r *Recorder) Add(x kidoban.Exchange) {
 	if r == nil {

@@ -33,6 +33,7 @@ func Redact(x kidoban.Exchange) kidoban.Exchange {
 
 func redact(x kidoban.Exchange, known *secrets) kidoban.Exchange {
 	r := &redactor{known: known}
+	r.conceal(&x)
 	x.Request.URL = r.url(x.Request.URL, 0)
 	x.Request.Target = r.url(x.Request.Target, 0)
 	x.Request.Body = []byte(r.body(string(x.Request.Body), x.Request.Header.Get("Content-Type")))
@@ -149,8 +150,9 @@ func plainName(name string) string {
 
 // secrets are the values masked so far, to find their echoes.
 type secrets struct {
-	list  []string
-	forms map[string][len(escapes)]string // of the secrets in list
+	concealed []string // in every escape; without a trace, and never forgotten
+	list      []string
+	forms     map[string][len(escapes)]string // of the secrets in list
 }
 
 // maxSecrets bounds the echoes looked for: the latest ones count.
@@ -183,6 +185,11 @@ func (r *redactor) sweep(x *kidoban.Exchange) {
 		}
 		return s
 	}
+	rewrite(x, clean)
+}
+
+// rewrite puts every text of x through clean, in place.
+func rewrite(x *kidoban.Exchange, clean func(string) string) {
 	x.Request.URL, x.Request.Target, x.Err = clean(x.Request.URL), clean(x.Request.Target), clean(x.Err)
 	x.Request.Body = []byte(clean(string(x.Request.Body)))
 	for i := range x.Request.Header {
@@ -195,6 +202,53 @@ func (r *redactor) sweep(x *kidoban.Exchange) {
 	for i := range x.Response.Header {
 		x.Response.Header[i].Value = clean(x.Response.Header[i].Value)
 	}
+}
+
+// conceal takes what must leave no trace out of x, whatever its place. x gets texts
+// of its own first.
+func (r *redactor) conceal(x *kidoban.Exchange) {
+	if len(r.known.concealed) == 0 {
+		return
+	}
+	x.Request.Header = slices.Clone(x.Request.Header)
+	if x.Response != nil {
+		resp := *x.Response
+		resp.Header = slices.Clone(resp.Header)
+		x.Response = &resp
+	}
+	rewrite(x, func(s string) string { return without(s, r.known.concealed) })
+}
+
+// Without returns s in which every value is replaced by a word that says so, also
+// where it stands escaped for a URL, HTML or JSON.
+func Without(s string, values ...string) string {
+	var all []string
+	for _, v := range values {
+		all = append(all, everyEscape(v)...)
+	}
+	return without(s, all)
+}
+
+func without(s string, all []string) string {
+	for _, v := range all {
+		s = strings.ReplaceAll(s, v, maskSecret)
+	}
+	return s
+}
+
+// everyEscape lists the ways in which v may be repeated, the longest first.
+func everyEscape(v string) []string {
+	if v == "" {
+		return nil
+	}
+	var out []string
+	for _, escape := range escapes {
+		if e := escape(v); !slices.Contains(out, e) {
+			out = append(out, e)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b string) int { return len(b) - len(a) })
+	return out
 }
 
 // escapes are the ways in which a secret may be repeated in other text.

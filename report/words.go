@@ -31,6 +31,8 @@ func headline(run kidoban.Run) string {
 		return strings.TrimSuffix("NOT MCP HERE: "+detail, ": ")
 	case kidoban.HeadlineUnreachable:
 		return strings.TrimSuffix("UNREACHABLE: "+detail, ": ")
+	case kidoban.HeadlineInterrupted:
+		return strings.TrimSuffix("INTERRUPTED: "+detail, ": ")
 	}
 	c := Count(run.Results)
 	switch {
@@ -113,6 +115,8 @@ func reasonText(r kidoban.Reason) string {
 		return "the request budget was spent"
 	case kidoban.ReasonToolNamed:
 		return "needs a tool you name"
+	case kidoban.ReasonInterrupted:
+		return "the run was interrupted"
 	case kidoban.ReasonNotApplicable:
 		return "what it is about does not exist here"
 	case kidoban.ReasonDeferred:
@@ -158,6 +162,8 @@ func remedy(r kidoban.Reason) string {
 		return "--max-requests 240"
 	case kidoban.ReasonRateLimit, kidoban.ReasonUnstable, kidoban.ReasonNetwork:
 		return "run it again later"
+	case kidoban.ReasonInterrupted:
+		return "run it again"
 	}
 	return ""
 }

@@ -2,14 +2,18 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -39,6 +43,9 @@ type auditCmd struct {
 	CA          string `help:"File with certificates to trust besides the system's (PEM)." type:"existingfile"`
 	Thorough    bool   `help:"Every check, with up to 300 requests; for your own servers (--own-server) and labs."`
 	MaxRequests int    `help:"Requests of the whole run, clean-up included." placeholder:"N"`
+
+	TokenEnv  string `help:"Environment variable with a token or key of yours for the server, sent as bearer token: what needs no more than that is tested, without a login (T3)." placeholder:"VAR"`
+	HeaderEnv string `help:"The same for a key in another header." placeholder:"X-Api-Key=VAR"`
 
 	testers
 
@@ -81,7 +88,9 @@ func (c auditCmd) Run(e *env) error {
 	}
 	line := newStatusLine(e.stderr, c.Quiet)
 	o.Progress = line.event
+	calm := onInterrupt(e)
 	rep, err := audit.Run(e.ctx, o, c.URL)
+	calm()
 	line.clear()
 	if rep == nil {
 		return err
@@ -95,13 +104,29 @@ func (c auditCmd) Run(e *env) error {
 	}
 	switch {
 	case interrupted:
-		return exitError(exitIncomplete)
+		return exitError(exitInterrupted)
 	case len(report.Failing(rep.Run, kidoban.Severity(c.FailOn), base)) > 0:
 		return exitError(exitFindings)
 	case rep.Target.Headline == kidoban.HeadlineUnreachable, rep.Target.Headline == kidoban.HeadlineNotMCP, rep.Target.Headline == kidoban.HeadlineMoved:
 		return exitError(exitIncomplete)
 	}
 	return nil
+}
+
+// onInterrupt says what happens after the first interruption, and lets a second one
+// end the program at once. The returned function ends the watch.
+func onInterrupt(e *env) (end func()) {
+	said := make(chan struct{})
+	stop := context.AfterFunc(e.ctx, func() {
+		defer close(said)
+		signal.Reset(os.Interrupt, syscall.SIGTERM)
+		fmt.Fprintln(e.stderr, "\nkidoban: stopping: what was made on the server is being removed, for half a minute at most. Stop it again to leave at once; the next audit removes the rest.")
+	})
+	return func() {
+		if !stop() {
+			<-said
+		}
+	}
 }
 
 // suppressions reads the named file, or kidoban.yaml where there is one.
@@ -137,6 +162,9 @@ func (c auditCmd) options(e *env) (o audit.Options, done func(), err error) {
 	}
 	o.Only = c.Only
 	if o.Clients, err = c.clients(e); err != nil {
+		return o, done, err
+	}
+	if err = c.key(e, &o); err != nil {
 		return o, done, err
 	}
 	if c.CA != "" {
@@ -198,6 +226,38 @@ func (c auditCmd) clients(e *env) ([]audit.PreRegistered, error) {
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// key reads the key that is handed over, and turns on what it is for.
+func (c auditCmd) key(e *env, o *audit.Options) (err error) {
+	if c.TokenEnv == "" && c.HeaderEnv == "" {
+		return nil
+	}
+	header, variable, ok := strings.Cut(c.HeaderEnv, "=")
+	scheme := ""
+	if c.TokenEnv != "" {
+		header, variable, scheme, ok = "Authorization", c.TokenEnv, "Bearer ", c.HeaderEnv == ""
+	}
+	switch {
+	case !ok && c.TokenEnv != "":
+		return kidoban.Errorf(kidoban.KindUsage, "one key opens the server: give --token-env or --header-env")
+	case !ok:
+		return kidoban.Errorf(kidoban.KindUsage, "write --header-env as NAME=VAR, for example X-Api-Key=MY_KEY")
+	case c.testers.wanted():
+		return kidoban.Errorf(kidoban.KindUsage, "either a key is handed over (--token-env, --header-env) or somebody logs in, not both")
+	}
+	value := e.env(variable)
+	if value == "" {
+		return kidoban.Errorf(kidoban.KindUsage, "the environment variable %s is empty", variable)
+	}
+	if o.Key, err = audit.NewKey(header, scheme+value); err != nil {
+		return err
+	}
+	o.Tools = c.Tool
+	if !slices.Contains(o.Tiers, kidoban.T3) {
+		o.Tiers = append(o.Tiers, kidoban.T3)
+	}
+	return nil
 }
 
 func trust(file string) (*x509.CertPool, error) {

@@ -24,6 +24,8 @@ const (
 	exitIncomplete = 3
 	exitInternal   = 4
 	exitChanged    = 5 // a pinned definition changed
+
+	exitInterrupted = 130 // stopped by a signal before it was through, as shells say it
 )
 
 // env is what a command gets from the outside world. Commands read nothing else.
