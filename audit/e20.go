@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/oauth"
@@ -27,8 +28,13 @@ type e20Evidence struct {
 	del                      *kidoban.Exchange
 	after                    Trials // an authorization request of K1 after its deletion
 	frame                    Trials // what that is compared with
+	late                     *Trail // once more after a pause, where it was taken
 	asked                    bool
 }
+
+// forgetting is how long a server may take to forget a deleted client: caches are no
+// flaw, and RFC 7592 §2.3 has no more than "immediately" as a SHOULD.
+const forgetting = 30 * time.Second
 
 func probeE20() probe {
 	return define(spec{name: "registration management", keys: []string{"E20-a", "E20-b", "E20-c", "E20-d", "E20-e", "E20-f", "E20-g"}, tier: kidoban.T2, cost: 8},
@@ -180,6 +186,12 @@ func (ev *e20Evidence) change(ctx context.Context, s *session) {
 	if ev.frame.B != nil && ev.frame.N1 != nil && s.left() > 0 {
 		ev.asked = true
 		ev.after = s.mutate(ctx, "E20-e", "a request of the deleted client", s.baseline(c), ev.frame)
+		if Decide(ev.after).Outcome != kidoban.Fail || s.left() == 0 {
+			return
+		}
+		if s.o.Lab && s.o.Patience < forgetting || s.o.Wait(ctx, forgetting) == nil {
+			ev.late = s.follow(ctx, "E20-e", "a request of the deleted client, half a minute later", s.baseline(c))
+		}
 	}
 }
 

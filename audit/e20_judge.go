@@ -146,9 +146,19 @@ func (ev *e20Evidence) judgeE() kidoban.Result {
 		return unclear(key, kidoban.ReasonUnstable, "the server takes any unknown client, so a deleted one shows nothing", ev.del, t.M1.Last())
 	}
 	r := verdict(key, "a request of a deleted client", t)
-	if d := Decide(t); d.Outcome == kidoban.Fail && t.M2 != nil {
-		r.Evidence = kidoban.Confirmed // both runs came after the deletion was acknowledged
+	if Decide(t).Outcome != kidoban.Fail {
+		return r
 	}
+	if ev.late == nil {
+		return unclear(key, kidoban.ReasonBudget, "a deleted client is taken right after its deletion; whether the server forgets it a little later was not seen", ev.del, t.M1.Last())
+	}
+	if why, bad := unclearKind(ev.late); bad {
+		return unclear(key, why, "a deleted client is taken right after its deletion, and the look half a minute later shows nothing", t.M1.Last(), ev.late.Last())
+	}
+	if ev.late.Signature() != t.M1.Signature() {
+		return unclear(key, kidoban.ReasonUnstable, "a deleted client is taken right after its deletion and no more half a minute later: the server forgets, if slowly", ev.del, t.M1.Last(), ev.late.Last())
+	}
+	r.Evidence = kidoban.Confirmed // every look came after the deletion was acknowledged
 	return r
 }
 
