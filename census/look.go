@@ -122,7 +122,7 @@ func (l *looker) once(ctx context.Context, t Target, r *Result, attempt int) (ag
 	if attempt > 1 {
 		inTime = l.o.Timeout
 	}
-	if l.robots(ctx, out, t.URL, inTime) {
+	if l.optedOut(ctx, out, t.URL, inTime) {
 		r.Class, r.Reason = string(Skipped), "opt_out_file"
 		return 0, 0
 	}
@@ -175,15 +175,19 @@ func retryAfter(v string) time.Duration {
 	return time.Duration(min(max(n, 1), 30)) * time.Second
 }
 
-// robots asks for robots.txt and tells whether the host wants to be left alone.
-func (l *looker) robots(ctx context.Context, out *outbound.Client, of string, inTime time.Duration) bool {
+// optedOut asks for robots.txt and tells whether it keeps kidoban from something that
+// the look needs: a host that is seen by half would be judged wrongly.
+func (l *looker) optedOut(ctx context.Context, out *outbound.Client, of string, inTime time.Duration) bool {
 	u, err := url.Parse(of)
 	if err != nil {
 		return false
 	}
 	x, err := out.Do(ctx, outbound.Req{URL: u.Scheme + "://" + u.Host + "/robots.txt", Probe: "census", Note: "opt-out file", MaxBody: 64 << 10, Timeout: inTime,
 		Header: kidoban.Fields{{Name: "Accept", Value: "text/plain"}}})
-	return err == nil && x.Status() == 200 && refusesRobots(x.Response.Body)
+	if err != nil || x.Status() != 200 {
+		return false
+	}
+	return slices.ContainsFunc(asks(u), parseRobots(x.Response.Body).refuse)
 }
 
 // describe fills what is not judged.
@@ -360,7 +364,7 @@ func (m *memory) renewing(ctx context.Context, issuer string) (stop func()) {
 // first asks an issuer, again while it limits its callers.
 func (m *memory) first(ctx context.Context, issuer string, ask func(context.Context) audit.Known) (k audit.Known) {
 	u, err := url.Parse(issuer)
-	if err == nil && u.Host != "" && u.Hostname() != m.home && m.l.robots(ctx, m.out, issuer, m.l.o.Timeout) {
+	if err == nil && u.Host != "" && u.Hostname() != m.home && m.l.optedOut(ctx, m.out, issuer, m.l.o.Timeout) {
 		return audit.Known{Err: "its operator opted out"}
 	}
 	for range 3 {

@@ -161,6 +161,8 @@ func TestOptOutFile(t *testing.T) {
 	for body, leave := range map[string]bool{
 		"User-agent: Kidoban # census\nDisallow: /": true, "User-agent: a\nUser-agent: kidoban\nDisallow: /*\n": true,
 		"User-agent: *\nDisallow: /": false, "User-agent: kidoban\nDisallow:\n": false, "User-agent: kidoban\nAllow: /\nUser-agent: b\nDisallow: /": false,
+		"User-agent: kidoban\nDisallow: /mcp": true, "User-agent: kidoban\nDisallow: /mcp/admin": false, "User-agent: kidoban\nDisallow: /.well-known/": true,
+		"User-agent: kidoban\nDisallow: /\nAllow: /mcp\nAllow: /.well-known/oauth-*\n": false,
 	} {
 		var other atomic.Int32
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -130,33 +130,3 @@ func (o *OptOut) Has(host string) bool {
 		host = rest
 	}
 }
-
-// refusesRobots reads robots.txt (RFC 9309) for one question: does a group that
-// names kidoban disallow everything? Groups for "*" are about crawlers that
-// index, which a census is not.
-func refusesRobots(body []byte) bool {
-	mine, inRules := false, false
-	for line := range strings.Lines(string(body[:min(len(body), 64<<10)])) {
-		line, _, _ = strings.Cut(line, "#")
-		key, value, ok := strings.Cut(line, ":")
-		if !ok {
-			continue
-		}
-		value = strings.TrimSpace(value)
-		switch strings.ToLower(strings.TrimSpace(key)) {
-		case "user-agent":
-			if inRules {
-				mine, inRules = false, false
-			}
-			mine = mine || strings.EqualFold(value, "kidoban")
-		case "disallow":
-			inRules = true
-			if mine && (value == "/" || value == "/*") {
-				return true
-			}
-		case "allow":
-			inRules = true
-		}
-	}
-	return false
-}
