@@ -18,8 +18,8 @@ type UpstreamAccount struct {
 	Name      string // for people
 	Host      string // where the person will be sent
 	Scopes    []string
-	Connected bool
-	Since     time.Time // when it was connected
+	Connected bool      // and of use; false for one that its issuer has ended
+	Since     time.Time // when it was connected; zero when nothing is held
 }
 
 // Upstream is the part of the gateway that holds users' accounts at third

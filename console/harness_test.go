@@ -50,7 +50,11 @@ func (e events) Alert(a kidoban.Alert) {
 type upstreams struct{ gone map[string]bool }
 
 func (u *upstreams) Accounts(_ context.Context, user, _ string) ([]authserver.UpstreamAccount, error) {
-	return []authserver.UpstreamAccount{{ID: "tracker", Name: "Issue tracker", Host: "tracker.example", Connected: !u.gone[user], Scopes: []string{"read"}}}, nil
+	a := authserver.UpstreamAccount{ID: "tracker", Name: "Issue tracker", Host: "tracker.example", Scopes: []string{"read"}}
+	if !u.gone[user] {
+		a.Connected, a.Since = true, time.Unix(1_700_000_000, 0)
+	}
+	return []authserver.UpstreamAccount{a}, nil
 }
 func (*upstreams) Begin(context.Context, string, string, string, string, string) (string, string, error) {
 	return "https://tracker.example/authorize", "", nil
