@@ -35,6 +35,7 @@ type grantView struct {
 	Kind     string
 	Resource string
 	Texts    []string
+	Left     []string // servers that it does not cover
 }
 
 func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request, c *call) {
@@ -85,6 +86,7 @@ func (s *Server) viewGrant(ctx context.Context, c *call, g Grant) grantView {
 	if res := c.policy.resources[g.Resource]; res != nil {
 		v.Resource = res.Name
 	}
+	v.Left = left(s.covers(g.Resource), g.Covers)
 	for _, sc := range g.Scopes {
 		v.Texts = append(v.Texts, c.policy.scopeText(sc, c.langs[0]))
 	}

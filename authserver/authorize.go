@@ -83,7 +83,7 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, c *call, req *au
 	case err != nil:
 		s.refuseAuthorize(w, r, c, req, err)
 	case remembered:
-		s.proceed(w, r, c, req, v, approval{Scopes: req.scopes, Days: rememberedDays})
+		s.proceed(w, r, c, req, v, approval{Scopes: req.scopes, Days: rememberedDays, Covers: base64Hash(s.covers(req.resource.URI))})
 	case silentOnly:
 		s.refuseAuthorize(w, r, c, req, oauthErr(http.StatusBadRequest, "consent_required", "The person has not agreed to this yet."))
 	default:
@@ -327,7 +327,8 @@ func (s *Server) remembered(ctx context.Context, c *call, req *authRequest, v *v
 		}
 		return false, err
 	}
-	return k.Expires.After(c.now) && k.Fingerprint == req.client.Fingerprint && oauth.IsSubset(req.scopes, k.Scopes), nil
+	return k.Expires.After(c.now) && k.Fingerprint == req.client.Fingerprint && oauth.IsSubset(req.scopes, k.Scopes) &&
+		withinCoverage(s.covers(req.resource.URI), k.Covers), nil
 }
 
 // rememberable tells whether an answer may be remembered: only for a client whose

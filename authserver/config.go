@@ -202,6 +202,9 @@ type Deps struct {
 	Upstream Upstream         // nil: no accounts at third parties
 	// Describe says what stands behind a resource, for the consent page; may be nil.
 	Describe func(ctx context.Context, user User, resource string) []Behind
+	// Covers names the servers behind a resource with a mark of what each is, for
+	// consents to be held to; nil: a resource says it all. See coverage.go.
+	Covers func(resource string) string
 	// Proof keeps what a login at a provider gave, for exchanges in the user's name
 	// (RFC 8693); may be nil. It is called for verified tokens only.
 	Proof func(ctx context.Context, userID string, l ProviderLogin) error

@@ -24,6 +24,7 @@ type consentTicket struct {
 	User        string    `json:"u"`
 	Session     string    `json:"s"`
 	Fingerprint string    `json:"f"`
+	Covers      string    `json:"c"` // hash of what the page named
 }
 
 // approval is a person's yes.
@@ -31,6 +32,7 @@ type approval struct {
 	Scopes   []string `json:"s"`
 	Days     int      `json:"d"`
 	Remember bool     `json:"r"`
+	Covers   string   `json:"c"` // hash of what the page named
 }
 
 // grantDays are the durations a person may choose from; the second is chosen
@@ -114,7 +116,8 @@ type scopeChoice struct {
 func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, c *call, req *authRequest, v *visitor, again string) {
 	c.event.Code = "asked"
 	cl := req.client
-	t, err := s.box.seal(purposeConsent, consentTicket{req.values.Encode(), req.asked, v.User.ID, base64.RawURLEncoding.EncodeToString(v.Hash), cl.Fingerprint}, ticketLife)
+	named := base64Hash(s.covers(req.resource.URI)) // before the servers are asked: one that comes meanwhile is asked about anew
+	t, err := s.box.seal(purposeConsent, consentTicket{req.values.Encode(), req.asked, v.User.ID, base64.RawURLEncoding.EncodeToString(v.Hash), cl.Fingerprint, named}, ticketLife)
 	if err != nil {
 		s.refuseAuthorize(w, r, c, req, err)
 		return
@@ -205,6 +208,8 @@ func (s *Server) serveConsent(w http.ResponseWriter, r *http.Request, c *call) {
 		s.showConsent(w, r, c, req, who, "")
 	case req.client.Fingerprint != t.Fingerprint:
 		s.showConsent(w, r, c, req, who, "changed")
+	case base64Hash(s.covers(req.resource.URI)) != t.Covers:
+		s.showConsent(w, r, c, req, who, "servers")
 	default:
 		s.approved(w, r, c, req, who, v)
 	}
@@ -227,7 +232,7 @@ func (s *Server) approved(w http.ResponseWriter, r *http.Request, c *call, req *
 		s.refuseAuthorize(w, r, c, nil, err)
 		return
 	}
-	a := approval{Scopes: oauth.IntersectScopes(req.scopes, v["scope_choice"]), Remember: v.Get("remember") == "yes" && rememberable(req)}
+	a := approval{Scopes: oauth.IntersectScopes(req.scopes, v["scope_choice"]), Remember: v.Get("remember") == "yes" && rememberable(req), Covers: base64Hash(s.covers(req.resource.URI))}
 	if len(a.Scopes) == 0 || len(a.Scopes) == 1 && a.Scopes[0] == ScopeOffline {
 		s.showConsent(w, r, c, req, who, "nothing_chosen")
 		return
@@ -258,7 +263,12 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *call, req *a
 
 // deliver makes the code and sends it.
 func (s *Server) deliver(w http.ResponseWriter, r *http.Request, c *call, req *authRequest, who *visitor, a approval) {
-	code, err := s.issueCode(r.Context(), c, req, who, a)
+	covers := s.covers(req.resource.URI)
+	if base64Hash(covers) != a.Covers { // while accounts were being connected
+		s.showConsent(w, r, c, req, who, "servers")
+		return
+	}
+	code, err := s.issueCode(r.Context(), c, req, who, a, covers)
 	if err != nil {
 		s.refuseAuthorize(w, r, c, req, err)
 		return
@@ -267,7 +277,7 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, c *call, req *a
 	http.Redirect(w, r, s.redirectURL(c, req.redirect, url.Values{"code": {code}}, req.state), http.StatusSeeOther)
 }
 
-func (s *Server) issueCode(ctx context.Context, c *call, req *authRequest, who *visitor, a approval) (string, error) {
+func (s *Server) issueCode(ctx context.Context, c *call, req *authRequest, who *visitor, a approval, covers string) (string, error) {
 	cl := req.client
 	// The first consent gives the registration its long life; later ones extend it
 	// at most once an hour.
@@ -280,7 +290,7 @@ func (s *Server) issueCode(ctx context.Context, c *call, req *authRequest, who *
 	life := min(time.Duration(a.Days)*24*time.Hour, c.policy.Tokens.Grant)
 	record := Code{Hash: hashToken(code), GrantID: newID(s.deps.Rand, "g"), UserID: who.User.ID, ClientID: cl.ID, RedirectURI: req.redirect,
 		Resource: req.resource.URI, Scopes: a.Scopes, Challenge: req.challenge, DPoPKey: req.dpopKey, Remember: a.Remember,
-		AuthTime: who.Created, Created: c.now, Expires: c.now.Add(c.policy.Tokens.Code), GrantEnds: c.now.Add(life)}
+		AuthTime: who.Created, Created: c.now, Expires: c.now.Add(c.policy.Tokens.Code), GrantEnds: c.now.Add(life), Covers: covers}
 	if err := s.deps.Store.CreateCode(ctx, record); err != nil {
 		return "", err
 	}
@@ -289,7 +299,7 @@ func (s *Server) issueCode(ctx context.Context, c *call, req *authRequest, who *
 	s.present(who.User.ID, c.addr, c.now)
 	if a.Remember {
 		err := s.deps.Store.PutConsent(ctx, Consent{UserID: who.User.ID, ClientID: cl.ID, RedirectURI: req.redirect, Resource: req.resource.URI,
-			Scopes: a.Scopes, Fingerprint: cl.Fingerprint, Created: c.now, Expires: c.now.Add(life)})
+			Scopes: a.Scopes, Fingerprint: cl.Fingerprint, Created: c.now, Expires: c.now.Add(life), Covers: covers})
 		if err != nil {
 			return "", err
 		}

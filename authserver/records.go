@@ -100,6 +100,7 @@ type Code struct {
 	Created     time.Time
 	Expires     time.Time
 	GrantEnds   time.Time // how long the user allowed access at most
+	Covers      string    // the servers that the consent named, see coverage.go
 }
 
 // Grant is a user's permission for one client, as it came to life with the
@@ -118,6 +119,7 @@ type Grant struct {
 	Expires      time.Time
 	Revoked      time.Time // zero while live
 	Reason       string    // why it was revoked
+	Covers       string    // of the code; "" only until FixCoverage, for what is older than it
 }
 
 // Refresh is the record of one refresh token. A spent one keeps its sealed
@@ -142,6 +144,7 @@ type Consent struct {
 	Fingerprint string
 	Created     time.Time
 	Expires     time.Time
+	Covers      string // it holds for no server that is not named here
 }
 
 // Revocation is one entry of the log that every replica follows. ID is "g:" and

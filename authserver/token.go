@@ -174,7 +174,7 @@ func (s *Server) redeemCode(r *http.Request, t *tokenCall) (*tokenResponse, erro
 	}
 	host, _ := redirectHost(rec.RedirectURI)
 	g := Grant{ID: rec.GrantID, UserID: rec.UserID, ClientID: rec.ClientID, RedirectURI: rec.RedirectURI, RedirectHost: host,
-		Resource: rec.Resource, Scopes: rec.Scopes, DPoPKey: t.jkt, Created: t.now, Expires: rec.GrantEnds}
+		Resource: rec.Resource, Scopes: rec.Scopes, DPoPKey: t.jkt, Created: t.now, Expires: rec.GrantEnds, Covers: rec.Covers}
 	red := Redemption{Hash: rec.Hash, Now: t.now, Grant: g}
 	refresh := ""
 	if t.client.mayUse(grantRefresh) || slices.Contains(rec.Scopes, ScopeOffline) {
@@ -365,7 +365,7 @@ func (s *Server) clientCredentials(r *http.Request, t *tokenCall) (*tokenRespons
 // bareGrant makes a grant that lives as long as its one access token.
 func (s *Server) bareGrant(r *http.Request, t *tokenCall, userID string, res *Resource, scopes []string) (*tokenResponse, error) {
 	g := Grant{ID: newID(s.deps.Rand, "g"), UserID: userID, ClientID: t.client.ID, Resource: res.URI, Scopes: scopes, DPoPKey: t.jkt,
-		Created: t.now, Expires: t.now.Add(t.policy.Tokens.Access)}
+		Created: t.now, Expires: t.now.Add(t.policy.Tokens.Access), Covers: CoversAll}
 	if err := s.deps.Store.CreateGrant(r.Context(), g); err != nil {
 		return nil, err
 	}

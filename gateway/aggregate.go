@@ -42,6 +42,10 @@ func (g *Gateway) reach(c *call) []*server {
 
 // reaches tells whether a caller at the aggregate has anything to do with a server.
 func (g *Gateway) reaches(c *call, s *server) bool {
+	return c.covers.has(s) && g.mayReach(c, s)
+}
+
+func (g *Gateway) mayReach(c *call, s *server) bool {
 	return (c.st.config.Open || c.st.allows(c.Caller.Scopes, s.Scopes)) && g.connects(c, s) == nil
 }
 
@@ -58,14 +62,14 @@ func (g *Gateway) resolve(c *call) *Refusal {
 	case wire.MethodToolsCall, wire.MethodPromptsGet:
 		server, name, ok := strings.Cut(c.Params.Name, nameMark)
 		if !ok || !g.pick(c, server) {
-			return unknownName("There is no such name here. Names are server" + nameMark + "name, as the list says.")
+			return g.notHere(c, server, "There is no such name here. Names are server"+nameMark+"name, as the list says.")
 		}
 		c.Params.Name = name
 		c.Message.Params = wire.SetMember(c.Message.Params, "name", wire.Quote(name))
 	case wire.MethodResourcesRead, wire.MethodSubscribe, wire.MethodUnsubscribe:
 		server, uri, ok := strings.Cut(c.Params.URI, uriMark)
 		if !ok || !g.pick(c, server) {
-			return unknownName("There is no such resource here. URIs begin with the server's name and " + uriMark + ", as the list says.")
+			return g.notHere(c, server, "There is no such resource here. URIs begin with the server's name and "+uriMark+", as the list says.")
 		}
 		c.Params.URI = uri
 		c.Message.Params = wire.SetMember(c.Message.Params, "uri", wire.Quote(uri))
@@ -79,6 +83,7 @@ func (g *Gateway) resolve(c *call) *Refusal {
 // resolveRef does the same for the reference of a completion.
 func (g *Gateway) resolveRef(c *call) *Refusal {
 	ref, _ := wire.Lookup(c.Message.Params, "ref")
+	named := ""
 	for _, m := range [][2]string{{"name", nameMark}, {"uri", uriMark}} {
 		member, mark := m[0], m[1]
 		server, rest, ok := strings.Cut(wire.LookupString(ref, member), mark)
@@ -86,8 +91,11 @@ func (g *Gateway) resolveRef(c *call) *Refusal {
 			c.Message.Params = wire.SetMember(c.Message.Params, "ref", wire.SetMember(ref, member, wire.Quote(rest)))
 			return nil
 		}
+		if ok {
+			named = server
+		}
 	}
-	return unknownName("The reference names no server here.")
+	return g.notHere(c, named, "The reference names no server here.")
 }
 
 func unknownName(say string) *Refusal {

@@ -29,6 +29,8 @@ type Deps struct {
 	// Once remembers the states that were used, for all replicas; nil: each
 	// process for itself.
 	Once Once
+	// Coverage tells what grants cover at the aggregate; nil: all servers.
+	Coverage Coverage
 	// Replicas are the other processes on the same database; nil: there are none.
 	Replicas Replicas
 	// Rates are limits of other rooms that replicas are to share like the gateway's
@@ -60,6 +62,13 @@ type KeySet interface {
 // is not known: the request is refused.
 type Liveness interface {
 	Live(grantID, jti string) (bool, error)
+}
+
+// Coverage knows what people agreed to.
+type Coverage interface {
+	// Covers is what Gateway.Coverage was when the person agreed to the grant; it never
+	// changes. CoversAll is everything.
+	Covers(ctx context.Context, grant string) (string, error)
 }
 
 // Once makes things usable once.

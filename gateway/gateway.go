@@ -39,6 +39,7 @@ type Gateway struct {
 	drain   context.Context // ended by Drain
 	empty   context.CancelFunc
 	bridges bridges
+	covers  covers
 
 	reload sync.Mutex // one Reload at a time
 }
@@ -204,6 +205,8 @@ type call struct {
 	asked      wire.Params // as the client sent them; Params may be renamed and replaced
 	sent       wire.Raw    // arguments before guards changed them; nil while they did not
 
+	covers *coverage // of the grant, at the aggregate; nil is everything
+
 	mode    byte     // of the session or state that came with the message; 0 without
 	session string   // the server's own session id, or a bridge's
 	after   string   // the server's own id of the event that the client saw last; "" without
@@ -352,7 +355,7 @@ func (g *Gateway) identify(st *state, c *call) *Refusal {
 	if !st.allows(caller.Scopes, c.target.scopes) {
 		return insufficient("scope:server", c.target.scopes)
 	}
-	return nil
+	return g.findCoverage(c)
 }
 
 // insufficient is the 403 of RS-08: all scopes of the operation in one challenge.

@@ -21,6 +21,8 @@ type gathered struct {
 	// parts are kept while something is missing, so that only that is asked again.
 	parts   [][]wire.Raw
 	missing []string
+
+	uncovered []string // servers that the consent does not name
 }
 
 // page returns the page that begins with item number from.
@@ -56,15 +58,8 @@ func (v *gathered) encode(member string) {
 		if to < n {
 			page = append(page, `,"nextCursor":"`+strconv.Itoa(to)+`"`...)
 		}
-		if len(v.missing) > 0 { // the rest goes on without them, and says so
-			page = append(page, `,"_meta":{"kidoban/missing":[`...)
-			for i, name := range v.missing {
-				if i > 0 {
-					page = append(page, ',')
-				}
-				page = wire.AppendQuote(page, name)
-			}
-			page = append(page, `]}`...)
+		if said := v.without(); said != "" { // the rest goes on without them, and says so
+			page = append(append(append(page, `,"_meta":{`...), said...), '}')
 		}
 		v.pages = append(v.pages, page)
 		v.size += len(page)
@@ -72,6 +67,30 @@ func (v *gathered) encode(member string) {
 			return
 		}
 	}
+}
+
+// without is what a page says of servers that are left out.
+func (v *gathered) without() string {
+	var said []string
+	if len(v.missing) > 0 {
+		said = append(said, namesMember("kidoban/missing", v.missing))
+	}
+	if len(v.uncovered) > 0 {
+		said = append(said, namesMember("kidoban/uncovered", v.uncovered))
+	}
+	return strings.Join(said, ",")
+}
+
+// namesMember writes names as a member of an object.
+func namesMember(member string, names []string) string {
+	out := append(wire.Quote(member), ":["...)
+	for i, name := range names {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = wire.AppendQuote(out, name)
+	}
+	return string(append(out, ']'))
 }
 
 // modernTail is what every modern list has (TR-14, TR-15).
@@ -191,12 +210,13 @@ func (g *Gateway) collect(c *call) (*gathered, error) {
 	for i, s := range servers {
 		names[i] = s.Name
 	}
-	key := listKey{c.Caller.User, c.Caller.Client, c.Message.Method, strings.Join(names, " ")}
+	uncovered := g.uncovered(c)
+	key := listKey{c.Caller.User, c.Caller.Client, c.Message.Method, strings.Join(names, " ") + "\x00" + strings.Join(uncovered, " ")}
 	have := g.bridges.list.get(key, g.deps.Now())
 	if have != nil && len(have.missing) == 0 {
 		return have, nil
 	}
-	v := &gathered{at: g.deps.Now(), parts: make([][]wire.Raw, len(servers))}
+	v := &gathered{at: g.deps.Now(), uncovered: uncovered, parts: make([][]wire.Raw, len(servers))}
 	failed := make([]bool, len(servers))
 	slots := make(chan struct{}, fanOut)
 	var wg sync.WaitGroup

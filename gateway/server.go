@@ -25,6 +25,7 @@ type server struct {
 	held    int64  // of this one; guarded by hoard.mu
 	flow    flow
 	shares  limit.Shares // of its rate
+	mark    string       // what it is, for consents; see coverage.go
 }
 
 // keep returns the running server of the old state when its config is the same.
@@ -34,7 +35,7 @@ func (g *Gateway) keep(old *state, s *Server, c Config) *server {
 			return have
 		}
 	}
-	n := &server{Server: *s, hoard: &g.hoard}
+	n := &server{Server: *s, hoard: &g.hoard, mark: s.mark()}
 	n.breaker.most, n.breaker.longest = s.Failures, s.Rest
 	n.flow.rate, n.flow.now = s.Rate, g.deps.Now
 	n.catalog.tools = map[string]map[string]listedTool{}

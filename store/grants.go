@@ -8,18 +8,18 @@ import (
 	"github.com/kidoban/kidoban/authserver"
 )
 
-const grantColumns = `g.id, g.user_id, g.client_id, g.redirect_uri, g.redirect_host, g.resource, g.scopes, g.dpop_key, g.created_ms, g.used_ms, g.expires_ms, g.revoked_ms, g.reason`
+const grantColumns = `g.id, g.user_id, g.client_id, g.redirect_uri, g.redirect_host, g.resource, g.scopes, g.dpop_key, g.created_ms, g.used_ms, g.expires_ms, g.revoked_ms, g.reason, g.covers`
 
 func grantDest(g *authserver.Grant) []any {
 	return []any{&g.ID, &g.UserID, &g.ClientID, &g.RedirectURI, &g.RedirectHost, &g.Resource, words(&g.Scopes), &g.DPoPKey,
-		at(&g.Created), at(&g.LastUsed), at(&g.Expires), at(&g.Revoked), &g.Reason}
+		at(&g.Created), at(&g.LastUsed), at(&g.Expires), at(&g.Revoked), &g.Reason, &g.Covers}
 }
 
 func insertGrant(t tx, g authserver.Grant) error {
-	_, err := t.exec(`INSERT INTO grants(id, user_id, client_id, redirect_uri, redirect_host, resource, scopes, dpop_key, created_ms, used_ms, expires_ms, reason)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '')`,
+	_, err := t.exec(`INSERT INTO grants(id, user_id, client_id, redirect_uri, redirect_host, resource, scopes, dpop_key, created_ms, used_ms, expires_ms, reason, covers)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '', $12)`,
 		g.ID, g.UserID, g.ClientID, g.RedirectURI, g.RedirectHost, g.Resource, strings.Join(g.Scopes, " "), g.DPoPKey,
-		ms(g.Created), ms(g.Created), ms(g.Expires))
+		ms(g.Created), ms(g.Created), ms(g.Expires), g.Covers)
 	return err
 }
 
@@ -75,20 +75,20 @@ func revokeAll(t tx, column, value, reason string, now time.Time) (int, error) {
 // CreateCode implements authserver.Grants.
 func (d *DB) CreateCode(ctx context.Context, c authserver.Code) error {
 	return d.write(ctx, func(t tx) error {
-		_, err := t.exec(`INSERT INTO codes(hash, grant_id, user_id, client_id, redirect_uri, resource, scopes, challenge, dpop_key, remember, auth_ms, created_ms, expires_ms, ends_ms)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		_, err := t.exec(`INSERT INTO codes(hash, grant_id, user_id, client_id, redirect_uri, resource, scopes, challenge, dpop_key, remember, auth_ms, created_ms, expires_ms, ends_ms, covers)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
 			c.Hash, c.GrantID, c.UserID, c.ClientID, c.RedirectURI, c.Resource, strings.Join(c.Scopes, " "), c.Challenge, c.DPoPKey,
-			c.Remember, ms(c.AuthTime), ms(c.Created), ms(c.Expires), ms(c.GrantEnds))
+			c.Remember, ms(c.AuthTime), ms(c.Created), ms(c.Expires), ms(c.GrantEnds), c.Covers)
 		return err
 	})
 }
 
 // Code implements authserver.Grants.
 func (d *DB) Code(ctx context.Context, hash []byte) (c authserver.Code, err error) {
-	err = d.readOne(ctx, "code", `SELECT hash, grant_id, user_id, client_id, redirect_uri, resource, scopes, challenge, dpop_key, remember, auth_ms, created_ms, expires_ms, ends_ms FROM codes WHERE hash = $1`,
+	err = d.readOne(ctx, "code", `SELECT hash, grant_id, user_id, client_id, redirect_uri, resource, scopes, challenge, dpop_key, remember, auth_ms, created_ms, expires_ms, ends_ms, covers FROM codes WHERE hash = $1`,
 		func(r row) error {
 			return r.Scan(&c.Hash, &c.GrantID, &c.UserID, &c.ClientID, &c.RedirectURI, &c.Resource, words(&c.Scopes), &c.Challenge, &c.DPoPKey,
-				&c.Remember, at(&c.AuthTime), at(&c.Created), at(&c.Expires), at(&c.GrantEnds))
+				&c.Remember, at(&c.AuthTime), at(&c.Created), at(&c.Expires), at(&c.GrantEnds), &c.Covers)
 		}, hash)
 	return c, err
 }
@@ -256,20 +256,20 @@ func (d *DB) Revocations(ctx context.Context, since time.Time) (out []authserver
 // PutConsent implements authserver.Grants.
 func (d *DB) PutConsent(ctx context.Context, c authserver.Consent) error {
 	return d.write(ctx, func(t tx) error {
-		_, err := t.exec(`INSERT INTO consents(user_id, client_id, redirect_uri, resource, scopes, fingerprint, created_ms, expires_ms)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		_, err := t.exec(`INSERT INTO consents(user_id, client_id, redirect_uri, resource, scopes, fingerprint, created_ms, expires_ms, covers)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 			ON CONFLICT (user_id, client_id, redirect_uri, resource) DO UPDATE SET scopes = excluded.scopes,
-				fingerprint = excluded.fingerprint, created_ms = excluded.created_ms, expires_ms = excluded.expires_ms`,
-			c.UserID, c.ClientID, c.RedirectURI, c.Resource, strings.Join(c.Scopes, " "), c.Fingerprint, ms(c.Created), ms(c.Expires))
+				fingerprint = excluded.fingerprint, created_ms = excluded.created_ms, expires_ms = excluded.expires_ms, covers = excluded.covers`,
+			c.UserID, c.ClientID, c.RedirectURI, c.Resource, strings.Join(c.Scopes, " "), c.Fingerprint, ms(c.Created), ms(c.Expires), c.Covers)
 		return err
 	})
 }
 
 // Consent implements authserver.Grants.
 func (d *DB) Consent(ctx context.Context, userID, clientID, redirectURI, resource string) (c authserver.Consent, err error) {
-	err = d.readOne(ctx, "consent", `SELECT user_id, client_id, redirect_uri, resource, scopes, fingerprint, created_ms, expires_ms FROM consents
+	err = d.readOne(ctx, "consent", `SELECT user_id, client_id, redirect_uri, resource, scopes, fingerprint, created_ms, expires_ms, covers FROM consents
 		WHERE user_id = $1 AND client_id = $2 AND redirect_uri = $3 AND resource = $4`, func(r row) error {
-		return r.Scan(&c.UserID, &c.ClientID, &c.RedirectURI, &c.Resource, words(&c.Scopes), &c.Fingerprint, at(&c.Created), at(&c.Expires))
+		return r.Scan(&c.UserID, &c.ClientID, &c.RedirectURI, &c.Resource, words(&c.Scopes), &c.Fingerprint, at(&c.Created), at(&c.Expires), &c.Covers)
 	}, userID, clientID, redirectURI, resource)
 	return c, err
 }
@@ -291,4 +291,19 @@ func (d *DB) ClientGrants(ctx context.Context, now time.Time) (out []string, err
 		return err
 	}, ms(now), ms(now))
 	return out, err
+}
+
+// FixCoverage gives the codes, grants and remembered answers for a resource that are
+// older than their coverage the one given, in one transaction. It returns how many
+// grants that were.
+func (d *DB) FixCoverage(ctx context.Context, resource, covers string) (n int64, err error) {
+	err = d.write(ctx, func(t tx) error {
+		for _, table := range []string{"codes", "consents", "grants"} {
+			if n, err = t.exec(`UPDATE `+table+` SET covers = $1 WHERE resource = $2 AND covers = ''`, covers, resource); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, err
 }

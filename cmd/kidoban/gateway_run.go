@@ -155,7 +155,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if err != nil {
 		return s, err
 	}
-	if s.as, err = authserver.New(ctx, ac, authserver.Deps{Console: conf.consolePath(), Store: s.db, Sealer: sealer{s.vault}, Outbound: s.out, Observer: observer{s}, Upstream: upstreams{s}, Proof: s.keepLogin, Describe: s.describe, Address: s.address}); err != nil {
+	if s.as, err = authserver.New(ctx, ac, authserver.Deps{Console: conf.consolePath(), Store: s.db, Sealer: sealer{s.vault}, Outbound: s.out, Observer: observer{s}, Upstream: upstreams{s}, Proof: s.keepLogin, Describe: s.describe, Covers: s.covers, Address: s.address}); err != nil {
 		return s, err
 	}
 	key, err := s.stateKey(ctx)
@@ -168,7 +168,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	s.box = sandbox.NewHost(sandbox.Options{Stderr: func(server string, piece []byte) {
 		log.Debug("stdio server", "server", server, "says", string(piece))
 	}})
-	deps := gateway.Deps{Guards: s.guards(conf),
+	deps := gateway.Deps{Guards: s.guards(conf), Coverage: grantCoverage{s},
 		Keys: s.as.KeySet(), Liveness: s.as.Liveness(), Accounts: s.wallet, Journal: s.journal, Sandbox: s.box,
 		StateKey: key, Once: s.db, Connect: s.connect, Alert: s.as.Raise, Address: s.address, Log: log, Notes: s.db,
 	}
@@ -177,6 +177,9 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	}
 	s.gate, err = gateway.New(gc, deps)
 	if err != nil {
+		return s, err
+	}
+	if err := s.fixCoverage(ctx, conf); err != nil {
 		return s, err
 	}
 	s.openConsole(time.Now())
