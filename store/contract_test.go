@@ -309,7 +309,7 @@ func TestGCO5_ChangedClientDropsConsents(t *testing.T) {
 		must(t, err)
 		must(t, s.SetReview(ctx, c.ID, false))
 		consent := authserver.Consent{UserID: "u1", ClientID: c.ID, RedirectURI: "https://app.example/cb", Resource: "r",
-			Scopes: []string{"a", "b"}, Fingerprint: "1", Created: epoch, Expires: epoch.Add(time.Hour)}
+			Scopes: []string{"a", "b"}, Fingerprint: "1", Created: epoch, Expires: epoch.Add(time.Hour), Covers: "1 files=aa"}
 		must(t, s.PutConsent(ctx, consent))
 		c.FreshUntil = epoch.Add(time.Minute)
 		got, err := s.PutClient(ctx, c)
@@ -379,7 +379,7 @@ func codeOf(name, grantID, user, client string) authserver.Code {
 
 func code(name, grantID string) authserver.Code {
 	return authserver.Code{Hash: hash(name), GrantID: grantID, UserID: "u1", ClientID: "c1", RedirectURI: "http://127.0.0.1:1/cb", Resource: "r",
-		Scopes: []string{"a"}, Challenge: "ch", DPoPKey: "k", Remember: true, AuthTime: epoch, Created: epoch, Expires: epoch.Add(time.Minute), GrantEnds: epoch.Add(time.Hour)}
+		Scopes: []string{"a"}, Challenge: "ch", DPoPKey: "k", Remember: true, AuthTime: epoch, Created: epoch, Expires: epoch.Add(time.Minute), GrantEnds: epoch.Add(time.Hour), Covers: "1 files=aa"}
 }
 
 func TestGAS4_ParallelRedemptionsGiveOneGrant(t *testing.T) {
@@ -904,6 +904,43 @@ func TestGRG5_StrangersDeleteNobodysClient(t *testing.T) {
 		}
 		if g, err := s.Grant(ctx, "g1"); err != nil || !g.Revoked.IsZero() {
 			t.Errorf("a stranger ended somebody's access: %v %v", g, err)
+		}
+	})
+}
+
+// TestGCO1_GrantsOfBeforeKeepWhatTheyHad: what is older than the coverage gets the one
+// of the upgrade, once, and for its own resource alone.
+func TestGCO1_GrantsOfBeforeKeepWhatTheyHad(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		old := grant("g1", "u1", "c1")
+		old.Resource, old.Covers = "all", ""
+		must(t, s.CreateGrant(ctx, old))
+		elsewhere := grant("g2", "u1", "c1")
+		elsewhere.Resource, elsewhere.Covers = "one", ""
+		must(t, s.CreateGrant(ctx, elsewhere))
+		waiting := code("waiting", "g3")
+		waiting.Resource, waiting.Covers = "all", ""
+		must(t, s.CreateCode(ctx, waiting))
+		consent := authserver.Consent{UserID: "u1", ClientID: "c1", RedirectURI: "x", Resource: "all", Created: epoch, Expires: epoch.Add(time.Hour)}
+		must(t, s.PutConsent(ctx, consent))
+		for i, covers := range []string{"1 files=aa", "1 files=aa mail=bb"} {
+			n, err := s.FixCoverage(ctx, "all", covers)
+			must(t, err)
+			if n != int64(1-i) {
+				t.Errorf("%d grants were fixed to %s", n, covers)
+			}
+		}
+		g, err := s.Grant(ctx, "g1")
+		must(t, err)
+		c, err := s.Code(ctx, waiting.Hash)
+		must(t, err)
+		k, err := s.Consent(ctx, "u1", "c1", "x", "all")
+		must(t, err)
+		other, err := s.Grant(ctx, "g2")
+		must(t, err)
+		if g.Covers != "1 files=aa" || c.Covers != g.Covers || k.Covers != g.Covers || other.Covers != "" {
+			t.Errorf("%q %q %q %q", g.Covers, c.Covers, k.Covers, other.Covers)
 		}
 	})
 }

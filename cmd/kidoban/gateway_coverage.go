@@ -17,6 +17,9 @@ func (s *service) covers(resource string) string {
 // fixCoverage gives grants of earlier versions, which named no servers, those of now.
 func (s *service) fixCoverage(ctx context.Context, conf gatewayConfig) error {
 	all := conf.PublicURL + "/mcp"
+	if !on(conf.Aggregate) {
+		return nil
+	}
 	n, err := s.db.FixCoverage(ctx, all, s.gate.Coverage(all))
 	if n > 0 {
 		s.log.Info("grants of an earlier version cover the servers of now; later ones need a new consent", "grants", n)
