@@ -80,9 +80,15 @@ type habit struct {
 	spans    int // earlier spans with calls
 }
 
+// usePace is how long calls gather before the watch looks at them: a call that woke
+// it each time would wait for that.
+const usePace = 20 * time.Millisecond
+
 // watchUses is the goroutine behind Used.
 func (s *Server) watchUses(ctx context.Context) {
 	w := useWatch{grants: map[string]*grantUse{}, users: map[string]*habit{}}
+	tick := time.NewTimer(usePace)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -90,6 +96,15 @@ func (s *Server) watchUses(ctx context.Context) {
 		case u := <-s.uses.in:
 			s.watchUse(ctx, &w, u)
 			s.uses.looked.Add(1)
+		}
+		if len(s.uses.in) > 0 {
+			continue
+		}
+		tick.Reset(usePace)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
 	}
 }

@@ -23,6 +23,7 @@ type flow struct {
 	server  lane             // guarded by mu
 	users   map[string]*lane // guarded by mu
 	waiting int              // guarded by mu
+	crowd   int              // users some of whose answers wait; guarded by mu
 }
 
 // lane is what one server or one user has taken of a rate.
@@ -105,13 +106,17 @@ func (f *flow) wait(ctx context.Context, u *lane, d time.Duration) error {
 		return kidoban.Wrap(kidoban.KindLimit, errCrowded, "Too many long answers of the server wait for their turn.")
 	}
 	f.waiting++
-	u.waiting++
+	if u.waiting++; u.waiting == 1 {
+		f.crowd++
+	}
 	f.mu.Unlock()
 	defer func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.waiting--
-		u.waiting--
+		if u.waiting--; u.waiting == 0 {
+			f.crowd--
+		}
 	}()
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -121,6 +126,16 @@ func (f *flow) wait(ctx context.Context, u *lane, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// full tells that a user has all of the waiting room that may be theirs: of a full
+// one an equal part. A call of theirs that came to a long answer would be refused
+// after the server was asked; at the door that costs a tenth (G-PX3).
+func (f *flow) full(user string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u := f.users[user]
+	return u != nil && u.waiting > 0 && (u.waiting >= flowUser || f.waiting >= flowWaiting && u.waiting >= flowWaiting/f.crowd)
 }
 
 // paced reads an answer of a server at the rate of its flow.

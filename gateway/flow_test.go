@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,6 +66,9 @@ func TestGPX3_FewWaitForTheirTurn(t *testing.T) {
 			t.Errorf("%s, one too many: %v", user, err)
 		}
 	}
+	if !f.full("user0") || f.full("somebody else") {
+		t.Errorf("full for who has an equal part of a full room: %t, for who has none: %t", f.full("user0"), f.full("somebody else"))
+	}
 	cancel()
 	for range flowWaiting {
 		if err := <-ended; !errors.Is(err, context.Canceled) {
@@ -74,6 +78,83 @@ func TestGPX3_FewWaitForTheirTurn(t *testing.T) {
 	if waiting() != 0 {
 		t.Errorf("%d wait still", waiting())
 	}
+}
+
+// TestGPX3_WhoHasHisPartIsTurnedAway: while a server's waiting room is full, who has
+// an equal part of it is told so before the server is asked, the others are served,
+// and so is everybody when there is room again. The same of clients that do not read.
+func TestGPX3_WhoHasHisPartIsTurnedAway(t *testing.T) {
+	good, free := listServer(t), listServer(t)
+	busy := at("busy", good.URL)
+	busy.Rate = 1
+	r := newRig(t, []Server{busy, at("free", free.URL)}, generous)
+	served := func(server, user string) {
+		t.Helper()
+		if a := r.post(server, user, listTools); a.status != 200 {
+			t.Errorf("%s at %s: %d %s", user, server, a.status, a.body)
+		}
+	}
+	turnedAway := func(server, user, why string) {
+		t.Helper()
+		asked := good.count() + free.count()
+		a := r.post(server, user, listTools)
+		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || !strings.Contains(a.body, why) {
+			t.Errorf("%s at %s: %d %v %s", user, server, a.status, a.header, a.body)
+		}
+		if n := good.count() + free.count() - asked; n != 0 {
+			t.Errorf("%s at %s: the server was asked %d times", user, server, n)
+		}
+	}
+	served("busy", "alice")
+	served("free", "alice")
+	f := &r.g.state.Load().servers["busy"].flow
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var waits sync.WaitGroup
+	wait := func(user string, more, n int) {
+		t.Helper()
+		for range more {
+			waits.Go(func() { _ = f.step(ctx, user) })
+		}
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+			f.mu.Lock()
+			got := f.waiting
+			f.mu.Unlock()
+			if got == n {
+				return
+			} else if time.Now().After(deadline) {
+				t.Fatalf("%d wait, not %d", got, n)
+			}
+		}
+	}
+	wait("alice", flowUser, flowUser)
+	turnedAway("busy", "alice", "too many large answers")
+	served("busy", "bob")
+	served("free", "alice")
+	wait("bob", flowUser/2, flowUser*3/2) // less than an equal part
+	wait("user0", flowUser, flowUser*5/2)
+	wait("user1", flowUser, flowUser*7/2)
+	wait("user2", flowUser/2, flowWaiting)
+	served("busy", "bob")
+	served("busy", "carol")
+	turnedAway("busy", "user0", "too many large answers")
+	cancel()
+	waits.Wait()
+	served("busy", "alice")
+	served("busy", "user0")
+
+	s := &r.g.stalls
+	for i := range stallsAll {
+		s.enter(fmt.Sprint("user", i%50), time.Minute)
+	}
+	turnedAway("free", "user0", "do not read")
+	served("free", "alice")
+	s.enter("alice", time.Minute) // one may be by chance
+	served("free", "alice")
+	for i := range stallsAll {
+		s.leave(fmt.Sprint("user", i%50))
+	}
+	served("free", "user0")
 }
 
 // TestGPX3_EndlessAnswersAreHeldUp: of an endless answer the free bytes arrive,

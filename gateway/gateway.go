@@ -388,12 +388,28 @@ func (g *Gateway) meter(st *state, c *call) *Refusal {
 	}
 	d := g.limits.Allow(asks[:n]...)
 	if d.Allowed {
+		if unknown == nil {
+			return g.turned(c)
+		}
 		return unknown
 	}
 	if c.server != nil {
 		c.server.shares.GiveBack(l.CallPerServer, c.Caller.User)
 	}
 	return tooMany(d)
+}
+
+// turned is the refusal of a call whose user has as much under way, of what is
+// short at present, as the others leave: then it is not asked for first (G-PX3).
+func (g *Gateway) turned(c *call) *Refusal {
+	switch {
+	case c.server != nil && c.server.flow.full(c.Caller.User):
+		return crowded(c.Server, nil)
+	case g.stalls.full(c.Caller.User):
+		return &Refusal{Status: http.StatusServiceUnavailable, RPC: wire.CodeInternal, Rule: "stalled", Retry: 5,
+			Say: "Your clients do not read the answers they asked for. Read or close them and try again."}
+	}
+	return nil
 }
 
 func tooMany(d limit.Decision) *Refusal {

@@ -18,6 +18,9 @@ const (
 	stallsAll  = 128 // have the whole time; of one user:
 	stallsUser = 16
 	stallWait  = 2 * time.Second // has everybody else
+	// stallsFew may be by chance: whoever makes several calls at once is written to
+	// for a moment by more than one.
+	stallsFew = 2
 )
 
 // enter counts a client that is about to be written to, and tells how long it may
@@ -34,6 +37,15 @@ func (s *stalls) enter(user string, wait time.Duration) time.Duration {
 		return min(wait, stallWait)
 	}
 	return wait
+}
+
+// full tells that so many clients do not take what they get that a user, who has an
+// equal part of them, should get no more.
+func (s *stalls) full(user string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mine := s.users[user]
+	return s.all >= stallsAll && mine >= stallsFew && mine >= stallsAll/len(s.users)
 }
 
 func (s *stalls) leave(user string) {

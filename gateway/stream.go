@@ -276,6 +276,9 @@ func (g *Gateway) listen(st *state, c *call) *Refusal {
 		return refusal
 	}
 	c.rec.Method = "GET"
+	if refusal := g.turned(c); refusal != nil {
+		return refusal
+	}
 	if c.server != nil {
 		if refusal := g.connects(c, c.server); refusal != nil {
 			return refusal

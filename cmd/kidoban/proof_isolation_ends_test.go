@@ -287,7 +287,7 @@ func (w *isolationWorker) drink(ctx context.Context, client int, path string) {
 }
 
 // ignore asks for endless answers, 200 times a second, and reads nothing of them.
-// Who is cut off comes back after a second.
+// Who is cut off comes back after a second, and who is turned away when it was told to.
 func (w *isolationWorker) ignore(ctx context.Context) {
 	var wg sync.WaitGroup
 	for i := range w.task.N {
@@ -299,18 +299,23 @@ func (w *isolationWorker) ignore(ctx context.Context) {
 		wg.Go(func() {
 			tick := time.NewTicker(time.Second)
 			defer tick.Stop()
-			for conn != nil {
+			for n := 0; conn != nil; n++ {
 				select {
 				case <-ctx.Done():
 					conn.Close()
 					return
 				case <-tick.C:
 				}
-				if !alive(conn) {
-					conn.Close()
+				switch {
+				case !alive(conn):
 					w.count("cut off")
-					conn = w.ask(ctx, i)
+				case n >= 5 && strings.HasPrefix(peek(conn, 12), "HTTP/1.1 503"):
+					w.count("turned away")
+				default:
+					continue
 				}
+				conn.Close()
+				conn, n = w.ask(ctx, i), 0
 			}
 		})
 	}

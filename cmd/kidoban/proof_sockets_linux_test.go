@@ -22,6 +22,21 @@ func alive(c net.Conn) (yes bool) {
 	return yes && err == nil
 }
 
+// peek is what the other side sent first, at most n bytes, which stay to be read.
+func peek(c net.Conn, n int) string {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return ""
+	}
+	b := make([]byte, n)
+	_ = raw.Control(func(fd uintptr) {
+		if n, _, err = unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT); err != nil || n < 0 {
+			n = 0
+		}
+	})
+	return string(b[:n])
+}
+
 // deadAddress is one where nobody listens and, while the process lives, nobody
 // else will.
 func deadAddress() (string, error) {
