@@ -113,6 +113,7 @@ const (
 	ReasonCanary        Reason = "canary"         // needs --canary-domain or --canary-listen
 	ReasonOwnServer     Reason = "own_server"     // only on the tester's own server: --own-server
 	ReasonBudget        Reason = "budget"         // the request budget was spent
+	ReasonTime          Reason = "time"           // something has to expire first, as a code, token or grace window: --patience
 	ReasonToolNamed     Reason = "tool_not_named" // needs a tool the operator names
 	ReasonInterrupted   Reason = "interrupted"    // the run was stopped before it was asked
 	ReasonNotApplicable Reason = "precondition"   // what the check is about does not exist here
@@ -137,7 +138,7 @@ type Result struct {
 	Slug        string   `json:"slug"`    // "authorize-without-challenge"
 	Outcome     Outcome  `json:"outcome"`
 	Reason      Reason   `json:"reason,omitempty"`
-	Detail      string   `json:"detail,omitempty"` // for not_tested: the command that would test it
+	Detail      string   `json:"detail,omitempty"` // for not_tested and reason time: the command that would decide it
 	Evidence    Evidence `json:"evidence,omitempty"`
 	Severity    Severity `json:"severity"`
 	Summary     string   `json:"summary"`   // one line: the fact observed; no nonces, no secrets

@@ -39,7 +39,7 @@ func weigh(r kidoban.Result, blanks []*kidoban.Exchange) kidoban.Result {
 	switch r.Outcome {
 	case kidoban.Pass, kidoban.NotApplicable:
 	case kidoban.NotTested:
-		if r.Reason != kidoban.ReasonBudget {
+		if r.Reason != kidoban.ReasonBudget && r.Reason != kidoban.ReasonTime {
 			return r
 		}
 	case kidoban.Fail, kidoban.Weak:

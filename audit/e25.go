@@ -188,7 +188,7 @@ func judgeExpired(e *revokeTrials) kidoban.Result {
 	case e.lives < 0:
 		return absent(key, "the server does not say when its tokens expire (E24-b)")
 	case !e.waited:
-		return untested(key, kidoban.ReasonBudget, "--patience "+(time.Duration(e.lives+61)*time.Second).String())
+		return untested(key, kidoban.ReasonTime, patienceOf(time.Duration(e.lives+61)*time.Second))
 	case e.expired:
 		return positive(key, kidoban.Confirmed, "an access token opens the endpoint a minute after its end", e.expiredX)
 	}

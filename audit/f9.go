@@ -282,7 +282,7 @@ func judgeCodeLife(c *codeTrials) kidoban.Result {
 	const key = "F9-7"
 	switch {
 	case !c.lifetime:
-		return untested(key, kidoban.ReasonBudget, "--patience 11m")
+		return untested(key, kidoban.ReasonTime, patienceOf(11*time.Minute))
 	case c.old.issued():
 		return positive(key, kidoban.Confirmed, "a code is good for more than ten minutes", c.old.x)
 	}

@@ -208,7 +208,7 @@ func (p *person) visit(ctx context.Context, e errand) walked {
 // ownOnly says of what was left out for want of codes how it is decided.
 func ownOnly(out []kidoban.Result) {
 	for i, r := range out {
-		if check(r.Key()).Tier == kidoban.T3 && r.Outcome == kidoban.NotTested && (r.Reason == kidoban.ReasonBudget || r.Reason == kidoban.ReasonLogin) {
+		if check(r.Key()).Tier == kidoban.T3 && r.Outcome == kidoban.NotTested && (r.Reason == kidoban.ReasonBudget || r.Reason == kidoban.ReasonTime || r.Reason == kidoban.ReasonLogin) {
 			out[i].Reason, out[i].Detail = kidoban.ReasonLogin, "--login-window, or --login-as NAME"
 		}
 	}

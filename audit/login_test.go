@@ -137,3 +137,22 @@ func auditLabWith(t testing.TB, lo lab.Options, change func(*lab.Lab, *audit.Opt
 	}
 	return r, l
 }
+
+// TestE22_1GraceWindowAsksForPatience: a rotated refresh token that works at once may
+// be within a grace window; that is no failing server, and the result names the wait
+// that decides it.
+func TestE22_1GraceWindowAsksForPatience(t *testing.T) {
+	lo := lab.Options{Flaws: []string{"E22-1"}}
+	r, _ := loginLab(t, lo, nil, func(o *audit.Options) { o.Only, o.Patience = []string{"E22-1", "F9-7"}, 0 })
+	x := result(t, r, "E22-1")
+	if x.Outcome != kidoban.Inconclusive || x.Reason != kidoban.ReasonTime || x.Detail != "--patience 2m" {
+		t.Errorf("without patience: %s(%s) %q: %s", x.Outcome, x.Reason, x.Detail, x.Summary)
+	}
+	if x := result(t, r, "F9-7"); x.Outcome != kidoban.NotTested || x.Reason != kidoban.ReasonTime || x.Detail != "--patience 11m" {
+		t.Errorf("F9-7 without patience: %s(%s) %q: %s", x.Outcome, x.Reason, x.Detail, x.Summary)
+	}
+	r, _ = loginLab(t, lo, nil, func(o *audit.Options) { o.Only, o.Patience = []string{"E22-1"}, 2*time.Minute })
+	if x := result(t, r, "E22-1"); x.Outcome != kidoban.Fail {
+		t.Errorf("with the patience it asked for: %s(%s) %q: %s", x.Outcome, x.Reason, x.Detail, x.Summary)
+	}
+}

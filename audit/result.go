@@ -2,7 +2,9 @@ package audit
 
 import (
 	"fmt"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/kidoban/kidoban"
 )
@@ -73,6 +75,23 @@ func unclear(key string, reason kidoban.Reason, summary string, xs ...*kidoban.E
 	return r
 }
 
+// unhurried says that the question was asked and only time tells the answer: with
+// that much patience the run would have waited for it.
+func unhurried(key string, patience time.Duration, summary string, xs ...*kidoban.Exchange) kidoban.Result {
+	r := unclear(key, kidoban.ReasonTime, summary, xs...)
+	r.Detail = patienceOf(patience)
+	return r
+}
+
+// patienceOf is the option that makes a run wait for d.
+func patienceOf(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	return "--patience " + s
+}
+
 // unanswered turns an exchange that says nothing about the server (no answer,
 // budget spent, rate limit, a challenge page, an outage) into the honest result. ok is
 // false when the exchange has an answer to judge.
@@ -138,6 +157,8 @@ func reasonText(r kidoban.Reason) string {
 		return "only for the tester's own server"
 	case kidoban.ReasonBudget:
 		return "the request budget was spent on more telling requests"
+	case kidoban.ReasonTime:
+		return "something has to expire first"
 	case kidoban.ReasonToolNamed:
 		return "it needs a tool that the operator names"
 	case kidoban.ReasonInterrupted:

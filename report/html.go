@@ -424,7 +424,7 @@ func pretty(h kidoban.Fields, body []byte) string {
 func (in Input) gapViews() []gapView {
 	var out []gapView
 	for _, g := range Gaps(in.Run.Results) {
-		v := gapView{Outcome: outcomeText(g.Outcome), Reason: g.reason(), Command: g.command(in.Run.Target.URL)}
+		v := gapView{Outcome: outcomeText(g.Outcome), Reason: reasonText(g.Reason), Command: g.command(in.Run.Target.URL)}
 		for _, k := range g.Keys {
 			v.Checks = append(v.Checks, in.gapCheck(k))
 		}

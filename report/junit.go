@@ -62,7 +62,7 @@ func JUnit(w io.Writer, in Input, failOn kidoban.Severity) error {
 				c.Output = "suppressed: " + Clean(r.Suppressed, maxSummary) + "\n" + c.Output
 			}
 		case r.Outcome != kidoban.Pass:
-			c.Skipped = &junitMessage{Message: outcomeText(r.Outcome) + ": " + reasonText(r.Reason)}
+			c.Skipped = &junitMessage{Message: outcomeText(r.Outcome) + ": " + Gap{Reason: r.Reason, Detail: r.Detail}.why()}
 			s.Skipped++
 		}
 		s.Cases = append(s.Cases, c)

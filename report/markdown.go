@@ -52,7 +52,7 @@ func Markdown(w io.Writer, in Input) error {
 	t := Count(run.Results)
 	fmt.Fprintf(&b, "\n<details><summary>%d clean, %d not decided, %d not applicable, %d suppressed</summary>\n\n", t.Pass, t.NotTested+t.Inconclusive, t.NotApplicable, t.Suppressed)
 	for _, g := range Gaps(run.Results) {
-		fmt.Fprintf(&b, "- %d %s: %s\n", len(g.Keys), md(outcomeText(g.Outcome)), md(g.reason()))
+		fmt.Fprintf(&b, "- %d %s: %s\n", len(g.Keys), md(outcomeText(g.Outcome)), md(g.why()))
 	}
 	for _, r := range Suppressed(run.Results) {
 		fmt.Fprintf(&b, "- suppressed %s: %s\n", mdCode(r.Key(), 12), md(Clean(r.Suppressed, maxSummary)))

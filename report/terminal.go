@@ -314,10 +314,7 @@ func (p *page) gaps(run kidoban.Run) []string {
 			out = append(out, p.t.line(part{fmt.Sprintf("  ?    %s undecided for other reasons", plural(n, "check", "checks")), dim}))
 			break
 		}
-		text := fmt.Sprintf("%s %s: %s", plural(len(g.Keys), "check", "checks"), outcomeText(g.Outcome), g.reason())
-		if opt := g.remedy(); opt != "" {
-			text += " → " + opt
-		}
+		text := fmt.Sprintf("%s %s: %s", plural(len(g.Keys), "check", "checks"), outcomeText(g.Outcome), g.why())
 		text += "   " + strings.Join(flawsOf(g.Keys), " ")
 		out = append(out, p.t.line(part{"  ?    ", yellow}, part{text, dim}))
 	}

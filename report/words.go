@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/kidoban/kidoban"
 )
@@ -113,6 +114,8 @@ func reasonText(r kidoban.Reason) string {
 		return "only allowed on your own server"
 	case kidoban.ReasonBudget:
 		return "the request budget was spent"
+	case kidoban.ReasonTime:
+		return "a code, a token or a grace window has to end first"
 	case kidoban.ReasonToolNamed:
 		return "needs a tool you name"
 	case kidoban.ReasonInterrupted:
@@ -172,7 +175,7 @@ func remedy(r kidoban.Reason) string {
 type Gap struct {
 	Outcome kidoban.Outcome
 	Reason  kidoban.Reason
-	Detail  string // the command that would decide them, from the first that names one
+	Detail  string // the command that would decide them: the first that is named, of waits the longest
 	Keys    []string
 }
 
@@ -183,9 +186,6 @@ func Gaps(results []kidoban.Result) []Gap {
 	at := map[string]int{}
 	for _, r := range Undecided(results) {
 		k := string(r.Outcome) + "\x00" + string(r.Reason)
-		if waits(r) {
-			k += "\x00wait"
-		}
 		i, ok := at[k]
 		if !ok {
 			i = len(out)
@@ -193,7 +193,7 @@ func Gaps(results []kidoban.Result) []Gap {
 			out = append(out, Gap{Outcome: r.Outcome, Reason: r.Reason})
 		}
 		out[i].Keys = append(out[i].Keys, r.Key())
-		if out[i].Detail == "" {
+		if out[i].Detail == "" || r.Reason == kidoban.ReasonTime && patience(r.Detail) > patience(out[i].Detail) {
 			out[i].Detail = r.Detail
 		}
 	}
@@ -201,31 +201,33 @@ func Gaps(results []kidoban.Result) []Gap {
 	return out
 }
 
-// waits tells whether a check was left out because something has to expire first.
-func waits(r kidoban.Result) bool {
-	return r.Reason == kidoban.ReasonBudget && strings.HasPrefix(r.Detail, "--patience ")
-}
-
-// reason and remedy say why a gap is there, and which option would decide it.
-func (g Gap) reason() string {
-	if g.waits() {
-		return "codes or tokens have to expire first"
-	}
-	return reasonText(g.Reason)
-}
-
+// remedy is the option that would decide the checks of a gap, or "".
 func (g Gap) remedy() string {
-	if g.waits() {
+	switch {
+	case g.Reason == kidoban.ReasonTime:
 		return Clean(g.Detail, maxWord)
-	}
-	if g.Reason == kidoban.ReasonLogin && strings.HasPrefix(g.Detail, "--login-window") {
+	case g.Reason == kidoban.ReasonLogin && strings.HasPrefix(g.Detail, "--login-window"):
 		return "--login-window" // the person's own browser was used already
 	}
 	return remedy(g.Reason)
 }
 
-func (g Gap) waits() bool {
-	return g.Reason == kidoban.ReasonBudget && strings.HasPrefix(g.Detail, "--patience ")
+// why says in one line why a gap is there, and what would decide it.
+func (g Gap) why() string {
+	s := reasonText(g.Reason)
+	if opt := g.remedy(); opt != "" {
+		s += " → " + opt
+	}
+	return s
+}
+
+// patience is how long "--patience 11m" waits; 0 for anything else.
+func patience(detail string) time.Duration {
+	d, err := time.ParseDuration(strings.TrimPrefix(detail, "--patience "))
+	if err != nil {
+		return 0
+	}
+	return d
 }
 
 // command is the command line that would decide a gap, or "".
