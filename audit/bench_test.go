@@ -15,7 +15,7 @@ import (
 // The numbers of audit.md 8: T1 in at most 20 requests and 50 ms on loopback,
 // T2 in at most 60 requests.
 func benchmarkAudit(b *testing.B, lo lab.Options, active bool) {
-	lo.RegistrationsPerHour = 1 << 30
+	lo.Registrations = 1 << 30
 	l, err := lab.Start(context.Background(), lo)
 	if err != nil {
 		b.Fatal(err)
@@ -45,7 +45,7 @@ func BenchmarkT2Upstream(b *testing.B) { benchmarkAudit(b, lab.Options{Flaws: []
 // BenchmarkProbe prints what each stage and probe of a whole T2 run costs: time,
 // allocations and requests, averaged over a few runs.
 func BenchmarkProbe(b *testing.B) {
-	l, err := lab.Start(context.Background(), lab.Options{Flaws: []string{"F4-1"}, RegistrationsPerHour: 1 << 30})
+	l, err := lab.Start(context.Background(), lab.Options{Flaws: []string{"F4-1"}, Registrations: 1 << 30})
 	if err != nil {
 		b.Fatal(err)
 	}

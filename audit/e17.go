@@ -13,7 +13,7 @@ import (
 
 const (
 	rateTries    = 10              // registrations of the rate test
-	rateLab      = 21              // in a lab: of the whole run, because 20 an hour is a good limit
+	rateLab      = 21              // in a lab: of the whole run, because 20 in its window is a good limit
 	manyURIs     = 200             // redirect URIs in one registration
 	bigBody      = 64 << 10        // bytes of padding in one registration
 	forwardedFor = "198.51.100.23" // RFC 5737: nobody's address

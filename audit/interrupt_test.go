@@ -18,7 +18,7 @@ import (
 // why, claims nothing that a whole run would not, gives no grade, and leaves nothing on
 // the server.
 func TestInterruptedRun(t *testing.T) {
-	lo := lab.Options{Flaws: []string{"F5-a", "F9-2", "E25-c"}, RegistrationsPerHour: 1000}
+	lo := lab.Options{Flaws: []string{"F5-a", "F9-2", "E25-c"}, Registrations: 1000}
 	run := func(ctx context.Context, hit func(n int)) (*audit.Report, *lab.Lab, error) {
 		var seen atomic.Int64
 		lo.Front = func(_ string, next http.Handler) http.Handler {

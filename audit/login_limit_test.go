@@ -15,7 +15,7 @@ import (
 func TestT3LoginRefused(t *testing.T) {
 	var again audit.Options
 	began := time.Now() // and it stays so, for the limit is one of a minute
-	r, l := loginLab(t, lab.Options{Flaws: []string{"F5-e"}, RegistrationsPerHour: 1000, Now: func() time.Time { return began }}, nil, func(o *audit.Options) {
+	r, l := loginLab(t, lab.Options{Flaws: []string{"F5-e"}, Registrations: 1000, Now: func() time.Time { return began }}, nil, func(o *audit.Options) {
 		again = *o
 		wrong := *o.Login
 		wrong.Password = "wrong"

@@ -193,7 +193,7 @@ func TestClosedWithoutClient(t *testing.T) {
 
 // TestRateLimitIsNoRefusal: a registration limit is inconclusive, never a pass.
 func TestRateLimitIsNoRefusal(t *testing.T) {
-	r, l := runLab(t, lab.Options{RegistrationsPerHour: 1, Flaws: []string{"F1-a"}}, nil)
+	r, l := runLab(t, lab.Options{Registrations: 1, Flaws: []string{"F1-a"}}, nil)
 	if x := result(t, r, "F1-a"); x.Outcome != kidoban.Inconclusive || x.Reason != kidoban.ReasonRateLimit {
 		t.Errorf("F1-a: %s %s %s", x.Outcome, x.Reason, x.Summary)
 	}
@@ -209,7 +209,7 @@ func TestRateLimitIsNoRefusal(t *testing.T) {
 // TestSameInputSameBytes: two runs over the same server differ in times and ids
 // only.
 func TestSameInputSameBytes(t *testing.T) {
-	l, err := lab.Start(context.Background(), lab.Options{Flaws: []string{"F1-a", "F4-1", "F5-b", "F7-2"}, RegistrationsPerHour: 1000})
+	l, err := lab.Start(context.Background(), lab.Options{Flaws: []string{"F1-a", "F4-1", "F5-b", "F7-2"}, Registrations: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}

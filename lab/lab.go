@@ -32,8 +32,10 @@ type Options struct {
 	// LoopbackDocuments lets the authorization server fetch client documents and
 	// registered URLs from loopback over http, so that a canary there can watch.
 	LoopbackDocuments bool
-	// RegistrationsPerHour bounds registration requests per address; 0 is 20.
-	RegistrationsPerHour int
+	// Registrations bounds registration requests per address within
+	// RegistrationWindow; 0 is 20, in an hour.
+	Registrations      int
+	RegistrationWindow time.Duration
 	// Depth is how often the deep-chain profile redirects before it validates: 1 to
 	// 18, 0 is 8. One redirect more leads to the page, so that 20 hops are enough.
 	Depth int
@@ -184,8 +186,11 @@ func (o *Options) complete() error {
 	if o.Depth == 0 {
 		o.Depth = deepHops
 	}
-	if o.RegistrationsPerHour == 0 {
-		o.RegistrationsPerHour = 20
+	if o.Registrations == 0 {
+		o.Registrations = 20
+	}
+	if o.RegistrationWindow == 0 {
+		o.RegistrationWindow = time.Hour
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -147,10 +147,20 @@ func TestRegistrationManagement(t *testing.T) {
 }
 
 func TestRegistrationLimit(t *testing.T) {
-	b := newAgent(t, startLab(t, Options{RegistrationsPerHour: 3}))
-	for i := range 4 {
-		if a := b.register(nil); (a.status == http.StatusTooManyRequests) != (i == 3) {
-			t.Errorf("registration %d: %d", i+1, a.status)
+	clock := &Clock{}
+	b := newAgent(t, startLab(t, Options{Registrations: 3, RegistrationWindow: time.Minute, Now: clock.Now}))
+	for range 2 {
+		for i := range 4 {
+			a := b.register(nil)
+			if (a.status == http.StatusTooManyRequests) != (i == 3) {
+				t.Errorf("registration %d: %d", i+1, a.status)
+			}
+			if after := a.header.Get("Retry-After"); i == 3 && after != "60" {
+				t.Errorf("Retry-After: %q", after)
+			}
+		}
+		if err := clock.Wait(t.Context(), time.Minute+time.Second); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -23,8 +24,9 @@ func (l *Lab) register(w http.ResponseWriter, r *http.Request) {
 	}
 	noStoreUnless(w, l.on("E31-b"))
 	if !l.mayRegister(r) {
-		w.Header().Set("Retry-After", "3600")
-		oauthError(w, http.StatusTooManyRequests, "too_many_requests", "Too many registrations from this address. Try again in an hour.")
+		after := strconv.Itoa(int(l.opt.RegistrationWindow.Seconds()))
+		w.Header().Set("Retry-After", after)
+		oauthError(w, http.StatusTooManyRequests, "too_many_requests", "Too many registrations from this address. Try again in "+after+" seconds.")
 		return
 	}
 	if !isJSON(r) {
@@ -71,8 +73,8 @@ func (l *Lab) mayRegister(r *http.Request) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	recent := slices.DeleteFunc(l.st.tries[addr], func(t time.Time) bool { return l.now().Sub(t) > time.Hour })
-	if len(recent) >= l.opt.RegistrationsPerHour || len(l.st.tries) >= maxEntries {
+	recent := slices.DeleteFunc(l.st.tries[addr], func(t time.Time) bool { return l.now().Sub(t) > l.opt.RegistrationWindow })
+	if len(recent) >= l.opt.Registrations || len(l.st.tries) >= maxEntries {
 		return false
 	}
 	l.st.tries[addr] = append(recent, l.now())

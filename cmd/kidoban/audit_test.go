@@ -25,7 +25,7 @@ func command(t *testing.T, state string, args ...string) (code int, stdout, stde
 
 // TestAuditCommand: exit codes, files, baseline and suppressions.
 func TestAuditCommand(t *testing.T) {
-	l, err := lab.Start(context.Background(), lab.Options{Flaws: []string{"F5-a", "F2-a"}, RegistrationsPerHour: 1000})
+	l, err := lab.Start(context.Background(), lab.Options{Flaws: []string{"F5-a", "F2-a"}, Registrations: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/lab"
@@ -95,6 +96,10 @@ type labLine struct {
 	CACert    string        `json:"ca_cert,omitempty"` // PEM
 }
 
+// registrationWindow is how long a served lab remembers registrations: an audit in a
+// lab uses up the limit to see that there is one, and people audit more than once.
+const registrationWindow = time.Minute
+
 // Run serves until the context ends.
 func (c labServeCmd) Run(e *env) error {
 	ctx, cancel := context.WithCancel(e.ctx)
@@ -102,6 +107,7 @@ func (c labServeCmd) Run(e *env) error {
 	l, err := lab.Start(ctx, lab.Options{
 		Flaws: c.Flaws, Profile: c.Profile, Era: c.Era, IssuerPath: c.IssuerPath, JWT: c.JWT, Upstream: c.Upstream,
 		Passkeys: c.Passkeys, TLS: c.TLS, LoopbackDocuments: c.Documents, Addr: c.Addr, Depth: c.Depth, Noise: c.Noise,
+		RegistrationWindow: registrationWindow,
 	})
 	if err != nil {
 		return err
@@ -153,6 +159,9 @@ func (c labServeCmd) greet(e *env, l *lab.Lab) error {
 Audit it in another terminal:
 
   kidoban audit %s --lab --active
+
+It takes 20 registrations a minute, and an audit uses them all to see that there is
+a limit: leave a minute between two active audits.
 
 Ctrl-C ends it.
 `, l.MCPURL, l.Issuer, up, weak, strings.Join(people, ", "), l.MCPURL)

@@ -114,7 +114,7 @@ func (c labAttackCmd) target(on string) attack.Target {
 func (c labAttackCmd) weak(ctx context.Context, _ *env, a attack.Attack) (attackLine, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l, err := lab.Start(ctx, lab.Options{Flaws: a.Flaws, Upstream: a.ThirdParty, RegistrationsPerHour: 100, Banned: []string{"evil-calendar.example"}})
+	l, err := lab.Start(ctx, lab.Options{Flaws: a.Flaws, Upstream: a.ThirdParty, Registrations: 100, Banned: []string{"evil-calendar.example"}})
 	if err != nil {
 		return attackLine{}, err
 	}

@@ -353,7 +353,7 @@ func (v verifyCase) run(ctx context.Context, driver browser.Driver) (verifyResul
 	defer cancel()
 	var clock *lab.Clock
 	if len(v.habits) > 0 {
-		v.lab.RegistrationsPerHour = 100
+		v.lab.Registrations = 100
 	}
 	if slices.Contains(v.tiers, kidoban.T3) {
 		clock = &lab.Clock{}
