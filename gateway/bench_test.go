@@ -127,13 +127,14 @@ func BenchmarkAggregateList(b *testing.B) {
 
 // counted is an answer of which only the length is kept.
 type counted struct {
-	h http.Header
-	n int
+	h      http.Header
+	n      int
+	status int
 }
 
-func (c *counted) Header() http.Header { return c.h }
-func (c *counted) WriteHeader(int)     {}
-func (c *counted) Flush()              {}
+func (c *counted) Header() http.Header    { return c.h }
+func (c *counted) WriteHeader(status int) { c.status = status }
+func (c *counted) Flush()                 {}
 func (c *counted) Write(p []byte) (int, error) {
 	c.n += len(p)
 	return len(p), nil

@@ -282,7 +282,7 @@ func (g *Gateway) open1(ctx context.Context, c *call, s *server) (p peer, err er
 		if err != nil {
 			return nil, err
 		}
-		pipe, err := openStdio(ctx, g.deps.Sandbox, spec, st.config.MaxResponse)
+		pipe, err := openStdio(ctx, g.deps.Sandbox, spec, st.config.MaxResponse, &g.hoard.pieces)
 		if err != nil {
 			return nil, err
 		}
@@ -559,7 +559,7 @@ func (c *call) writeMessage(m wire.Message) {
 			c.w.WriteHeader(c.rec.Status)
 		}
 	}
-	c.writeBody(wire.AppendMessage(nil, m))
+	c.writeBody(m)
 }
 
 func (c *call) writeResult(result wire.Raw) {

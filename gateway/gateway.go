@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -27,7 +26,7 @@ type Gateway struct {
 	deps    Deps
 	limits  *limit.Memory
 	seal    *sealer
-	buffers sync.Pool
+	rooms   wire.Rooms
 	state   atomic.Pointer[state]
 	places  places
 	hoard   hoard
@@ -84,7 +83,6 @@ func New(c Config, d Deps) (*Gateway, error) {
 	g := &Gateway{deps: d, limits: limit.NewMemory(0, d.Now), seal: seal, heavy: newHeavy()}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.drain, g.empty = context.WithCancel(g.ctx)
-	g.buffers.New = func() any { return new(bytes.Buffer) }
 	g.places.user = map[string]int{}
 	g.bridges.init(g)
 	if err := g.Reload(c); err != nil {
@@ -175,6 +173,7 @@ func (g *Gateway) Drain() { g.empty() }
 func (g *Gateway) Close() error {
 	g.cancel()
 	g.bridges.close()
+	g.hoard.pieces.close()
 	if g.mail != nil {
 		g.mail.close()
 	}
@@ -195,7 +194,8 @@ type call struct {
 	target *target
 	server *server
 	stalls *stalls
-	buf    *bytes.Buffer // holds the message; returned to the pool at the end
+	rooms  *wire.Rooms
+	room   []byte // holds the message; returned to the pool at the end
 	from   time.Time
 
 	here       bool // asked by another replica, which takes this one for the server's home
@@ -227,7 +227,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "There is no MCP server at this path.", http.StatusNotFound)
 		return
 	}
-	c := &call{r: r, w: w, st: st, target: t, server: t.server, stalls: &g.stalls}
+	c := &call{r: r, w: w, st: st, target: t, server: t.server, stalls: &g.stalls, rooms: &g.rooms}
 	g.open(c)
 	defer g.close(c)
 	if refusal := g.serve(st, c); refusal != nil {
@@ -324,9 +324,7 @@ func (g *Gateway) close(c *call) {
 	if c.dated { // the connection's next request has its own
 		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
 	}
-	if c.buf != nil {
-		g.recycle(c.buf)
-	}
+	g.rooms.Give(c.room)
 	if g.deps.Journal == nil || c.unrecorded {
 		return
 	}

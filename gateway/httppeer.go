@@ -236,7 +236,7 @@ func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Ra
 	case resp.StatusCode == http.StatusOK && mt == "text/event-stream":
 		return p.stream(ctx, id, body, caps, h)
 	case mt == "application/json" && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusBadRequest || resp.StatusCode == http.StatusNotFound):
-		raw, err := readAll(body, p.max, resp.ContentLength)
+		raw, err := body.kept(p.max, resp.ContentLength)
 		if err != nil {
 			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, err, "The server's answer did not arrive whole.")
 		}

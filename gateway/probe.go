@@ -62,17 +62,20 @@ func (g *Gateway) probe(c *call) (modern bool, refusal *Refusal) {
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode >= 500 {
 		return true, nil // not an answer to the question; the call itself will tell
 	}
-	modern = g.looksModern(st, resp)
+	modern = g.looksModern(st, s, resp)
 	s.eras.learn(g.deps.Now(), modern, true)
 	return modern, nil
 }
 
 // looksModern reads the answer to server/discover.
-func (g *Gateway) looksModern(st *state, resp *http.Response) bool {
-	raw, err := readAll(resp.Body, 1<<20, resp.ContentLength)
+func (g *Gateway) looksModern(st *state, s *server, resp *http.Response) bool {
+	in := &hoarder{r: resp.Body, s: s}
+	defer in.rest()
+	raw, err := in.whole(1<<20, resp.ContentLength)
 	if err != nil {
 		return false
 	}
+	defer g.rooms.Give(raw)
 	if mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); mt == "text/event-stream" {
 		ev, err := wire.NewEventReader(bytes.NewReader(raw), len(raw)+1).Next()
 		if err != nil {

@@ -1,10 +1,8 @@
 package gateway
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -32,12 +30,10 @@ func (g *Gateway) read(st *state, c *call) *Refusal {
 	rc := http.NewResponseController(c.w)
 	_ = rc.SetReadDeadline(time.Now().Add(bodyWait)) // the kernel's clock; a client that dribbles does not hold a place
 	defer rc.SetReadDeadline(time.Time{})
-	c.buf = g.buffers.Get().(*bytes.Buffer)
-	c.buf.Reset()
-	if _, err := c.buf.ReadFrom(io.LimitReader(c.r.Body, int64(st.config.MaxRequest)+1)); err != nil {
+	if c.room, _, err = readRoom(&g.rooms, c.r.Body, st.config.MaxRequest+1, min(c.r.ContentLength, firstRoom)); err != nil {
 		return refuse(http.StatusBadRequest, wire.CodeParse, "body", "The message did not arrive whole.").because(err)
 	}
-	m, err := st.requests.Read(c.buf.Bytes())
+	m, err := st.requests.Read(c.room)
 	if err != nil {
 		return ofWire(err, http.StatusBadRequest)
 	}
@@ -180,14 +176,31 @@ func mirrored(h http.Header) kidoban.Fields {
 	return out
 }
 
-// writeBody writes a whole answer. A client gets WriteWait to begin taking it,
-// and more for a long one; whoever does not read holds nothing for ever.
-func (c *call) writeBody(body []byte) {
+// writeBody writes a message as a whole answer. A client gets WriteWait to begin
+// taking it, and more for a long one; whoever does not read holds nothing for ever.
+func (c *call) writeBody(m wire.Message) {
+	head, value, tail := wire.SplitMessage(c.rooms.Take(envelope), m)
+	n := len(head) + len(value) + len(tail)
 	if c.rec.Status == http.StatusOK { // with another status the head is out
-		c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+		c.w.Header()["Content-Length"] = []string{strconv.Itoa(n)}
 	}
-	defer c.deadline(len(body))()
-	_, _ = c.w.Write(body) // the client may have gone
+	defer c.deadline(n)()
+	_ = writeParts(c.w, c.rooms, head, value, tail) // the client may have gone
+}
+
+// writeParts writes what follows each other, without a copy but into net/http's
+// buffer, which holds what is short until all of it is there. head is in a room,
+// which goes back before anybody waits for the client.
+func writeParts(w io.Writer, rooms *wire.Rooms, head []byte, value wire.Raw, tail string) error {
+	_, err := w.Write(head)
+	rooms.Give(head)
+	if err == nil && len(value) > 0 {
+		_, err = w.Write(value)
+	}
+	if err == nil && tail != "" {
+		_, err = io.WriteString(w, tail)
+	}
+	return err
 }
 
 // deadline gives a client the time to take an answer of n bytes. written must
@@ -203,31 +216,3 @@ func (c *call) deadline(n int) (written func()) {
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(wait)) // the kernel's clock
 	return written
 }
-
-var errTooLong = errors.New("the answer is longer than the bound")
-
-// readAll reads at most max bytes; more is an error.
-func readAll(r io.Reader, max int, sizeHint int64) ([]byte, error) {
-	var buf bytes.Buffer
-	err := readInto(&buf, r, max, sizeHint)
-	return buf.Bytes(), err
-}
-
-// readInto is readAll into a buffer, which is emptied first.
-func readInto(buf *bytes.Buffer, r io.Reader, max int, sizeHint int64) error {
-	buf.Reset()
-	if sizeHint > int64(max) {
-		return errTooLong
-	}
-	sizeHint = min(sizeHint, hoardFree) // what a server announces is not held before it comes
-	buf.Grow(min(max, int(clamp(sizeHint, 512, 1<<20))+bytes.MinRead))
-	if _, err := buf.ReadFrom(io.LimitReader(r, int64(max)+1)); err != nil {
-		return err
-	}
-	if buf.Len() > max {
-		return errTooLong
-	}
-	return nil
-}
-
-func clamp(v, lo, hi int64) int64 { return max(lo, min(v, hi)) }

@@ -137,14 +137,11 @@ func (g *Gateway) pass(st *state, c *call) *Refusal {
 	}
 	m := c.Message
 	m.Params = params
-	room := g.buffers.Get().(*bytes.Buffer)
-	room.Reset()
-	room.Grow(len(m.Raw) + envelope)
-	body := wire.AppendMessage(room.AvailableBuffer(), m)
-	if c.server.http.Short(len(body)) { // else somebody may read it still when this is over
-		defer g.recycle(room)
-	}
+	body := wire.AppendMessage(g.rooms.Take(len(m.Raw)+envelope), m)
 	resp, up, refusal := g.send(st, c, http.MethodPost, body)
+	if c.server.http.Short(len(body)) { // else somebody may read it still
+		g.rooms.Give(body)
+	}
 	if refusal != nil {
 		return refusal
 	}
@@ -356,22 +353,25 @@ func (g *Gateway) sessionBack(c *call, resp *http.Response) *Refusal {
 
 // document relays an answer that is one JSON message.
 func (g *Gateway) document(st *state, c *call, resp *http.Response, up *upcall) *Refusal {
-	in := new(bytes.Buffer)
-	if c.Message.Method == wire.MethodToolsCall { // of other answers, parts are kept
-		in = g.buffers.Get().(*bytes.Buffer)
-		defer g.recycle(in)
-	}
 	load := c.server.hoarder(c.r.Context(), c.Caller.User, up)
 	defer load.rest()
-	if err := readInto(in, load, st.config.MaxResponse, resp.ContentLength); err != nil {
+	read, passing := load.kept, c.Message.Method == wire.MethodToolsCall
+	if passing { // of other answers, parts are kept
+		read = load.whole
+	}
+	in, err := read(st.config.MaxResponse, resp.ContentLength)
+	if err != nil {
 		return g.broken(c, up, err)
 	}
-	leave, err := g.heavy.enter(c.r.Context(), in.Len())
+	if passing {
+		defer g.rooms.Give(in)
+	}
+	leave, err := g.heavy.enter(c.r.Context(), len(in))
 	if err != nil {
 		return g.broken(c, up, err)
 	}
 	defer leave()
-	m, err := st.answers.Read(withoutSecrets(in.Bytes(), c.account))
+	m, err := st.answers.Read(withoutSecrets(in, c.account))
 	if err != nil {
 		if resp.StatusCode != http.StatusOK {
 			return g.misfit(c, resp, up)
@@ -396,19 +396,8 @@ func (g *Gateway) document(st *state, c *call, resp *http.Response, up *upcall) 
 	if resp.StatusCode != http.StatusOK {
 		c.w.WriteHeader(resp.StatusCode)
 	}
-	out := g.buffers.Get().(*bytes.Buffer)
-	defer g.recycle(out)
-	out.Reset()
-	out.Grow(len(m.Raw) + envelope)
-	c.writeBody(wire.AppendMessage(out.AvailableBuffer(), m)) // not kept: only its room is
+	c.writeBody(m)
 	return nil
-}
-
-// recycle gives a buffer back, unless it has grown beyond what is usual.
-func (g *Gateway) recycle(b *bytes.Buffer) {
-	if b.Cap() <= 256<<10 {
-		g.buffers.Put(b)
-	}
 }
 
 // broken is the answer for a server that answered with what cannot be read.

@@ -21,8 +21,9 @@ type server struct {
 	breaker breaker
 	catalog catalog
 	eras    eras
-	hoard   *hoard // of all servers
-	held    int64  // of this one; guarded by hoard.mu
+	hoard   *hoard      // of all servers
+	rooms   *wire.Rooms // of all servers
+	held    int64       // of this one; guarded by hoard.mu
 	flow    flow
 	shares  limit.Shares // of its rate
 	mark    string       // what it is, for consents; see coverage.go
@@ -35,7 +36,7 @@ func (g *Gateway) keep(old *state, s *Server, c Config) *server {
 			return have
 		}
 	}
-	n := &server{Server: *s, hoard: &g.hoard, mark: s.mark()}
+	n := &server{Server: *s, hoard: &g.hoard, rooms: &g.rooms, mark: s.mark()}
 	n.breaker.most, n.breaker.longest = s.Failures, s.Rest
 	n.flow.rate, n.flow.now = s.Rate, g.deps.Now
 	n.catalog.tools = map[string]map[string]listedTool{}

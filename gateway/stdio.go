@@ -16,13 +16,15 @@ type stdioPipe struct {
 	in  *bufio.Reader
 	max int
 
+	pieces *pieces // for lines that are long
+
 	account []Header // what the process was given, to be kept out of what it prints
 
 	mu   sync.Mutex // one line at a time
 	stop sync.Once
 }
 
-func openStdio(ctx context.Context, h *sandbox.Host, s sandbox.Spec, max int) (*stdioPipe, error) {
+func openStdio(ctx context.Context, h *sandbox.Host, s sandbox.Spec, max int, pieces *pieces) (*stdioPipe, error) {
 	if h == nil {
 		return nil, kidoban.Errorf(kidoban.KindUsage, "This gateway runs no stdio servers.")
 	}
@@ -30,7 +32,7 @@ func openStdio(ctx context.Context, h *sandbox.Host, s sandbox.Spec, max int) (*
 	if err != nil {
 		return nil, err
 	}
-	return &stdioPipe{p: p, in: bufio.NewReaderSize(p.Stdout, 32<<10), max: max}, nil
+	return &stdioPipe{p: p, in: bufio.NewReaderSize(p.Stdout, 32<<10), max: max, pieces: pieces}, nil
 }
 
 // send writes one line. JSON text holds no raw line break, so a message cannot
@@ -61,16 +63,18 @@ func (s *stdioPipe) send(ctx context.Context, msg []byte) error {
 var errLineTooLong = errors.New("the server printed a line longer than the bound")
 
 func (s *stdioPipe) recv() ([]byte, error) {
-	var line []byte
+	line := pile{from: s.pieces}
+	defer line.rest()
 	for {
 		part, err := s.in.ReadSlice('\n')
-		line = append(line, part...)
-		if len(line) > s.max {
+		if line.n+len(part) > s.max {
 			return nil, errLineTooLong
 		}
 		if err == nil {
-			return withoutSecrets(line, s.account), nil
+			whole := line.appendTo(make([]byte, 0, line.n+len(part)))
+			return withoutSecrets(append(whole, part...), s.account), nil
 		}
+		line.add(part)
 		if !errors.Is(err, bufio.ErrBufferFull) {
 			if perr := s.p.Err(); perr != nil {
 				return nil, perr

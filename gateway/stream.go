@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -22,7 +21,7 @@ type sseWriter struct {
 	w    http.ResponseWriter
 	rc   *http.ResponseController
 	wait time.Duration
-	g    *Gateway // whose buffers hold an event while it is written
+	g    *Gateway // whose rooms hold what is written
 	user string
 }
 
@@ -38,35 +37,26 @@ func (g *Gateway) startStream(c *call) *sseWriter {
 	c.w.WriteHeader(http.StatusOK)
 	c.dated = true
 	s := &sseWriter{w: c.w, rc: http.NewResponseController(c.w), wait: c.st.config.WriteWait, g: g, user: c.Caller.User}
-	_ = s.write(nil)
+	_ = s.write(nil, nil, "")
 	return s
 }
 
-// write sends what there is, the head of the stream at least.
-func (s *sseWriter) write(p []byte) error {
+// write sends what there is, the head of the stream at least: a head, which is in a
+// room and goes back there, and what follows it.
+func (s *sseWriter) write(head []byte, value wire.Raw, tail string) error {
 	wait := s.g.stalls.enter(s.user, s.wait)
 	defer s.g.stalls.leave(s.user)
 	_ = s.rc.SetWriteDeadline(time.Now().Add(wait)) // the kernel's clock; not every writer has deadlines
-	if len(p) > 0 {
-		if _, err := s.w.Write(p); err != nil {
+	if len(head) > 0 {
+		if err := writeParts(s.w, &s.g.rooms, head, value, tail); err != nil {
 			return err
 		}
 	}
 	return s.rc.Flush()
 }
 
-// room is a buffer for an event with n bytes of data; recycle takes it back.
-func (s *sseWriter) room(n int) *bytes.Buffer {
-	b := s.g.buffers.Get().(*bytes.Buffer)
-	b.Reset()
-	b.Grow(n + sseEnvelope)
-	return b
-}
-
 func (s *sseWriter) event(ev wire.Event) error {
-	b := s.room(len(ev.Data))
-	defer s.g.recycle(b)
-	return s.write(wire.AppendEvent(b.AvailableBuffer(), ev))
+	return s.write(wire.AppendEvent(s.g.rooms.Take(len(ev.Data)+sseEnvelope), ev), nil, "")
 }
 
 func (s *sseWriter) message(m wire.Message) error {
@@ -75,13 +65,11 @@ func (s *sseWriter) message(m wire.Message) error {
 
 // relay writes an event of a server whose data is now m.
 func (s *sseWriter) relay(ev wire.Event, m wire.Message) error {
-	b := s.room(len(m.Params) + len(m.Result) + len(m.Error))
-	defer s.g.recycle(b)
-	return s.write(wire.AppendMessageEvent(b.AvailableBuffer(), ev, m))
+	return s.write(wire.SplitMessageEvent(s.g.rooms.Take(sseEnvelope), ev, m))
 }
 
 func (s *sseWriter) comment() error {
-	return s.write(wire.AppendComment(nil, ""))
+	return s.write(wire.AppendComment(s.g.rooms.Take(sseEnvelope), ""), nil, "")
 }
 
 // read is what the reader of a server's stream hands over.

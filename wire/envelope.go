@@ -14,37 +14,23 @@ func StringID(s string) ID { return ID{Quote(s)} }
 
 // AppendRequest writes a request. params nil leaves the member out.
 func AppendRequest(dst []byte, id ID, method string, params Raw) []byte {
-	dst = appendID(append(dst, `{"jsonrpc":"2.0"`...), id)
-	return appendCall(dst, method, params)
+	return AppendMessage(dst, Message{Kind: Request, ID: id, Method: method, Params: params})
 }
 
 // AppendNotification writes a notification.
 func AppendNotification(dst []byte, method string, params Raw) []byte {
-	return appendCall(append(dst, `{"jsonrpc":"2.0"`...), method, params)
-}
-
-func appendCall(dst []byte, method string, params Raw) []byte {
-	dst = AppendQuote(append(dst, `,"method":`...), method)
-	if params != nil {
-		dst = append(append(dst, `,"params":`...), params...)
-	}
-	return append(dst, '}')
+	return AppendMessage(dst, Message{Kind: Notification, Method: method, Params: params})
 }
 
 // AppendResult writes the reply to a request.
 func AppendResult(dst []byte, id ID, result Raw) []byte {
-	dst = appendID(append(dst, `{"jsonrpc":"2.0"`...), id)
-	return append(append(append(dst, `,"result":`...), result...), '}')
+	return AppendMessage(dst, Message{Kind: Result, ID: id, Result: result})
 }
 
 // AppendErrorRaw writes an error reply around a raw error object. An id that
 // is not known is written as null.
 func AppendErrorRaw(dst []byte, id ID, raw Raw) []byte {
-	if len(id.Raw) == 0 {
-		id.Raw = Raw("null")
-	}
-	dst = appendID(append(dst, `{"jsonrpc":"2.0"`...), id)
-	return append(append(append(dst, `,"error":`...), raw...), '}')
+	return AppendMessage(dst, Message{Kind: ErrorReply, ID: id, Error: raw})
 }
 
 // AppendError writes an error reply. data nil leaves the member out.
@@ -60,16 +46,34 @@ func AppendError(dst []byte, id ID, code int, message string, data Raw) []byte {
 // AppendMessage writes m in a new envelope: its kind, id, method and raw
 // values, nothing else.
 func AppendMessage(dst []byte, m Message) []byte {
-	switch m.Kind {
-	case Request:
-		return AppendRequest(dst, m.ID, m.Method, m.Params)
-	case Notification:
-		return AppendNotification(dst, m.Method, m.Params)
-	case Result:
-		return AppendResult(dst, m.ID, m.Result)
-	}
-	return AppendErrorRaw(dst, m.ID, m.Error)
+	dst, value, tail := SplitMessage(dst, m)
+	return append(append(dst, value...), tail...)
 }
+
+// SplitMessage is AppendMessage without a copy of the message's value: head, written
+// to dst, value and tail follow each other, and value is params, result or error.
+func SplitMessage(dst []byte, m Message) (head []byte, value Raw, tail string) {
+	id := m.ID
+	if m.Kind == Notification {
+		id = ID{}
+	} else if m.Kind == ErrorReply && len(id.Raw) == 0 {
+		id.Raw = Raw("null")
+	}
+	head, tail = appendID(append(dst, `{"jsonrpc":"2.0"`...), id), messageTail
+	switch m.Kind {
+	case Request, Notification:
+		head = AppendQuote(append(head, `,"method":`...), m.Method)
+		if m.Params == nil {
+			return head, nil, tail
+		}
+		return append(head, `,"params":`...), m.Params, tail
+	case Result:
+		return append(head, `,"result":`...), m.Result, tail
+	}
+	return append(head, `,"error":`...), m.Error, tail
+}
+
+const messageTail = "}"
 
 func appendID(dst []byte, id ID) []byte {
 	if len(id.Raw) == 0 {

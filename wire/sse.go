@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -31,12 +30,13 @@ type EventParser struct {
 	max    int
 	lastID string
 	ev     Event
-	data   []byte // data lines of the event so far, joined by LF; nil when there was none
-	line   []byte // the unfinished line
-	seen   int    // bytes of the event so far
-	bare   bool   // hand on events without data that set an id or a delay
-	bom    int    // bytes of a byte order mark still possible at the start
-	lastCR bool   // the last byte was a CR: a LF that follows belongs to it
+	data   text // data lines of the event so far, joined by LF
+	some   bool // there was one
+	line   text // the unfinished line
+	seen   int  // bytes of the event so far
+	bare   bool // hand on events without data that set an id or a delay
+	bom    int  // bytes of a byte order mark still possible at the start
+	lastCR bool // the last byte was a CR: a LF that follows belongs to it
 }
 
 // NewEventParser returns a parser whose events have at most max bytes of
@@ -67,12 +67,10 @@ func (p *EventParser) Feed(chunk []byte, emit func(Event) (more bool)) error {
 		end := min(lf.in(chunk), cr.in(chunk))
 		part := chunk[:end]
 		if p.seen += len(part); p.seen > p.max {
+			p.drop()
 			return kidoban.Errorf(kidoban.KindLimit, "An event of the stream is longer than %d bytes.", p.max)
 		}
-		if need := len(p.line) + len(part); need > cap(p.line) {
-			p.grow(need)
-		}
-		p.line = append(p.line, part...)
+		p.line.add(part)
 		if end == len(chunk) {
 			return nil
 		}
@@ -85,32 +83,9 @@ func (p *EventParser) Feed(chunk []byte, emit func(Event) (more bool)) error {
 	return nil
 }
 
-// grow makes room for a line of so many bytes: in memory that was recycled, or in
-// twice as much, so that a long line is copied a few times only.
-func (p *EventParser) grow(need int) {
-	if need >= longLine {
-		if room, _ := lineRooms.Get().(*[]byte); room != nil && cap(*room) >= need {
-			p.line = append((*room)[:0], p.line...)
-			return
-		}
-	}
-	p.line = slices.Grow(p.line, max(need, min(2*need, p.max))-len(p.line))
-}
-
-// lineRooms holds memory of events that were recycled, *[]byte.
-var lineRooms sync.Pool
-
-// maxLineRoom is the most memory of one event that is kept for others, in bytes.
-const maxLineRoom = 256 << 10
-
 // Recycle gives the memory of an event back, for lines of any stream. Nobody may
 // hold any of it, nor call Recycle for it again.
-func Recycle(ev Event) {
-	if c := cap(ev.Data); c >= longLine && c <= maxLineRoom {
-		room := ev.Data[:0]
-		lineRooms.Put(&room)
-	}
-}
+func Recycle(ev Event) { lineRooms.Give(ev.Data) }
 
 // ends finds a character in a chunk that grows shorter from its front, looking at
 // each byte once.
@@ -143,7 +118,7 @@ func (p *EventParser) skipMark(chunk []byte) []byte {
 	for p.bom > 0 && len(chunk) > 0 {
 		at := len(byteOrderMark) - p.bom
 		if chunk[0] != byteOrderMark[at] {
-			p.line = append(p.line, byteOrderMark[:at]...) // it was text after all
+			p.line.add([]byte(byteOrderMark[:at])) // it was text after all
 			p.bom = 0
 			break
 		}
@@ -155,58 +130,66 @@ func (p *EventParser) skipMark(chunk []byte) []byte {
 
 // endLine applies the line that is complete; an empty one completes an event.
 func (p *EventParser) endLine() (Event, bool) {
-	if line := p.line; len(line) > 0 {
+	if p.line.n > 0 {
 		p.seen++
-		var kept bool
-		if p.data, kept = p.ev.field(line, p.data); kept || cap(line) > maxLineRoom {
-			p.line = nil // or too much to keep until the next line
-		} else {
-			p.line = p.line[:0]
+		switch line := p.line.whole(); {
+		case p.field(line):
+			p.line = text{}
+		case cap(line) > roomLeast: // too much to keep until the next line
+			p.line.drop()
+		default:
+			p.line = text{last: line[:0]}
 		}
 		return Event{}, false
 	}
 	if p.ev.HasID {
 		p.lastID = p.ev.ID
 	}
-	ev, data := p.ev, p.data
-	p.ev, p.data, p.seen = Event{Retry: -1}, nil, 0
+	ev, some := p.ev, p.some
 	ev.ID = p.lastID
-	if ev.Data = data; data == nil {
-		return ev, p.bare && (ev.HasID || ev.Retry >= 0)
+	if some {
+		ev.Data = p.data.whole()
 	}
-	return ev, true
+	p.ev, p.data, p.some, p.seen = Event{Retry: -1}, text{}, false, 0
+	return ev, some || p.bare && (ev.HasID || ev.Retry >= 0)
 }
 
-// longLine is from when on a line becomes the event's data as it is, uncopied.
-const longLine = 1 << 10
+// drop forgets what has come of an event.
+func (p *EventParser) drop() {
+	p.line.drop()
+	p.data.drop()
+}
 
-// field takes one line into the event and returns the data so far, and whether
-// that is now the line's own memory.
-func (ev *Event) field(line, data []byte) (all []byte, kept bool) {
+// field takes one line into the event and tells whether the line's memory is now
+// that of its data, as that of a long one is.
+func (p *EventParser) field(line []byte) (kept bool) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
 	value = bytes.TrimPrefix(value, []byte(" "))
 	switch string(name) {
 	case "event":
-		ev.Type = string(value)
+		p.ev.Type = string(value)
 	case "data":
 		switch {
-		case data != nil:
-			data = append(append(data, '\n'), value...)
-		case len(value) >= longLine:
-			return value, true
+		case p.some:
+			p.data.add([]byte{'\n'})
+			p.data.add(value)
+		case len(value) >= ownText: // not copied but to the room's beginning, so that all of it is recycled
+			p.some, p.data = true, text{last: line[:copy(line, value)], n: len(value)}
+			return true
 		default:
-			data = append([]byte{}, value...)
+			p.some = true
+			p.data = text{last: append([]byte{}, value...), n: len(value)}
 		}
 	case "id":
 		if bytes.IndexByte(value, 0) < 0 {
-			ev.ID, ev.HasID = string(value), true
+			p.ev.ID, p.ev.HasID = string(value), true
 		}
 	case "retry":
 		if n, err := strconv.ParseUint(string(value), 10, 31); err == nil {
-			ev.Retry = time.Duration(n) * time.Millisecond
+			p.ev.Retry = time.Duration(n) * time.Millisecond
 		}
 	}
-	return data, false
+	return false
 }
 
 // EventReader reads events from an io.Reader. Not for concurrent use.
@@ -214,13 +197,15 @@ type EventReader struct {
 	in     io.Reader
 	parser *EventParser
 	ready  []Event
-	buf    []byte
 	err    error
 }
 
+// eventPiece is how much of a stream is read at once, in bytes.
+const eventPiece = 10 << 10
+
 // NewEventReader returns a reader with the bound of NewEventParser.
 func NewEventReader(r io.Reader, max int) *EventReader {
-	return &EventReader{in: r, parser: NewEventParser(max), buf: make([]byte, 8<<10)}
+	return &EventReader{in: r, parser: NewEventParser(max)}
 }
 
 // Bare makes the reader hand on events without data too, when they set an id or
@@ -237,10 +222,16 @@ func (r *EventReader) Next() (Event, error) {
 		if r.err != nil {
 			return Event{}, r.err
 		}
-		n, err := r.in.Read(r.buf)
+		// What is read goes on at once: whoever reads no more for a while holds no buffer.
+		buf := lineRooms.Take(eventPiece)
+		n, err := r.in.Read(buf[:eventPiece])
 		r.err = err
-		if ferr := r.parser.Feed(r.buf[:n], func(ev Event) bool { r.ready = append(r.ready, ev); return true }); ferr != nil {
+		if ferr := r.parser.Feed(buf[:n], func(ev Event) bool { r.ready = append(r.ready, ev); return true }); ferr != nil {
 			r.err = ferr
+		}
+		lineRooms.Give(buf)
+		if r.err != nil {
+			r.parser.drop()
 		}
 	}
 	ev := r.ready[0]
@@ -267,19 +258,22 @@ func AppendEvent(dst []byte, ev Event) []byte {
 	return appendData(dst, ev.Data)
 }
 
-// AppendMessageEvent writes an event whose data is a message. It is AppendEvent
-// with AppendMessage, without a copy between them.
-func AppendMessageEvent(dst []byte, ev Event, m Message) []byte {
+// SplitMessageEvent writes an event whose data is a message, as AppendEvent and
+// AppendMessage do, but for the message's value: head, written to dst, value and tail
+// follow each other, and value is the message's own memory.
+func SplitMessageEvent(dst []byte, ev Event, m Message) (head []byte, value Raw, tail string) {
 	ev.Data = nil
 	dst = AppendEvent(dst, ev)
 	dst = append(dst[:len(dst)-1], "data: "...) // in place of the empty line
 	from := len(dst)
-	dst = slices.Grow(dst, len(m.Params)+len(m.Result)+len(m.Error)+128)
-	dst = AppendMessage(dst, m)
-	if data := dst[from:]; bytes.IndexByte(data, '\n') >= 0 || bytes.IndexByte(data, '\r') >= 0 { // white space between its tokens
-		return appendData(dst[:from-len("data: ")], slices.Clone(data))
+	head, value, tail = SplitMessage(dst, m)
+	for _, part := range [...][]byte{head[from:], value} {
+		if bytes.IndexByte(part, '\n') >= 0 || bytes.IndexByte(part, '\r') >= 0 { // white space between tokens
+			data := append(append(bytes.Clone(head[from:]), value...), tail...)
+			return appendData(head[:from-len("data: ")], data), nil, ""
+		}
 	}
-	return append(dst, "\n\n"...)
+	return head, value, messageTail + "\n\n"
 }
 
 // appendData writes data in as many fields as it has lines, and the empty line.
