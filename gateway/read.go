@@ -189,8 +189,9 @@ func (c *call) writeBody(m wire.Message) {
 }
 
 // writeParts writes what follows each other, without a copy but into net/http's
-// buffer, which holds what is short until all of it is there. head is in a room,
-// which goes back before anybody waits for the client.
+// buffer, which holds what is short until all of it is there: a short message is one
+// system call, a long one at most one more than in one piece. head is in a room, which
+// goes back when it is out.
 func writeParts(w io.Writer, rooms *wire.Rooms, head []byte, value wire.Raw, tail string) error {
 	_, err := w.Write(head)
 	rooms.Give(head)
