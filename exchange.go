@@ -72,6 +72,8 @@ type Exchange struct {
 	Response *Response // nil when no response head arrived
 	Err      string    // why there is no (whole) response; empty on success
 	ErrKind  Kind      // kind of Err
+	Sentence string    // what Err says to the person in front: without the cause
+	Cause    string    // what the system said, without local ports; "" where Sentence says all
 }
 
 // Request is what was sent.

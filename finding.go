@@ -229,6 +229,7 @@ type Target struct {
 	Upstreams []string `json:"upstreams"`
 	Class     string   `json:"class,omitempty"`    // census class (5.8): oauth, static, noauth_list, …
 	Detail    string   `json:"detail,omitempty"`   // the headline's sentence: "12 tools answer to anyone"
+	Cause     string   `json:"cause,omitempty"`    // what the system said where there was no answer; for operators
 	Software  string   `json:"software,omitempty"` // serverInfo name and version, self-reported
 	MovedTo   string   `json:"moved_to,omitempty"`
 	Tools     int      `json:"tools,omitempty"`

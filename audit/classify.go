@@ -40,6 +40,9 @@ func Classify(f *Facts) Classification {
 		if x := f.Discover; x != nil && x.Response != nil && (x.Status() == 402 || challenged(x)) {
 			return Classification{Class: OtherAuth} // payment or a firewall: what is behind cannot be seen
 		}
+		if f.Headline == kidoban.HeadlineUnreachable {
+			return Classification{Class: Unstable} // outages and failures: what is behind cannot be told
+		}
 		return Classification{Class: NotMCP}
 	}
 	if f.Open {

@@ -45,7 +45,7 @@ func (r remains) remove(ctx context.Context, send sender) string {
 	}
 	del := req(http.MethodDelete, "delete the client")
 	if del.Response == nil {
-		return "no answer to the deletion: " + firstLine(del.Err)
+		return "no answer to the deletion: " + why(del)
 	}
 	switch del.Status() {
 	case 200, 202, 204:

@@ -15,7 +15,7 @@ import (
 
 // NormalizeTarget checks and canonicalises the URL of an MCP server: https, or
 // http on loopback in a lab; a host; no user, fragment or control characters.
-// A missing scheme is read as https. Errors are KindUsage and say what to type.
+// A missing scheme is read as https, on loopback in a lab as http. Errors are KindUsage and say what to type.
 func NormalizeTarget(raw string, lab bool) (string, error) {
 	raw = strings.TrimSpace(raw)
 	if raw == "" || len(raw) > 4096 {
@@ -27,7 +27,11 @@ func NormalizeTarget(raw string, lab bool) (string, error) {
 		}
 	}
 	if !strings.Contains(raw, "://") {
-		raw = "https://" + raw
+		scheme := "https://"
+		if lab && isLoopbackURL(scheme+raw) {
+			scheme = "http://"
+		}
+		raw = scheme + raw
 	}
 	u, err := url.Parse(raw)
 	switch {
@@ -38,9 +42,9 @@ func NormalizeTarget(raw string, lab bool) (string, error) {
 	case u.Scheme != "https" && u.Scheme != "http":
 		return "", kidoban.Errorf(kidoban.KindUsage, "the scheme %q is not http or https", u.Scheme)
 	case u.Scheme == "http" && !isLoopbackURL(raw):
-		return "", kidoban.Errorf(kidoban.KindUsage, "plain http is audited on loopback only (with --lab); write https://%s", u.Host)
+		return "", kidoban.Errorf(kidoban.KindUsage, "plain http is audited on loopback only (with --lab); write https://%s", u.Host+u.RequestURI())
 	case !lab && isLoopbackURL(raw):
-		return "", kidoban.Errorf(kidoban.KindUsage, "loopback targets need --lab")
+		return "", kidoban.Errorf(kidoban.KindUsage, "this is a server on your own machine: add --lab, which allows loopback addresses and plain http")
 	}
 	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
 	u.Fragment, u.RawFragment = "", ""
@@ -223,185 +227,6 @@ func (s *session) morePages(ctx context.Context) {
 		}
 		f.Tools += n
 	}
-}
-
-// metadata finds the authorization servers: resource metadata first, and for
-// servers of 2025-03-26 without it the server's own origin.
-func (s *session) metadata(ctx context.Context) {
-	f := s.facts
-	s.resourceMetadata(ctx)
-	f.Resource = f.URL
-	if r, err := oauth.CanonicalResource(f.URL); err == nil {
-		f.Resource = r
-	}
-	if f.PRM != nil {
-		f.Issuers = f.PRM.PRM.AuthorizationServers
-		if f.PRM.PRM.Resource != "" && oauth.CompareResource(f.URL, f.PRM.PRM.Resource).Equivalent() {
-			f.Resource = f.PRM.PRM.Resource
-		}
-		f.Scopes = f.PRM.PRM.ScopesSupported
-	}
-	if len(f.Issuers) == 0 && f.Refused != nil {
-		if iss, err := oauth.LegacyIssuer(f.URL); err == nil {
-			f.Issuers, f.Fallback = []string{iss}, true
-		}
-	}
-	for i, iss := range f.Issuers {
-		if i == 3 {
-			break // more authorization servers than any client would try
-		}
-		if f.AS != nil && sharedIssuer(hostOf(iss)) {
-			continue // a public provider beside the server's own is not under test
-		}
-		as := s.serverMetadata(ctx, iss)
-		f.Servers = append(f.Servers, as)
-		if f.AS == nil && as.Err == "" {
-			f.AS = as
-		}
-	}
-	for _, c := range f.Asks {
-		if sc := c.Scopes(); len(sc) > 0 {
-			f.Scopes = sc
-		}
-	}
-	if len(f.Scopes) == 0 && f.AS != nil {
-		f.Scopes = f.AS.Meta.ScopesSupported
-	}
-	f.SmallestScope = smallest(f.Scopes)
-}
-
-// resourceMetadata asks the place in the challenge, then the path-inserted and
-// the root well-known place, until one gives a document (RFC 9728 §3, §5.1).
-func (s *session) resourceMetadata(ctx context.Context) {
-	f := s.facts
-	type place struct{ url, from string }
-	var places []place
-	for _, c := range f.Asks {
-		if u, _ := c.ResourceMetadata(); u != "" {
-			places = append(places, place{resolve(f.URL, u), "challenge"})
-		}
-	}
-	if urls, err := oauth.PRMURLs(f.URL); err == nil {
-		for i, u := range urls {
-			from := "path"
-			if i > 0 {
-				from = "root"
-			}
-			places = append(places, place{u, from})
-		}
-	}
-	asked := map[string]bool{}
-	for _, p := range places {
-		if asked[p.url] {
-			continue
-		}
-		asked[p.url] = true
-		d := Document{Kind: "prm", URL: p.url, From: p.from, X: s.patiently(ctx, func() *kidoban.Exchange {
-			return s.get(ctx, "discover", "resource metadata ("+p.from+")", p.url)
-		})}
-		d.Err = usable(d.X)
-		if d.Err == "" {
-			prm, err := oauth.ParsePRM(d.X.Response.Body)
-			if err != nil {
-				d.Err = "it is no JSON object"
-			}
-			d.PRM = prm
-		}
-		f.PRMs = append(f.PRMs, d)
-		if d.Err == "" && (d.PRM.Resource != "" || len(d.PRM.AuthorizationServers) > 0) {
-			f.PRM = &f.PRMs[len(f.PRMs)-1]
-			return
-		}
-	}
-}
-
-// serverMetadata finds out about an issuer, from memory where the run has one.
-func (s *session) serverMetadata(ctx context.Context, issuer string) *AS {
-	if s.o.Servers != nil {
-		return s.known(ctx, issuer)
-	}
-	return s.askServer(ctx, issuer)
-}
-
-// askServer asks the well-known places of an issuer in the order of the
-// specification and stops at the first document.
-func (s *session) askServer(ctx context.Context, issuer string) *AS {
-	as := &AS{Issuer: issuer, Err: "no metadata at any well-known place"}
-	urls, err := oauth.MetadataURLs(issuer)
-	if err != nil {
-		as.Err = "the issuer is no usable URL"
-		return as
-	}
-	for _, u := range urls {
-		kind := "as"
-		if strings.Contains(u, "openid-configuration") {
-			kind = "oidc"
-		}
-		d := Document{Kind: kind, URL: u, X: s.patiently(ctx, func() *kidoban.Exchange {
-			return s.get(ctx, "discover", "authorization server metadata", u)
-		})}
-		if d.Err = usable(d.X); d.Err == "" {
-			m, err := oauth.ParseMetadata(d.X.Response.Body)
-			switch {
-			case err != nil:
-				d.Err = "it is no JSON object"
-			case m.Issuer == "" && m.AuthorizationEndpoint == "":
-				d.Err = "it is no authorization server metadata"
-			default:
-				as.URL, as.X, as.Meta, as.Err = u, d.X, m, ""
-			}
-		}
-		as.Tried = append(as.Tried, d)
-		if as.Err == "" {
-			return as
-		}
-	}
-	return as
-}
-
-func usable(x *kidoban.Exchange) string {
-	switch {
-	case x.Response == nil:
-		return "no answer: " + firstLine(x.Err)
-	case x.Status() != 200:
-		return "status " + itoa(x.Status())
-	}
-	return ""
-}
-
-// headline is the run's first word: whether a grade makes sense.
-func (f *Facts) headline() (string, string) {
-	switch {
-	case f.Discover == nil || f.Discover.Response == nil:
-		why := "no answer"
-		if f.Discover != nil && f.Discover.Err != "" {
-			why = firstLine(f.Discover.Err)
-		}
-		return kidoban.HeadlineUnreachable, why
-	case f.MovedTo != "":
-		return kidoban.HeadlineMoved, "the server answers with a redirect to another address"
-	case f.AS != nil || f.Refused != nil:
-		return kidoban.HeadlineGraded, ""
-	case f.Open:
-		return kidoban.HeadlineOpen, answering(f.Tools)
-	case f.Greets:
-		return kidoban.HeadlineGraded, ""
-	}
-	if f.hidesBehind() {
-		return kidoban.HeadlineUnreachable, "limits, challenges or failures stand in for the server's answers (status " + itoa(f.Discover.Status()) + ")"
-	}
-	return kidoban.HeadlineNotMCP, "the address answers, but not as an MCP server (status " + itoa(f.Discover.Status()) + ")"
-}
-
-// hidesBehind tells whether nothing that was asked got an answer of the server's own:
-// limits, challenges, outages or crashes stood in for it.
-func (f *Facts) hidesBehind() bool {
-	for _, x := range []*kidoban.Exchange{f.Discover, f.Init, f.List} {
-		if x != nil && !hidden(x) {
-			return false
-		}
-	}
-	return true
 }
 
 func stringsOf(raw wire.Raw, names ...string) []string {

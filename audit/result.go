@@ -102,7 +102,7 @@ func unanswered(key string, x *kidoban.Exchange) (kidoban.Result, bool) {
 	case x.Response == nil && x.ErrKind == kidoban.KindLimit && x.Err == errBudget:
 		return untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget)), true
 	case x.Response == nil:
-		return unclear(key, kidoban.ReasonNetwork, "no answer: "+firstLine(x.Err), x), true
+		return unclear(key, kidoban.ReasonNetwork, "no answer: "+why(x), x), true
 	case rateLimited(x):
 		return unclear(key, kidoban.ReasonRateLimit, "the server limits us; a limit is not a refusal", x), true
 	case challenged(x):

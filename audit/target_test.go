@@ -114,6 +114,11 @@ func TestNormalizeTarget(t *testing.T) {
 			t.Errorf("%s: %s, %v", in, got, err)
 		}
 	}
+	for in, want := range map[string]string{"127.0.0.1:8787/s/notes/mcp": "http://127.0.0.1:8787/s/notes/mcp", "localhost:80": "http://localhost:80", "mcp.example.com/mcp": "https://mcp.example.com/mcp"} {
+		if got, err := audit.NormalizeTarget(in, true); err != nil || got != want {
+			t.Errorf("in a lab, %s: %s, %v", in, got, err)
+		}
+	}
 	for _, bad := range []string{"", "http://mcp.example.com/mcp", "https://user:pw@host/", "ftp://host/", "https://", "https://ho st/", "https://host\\x/", "http://127.0.0.1:80/", "https://localhost/", "javascript:alert(1)"} {
 		if got, err := audit.NormalizeTarget(bad, false); kidoban.KindOf(err) != kidoban.KindUsage || got != "" {
 			t.Errorf("%q: %q, %v", bad, got, err)

@@ -153,11 +153,12 @@ func (l *looker) once(ctx context.Context, t Target, r *Result, attempt int) (ag
 	return again, 0
 }
 
-// lost tells what may have been the network's fault though no time ran out, or an
-// old stream's that ended while its messages waited for their turn: it is worth
+// lost tells what may have been the network's fault though no time ran out, a server
+// that was being started, or an old stream's that ended while its messages waited for their turn: it is worth
 // asking again.
 func lost(r Result) bool {
 	return r.Class == string(audit.HandshakeOnly) && r.Transport == "sse" ||
+		r.Class == string(audit.Unstable) && (r.Reason == "outage" || r.Reason == "failing") ||
 		r.Class == string(audit.Dead) && (r.Reason == "broke_off" || r.Reason == "no_connection")
 }
 
@@ -245,6 +246,8 @@ func (l *looker) classify(ctx context.Context, out *outbound.Client, r *Result, 
 		r.Class, r.Reason = string(audit.Unstable), "rate_limit"
 	case c.Class == audit.Dead:
 		r.Reason = deadReason(f.Discover)
+	case c.Class == audit.Unstable:
+		r.Reason = f.Failing()
 	case c.Class == audit.NotMCP:
 		r.Reason = "no_mcp_answer"
 	case c.Class == audit.NoAuthList && l.control(ctx, out, f):

@@ -52,6 +52,46 @@ func TestABrokenLineIsAskedTwice(t *testing.T) {
 	}
 }
 
+// TestASteadyOutageIsNoVerdict: a proxy that says that the server behind it is away,
+// and a server that fails at everything, say nothing about what is there; they are
+// looked at twice, since somebody may just be starting it.
+func TestASteadyOutageIsNoVerdict(t *testing.T) {
+	for status, reason := range map[int]string{502: "outage", 503: "outage", 504: "outage", 522: "outage", 500: "failing"} {
+		var n atomic.Int32
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n.Add(1)
+			w.WriteHeader(status)
+		}))
+		r := measure(t, srv.URL+"/mcp", census.Options{})
+		srv.Close()
+		if r.Class != "unstable" || r.Reason != reason || len(r.Flaws) > 0 || n.Load() < 4 {
+			t.Errorf("%d: %+v after %d requests", status, r, n.Load())
+		}
+	}
+}
+
+// TestAnOutageThatEndsIsSeenThrough: a server that was being started is measured.
+func TestAnOutageThatEndsIsSeenThrough(t *testing.T) {
+	var n atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "robots.txt") {
+			n.Add(1)
+			http.NotFound(w, r)
+			return
+		}
+		if n.Load() == 1 {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer srv.Close()
+	if r := measure(t, srv.URL+"/mcp", census.Options{}); r.Class != "static" {
+		t.Errorf("%+v", r)
+	}
+}
+
 // hang keeps a request until the client gives up.
 func hang(r *http.Request) { <-r.Context().Done() }
 

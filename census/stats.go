@@ -262,7 +262,7 @@ func isLive(class string) bool {
 var classNames = [...]struct{ key, label string }{
 	{string(audit.NoAuthList), "no authentication (tools listed to anyone)"}, {string(audit.OAuth), "OAuth"}, {string(audit.Static), "static token or API key"},
 	{string(audit.HandshakeOnly), "handshake open, tools refused"}, {string(audit.OtherAuth), "other authentication or a firewall"},
-	{string(audit.NotMCP), "not an MCP server"}, {string(audit.Dead), "no answer"}, {string(audit.Unstable), "unstable"}, {string(Skipped), "not asked"},
+	{string(audit.NotMCP), "not an MCP server"}, {string(audit.Dead), "no answer"}, {string(audit.Unstable), "unstable: limits, outages, failures"}, {string(Skipped), "not asked"},
 }
 
 // The study's figures (arXiv 2605, section 3): 28,715 candidates, 7,973 live.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -45,8 +46,7 @@ func (d dialer) addresses(ctx context.Context, host string, loopbackOnly bool) (
 	} else {
 		addrs, err = d.resolve(ctx, host)
 		if err != nil || len(addrs) == 0 {
-			return nil, &kidoban.Error{Kind: kidoban.KindUnreachable,
-				Sentence: "the name " + host + " could not be resolved", Cause: err}
+			return nil, unresolved(host, err)
 		}
 		out := make([]netip.Addr, 0, len(addrs))
 		for _, a := range addrs {
@@ -90,7 +90,8 @@ func (d dialer) dialer(loopbackOnly bool) func(ctx context.Context, network, add
 		if kidoban.KindOf(last) == kidoban.KindRefused {
 			return nil, last
 		}
-		return nil, kidoban.Wrap(kidoban.KindUnreachable, last, "%s did not accept a connection on port %s", host, port)
+		v6 := !slices.ContainsFunc(addrs, netip.Addr.Is4)
+		return nil, unconnected(host, port, v6, last)
 	}
 }
 

@@ -3,8 +3,6 @@ package outbound
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"errors"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -79,6 +77,7 @@ func (c *Client) Do(ctx context.Context, r Req) (*kidoban.Exchange, error) {
 	x.Duration = c.o.Now().Sub(x.Started)
 	if err != nil {
 		x.Err, x.ErrKind = err.Error(), kidoban.KindOf(err)
+		x.Sentence, x.Cause = told(err)
 	}
 	c.o.Recorder.Add(*x)
 	if x.Response != nil {
@@ -236,37 +235,4 @@ func fieldsOf(h http.Header) kidoban.Fields {
 		}
 	}
 	return out
-}
-
-// progress knows how far an exchange came, to explain its failure.
-type progress struct {
-	connected atomic.Bool
-	limit     time.Duration
-	host      string
-}
-
-// explain turns err into a *kidoban.Error. parent and own are the errors of the
-// caller's context and of the exchange's.
-func (p *progress) explain(err, parent, own error) error {
-	var ke *kidoban.Error
-	var cert *tls.CertificateVerificationError
-	var rec tls.RecordHeaderError
-	text := err.Error()
-	switch {
-	case parent != nil:
-		return kidoban.Wrap(kidoban.KindUnreachable, err, "the exchange with %s was cancelled", p.host)
-	case own != nil && !p.connected.Load():
-		return kidoban.Wrap(kidoban.KindUnreachable, err, "%s did not accept a connection within %s", p.host, p.limit)
-	case own != nil:
-		return kidoban.Wrap(kidoban.KindLimit, err, "%s did not finish its answer within %s", p.host, p.limit)
-	case errors.As(err, &ke):
-		return ke
-	case errors.As(err, &cert):
-		return kidoban.Wrap(kidoban.KindUnreachable, err, "the TLS certificate of %s was not accepted", p.host)
-	case errors.As(err, &rec):
-		return kidoban.Wrap(kidoban.KindUnreachable, err, "%s does not speak TLS on this port", p.host)
-	case strings.Contains(text, "response headers exceeded") || strings.Contains(text, "header list larger"):
-		return kidoban.Wrap(kidoban.KindLimit, err, "the response header of %s is larger than the bound", p.host)
-	}
-	return kidoban.Wrap(kidoban.KindUnreachable, err, "the exchange with %s broke off", p.host)
 }

@@ -38,7 +38,7 @@ func redact(x kidoban.Exchange, known *secrets) kidoban.Exchange {
 	x.Request.Target = r.url(x.Request.Target, 0)
 	x.Request.Body = []byte(r.body(string(x.Request.Body), x.Request.Header.Get("Content-Type")))
 	x.Request.Header = r.fields(x.Request.Header)
-	x.Err = r.text(x.Err, 0)
+	x.Err, x.Sentence, x.Cause = r.text(x.Err, 0), r.text(x.Sentence, 0), r.text(x.Cause, 0)
 	if x.Response != nil {
 		resp := *x.Response
 		resp.Body = []byte(r.body(string(resp.Body), resp.Header.Get("Content-Type")))
@@ -191,6 +191,7 @@ func (r *redactor) sweep(x *kidoban.Exchange) {
 // rewrite puts every text of x through clean, in place.
 func rewrite(x *kidoban.Exchange, clean func(string) string) {
 	x.Request.URL, x.Request.Target, x.Err = clean(x.Request.URL), clean(x.Request.Target), clean(x.Err)
+	x.Sentence, x.Cause = clean(x.Sentence), clean(x.Cause)
 	x.Request.Body = []byte(clean(string(x.Request.Body)))
 	for i := range x.Request.Header {
 		x.Request.Header[i].Value = clean(x.Request.Header[i].Value)

@@ -58,6 +58,7 @@ type auditCmd struct {
 	Baseline string `help:"An earlier run (directory, id or JSON); only findings that are new against it count." placeholder:"RUN"`
 	Suppress string `name:"config" help:"File with suppressions; kidoban.yaml where there is one." placeholder:"FILE"`
 	Quiet    bool   `short:"q" help:"No status line and no report on the terminal."`
+	Verbose  bool   `short:"v" help:"Where nothing answers, also what the system said."`
 }
 
 // Run audits and reports. Exit codes: 0 clean, 1 findings, 2 usage, 3
@@ -102,6 +103,9 @@ func (c auditCmd) Run(e *env) error {
 	if err := c.deliver(e, rep); err != nil {
 		return err
 	}
+	if c.Verbose {
+		tellCause(e, rep.Run)
+	}
 	switch {
 	case interrupted:
 		return exitError(exitInterrupted)
@@ -111,6 +115,13 @@ func (c auditCmd) Run(e *env) error {
 		return exitError(exitIncomplete)
 	}
 	return nil
+}
+
+// tellCause prints what the system said where nothing answered.
+func tellCause(e *env, run kidoban.Run) {
+	if run.Target.Cause != "" {
+		fmt.Fprintln(e.stderr, "kidoban: what the system said: "+report.Clean(run.Target.Cause, 300))
+	}
 }
 
 // onInterrupt says what happens after the first interruption, and lets a second one

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -39,6 +40,7 @@ type doctorCmd struct {
 	JSON      bool   `name:"json" help:"Print the JSON contract (kidoban.audit/1) instead of the report."`
 	NoBrowser bool   `help:"Pass the pages by their forms alone, without Chromium: consent is then judged by its HTML."`
 	HTML      string `name:"html" placeholder:"FILE" help:"Also write the report as one HTML file."`
+	Verbose   bool   `short:"v" help:"Where nothing answers, also what the system said."`
 	testers
 }
 
@@ -83,6 +85,9 @@ func (c doctorCmd) Run(e *env) error {
 	}
 	if err := c.tell(e, report.Input{Run: rep.Run, Exchanges: rep.Exchanges, Pages: flawPage, Regrade: audit.Grade}); err != nil {
 		return err
+	}
+	if c.Verbose {
+		tellCause(e, rep.Run)
 	}
 	for _, r := range rep.Results {
 		if r.Suppressed == "" && (r.Outcome == kidoban.Fail || r.Outcome == kidoban.Weak) {
@@ -144,6 +149,9 @@ func (c doctorCmd) self(ctx context.Context, dir string, o *audit.Options) (targ
 
 // loopbackURL tells whether an address is on this machine.
 func loopbackURL(raw string) bool {
+	if !strings.Contains(raw, "://") {
+		raw = "http://" + raw
+	}
 	u, err := url.Parse(raw)
 	if err != nil {
 		return false
