@@ -49,9 +49,8 @@ type auditCmd struct {
 
 	testers
 
-	CanaryDomain string        `help:"Public https address of your collector, forwarded to --canary-listen." placeholder:"DOMAIN"`
-	CanaryWait   time.Duration `help:"How long the server gets to fetch what it was told of; two minutes, in a lab none." placeholder:"2m"`
-	CanaryListen string        `help:"Address on which the collector listens." placeholder:"ADDR"`
+	collector
+	CanaryWait time.Duration `help:"How long the server gets to fetch what it was told of; two minutes, in a lab none." placeholder:"2m"`
 
 	outputs
 	HAR      string `name:"write-har" help:"Write the exchanges, redacted, as HAR." placeholder:"FILE"`
@@ -184,20 +183,11 @@ func (c auditCmd) options(e *env) (o audit.Options, done func(), err error) {
 		}
 	}
 	o.StateDir = filepath.Dir(report.RunsDir(e.env))
-	if c.CanaryListen == "" && c.CanaryDomain != "" {
-		return o, done, kidoban.Errorf(kidoban.KindUsage, "--canary-domain needs --canary-listen: the collector runs in this process")
+	closeCanary, err := c.collector.listen(e, &o)
+	if err != nil {
+		return o, done, err
 	}
-	if c.CanaryListen != "" {
-		base := ""
-		if c.CanaryDomain != "" {
-			base = "https://" + strings.TrimSuffix(strings.TrimPrefix(c.CanaryDomain, "https://"), "/")
-		}
-		if o.Canary, err = audit.ListenCanary(e.ctx, c.CanaryListen, base); err != nil {
-			return o, done, err
-		}
-		done = o.Canary.Close
-	}
-	closeCanary := done
+	done = closeCanary
 	closeBrowser, err := c.testers.apply(e.ctx, e, &o)
 	return o, func() { closeBrowser(); closeCanary() }, err
 }

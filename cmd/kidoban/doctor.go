@@ -41,6 +41,7 @@ type doctorCmd struct {
 	NoBrowser bool   `help:"Pass the pages by their forms alone, without Chromium: consent is then judged by its HTML."`
 	HTML      string `name:"html" placeholder:"FILE" help:"Also write the report as one HTML file."`
 	Verbose   bool   `short:"v" help:"Where nothing answers, also what the system said."`
+	collector
 	testers
 }
 
@@ -56,8 +57,8 @@ func (c doctorCmd) Run(e *env) error {
 	case !c.Self && c.URL == "":
 		return kidoban.Errorf(kidoban.KindUsage, "doctor needs the MCP address of a running gateway, or --self for a fresh one")
 	}
-	if c.Self && c.wanted() {
-		return kidoban.Errorf(kidoban.KindUsage, "--self makes its own accounts: leave the login options out")
+	if c.Self && (c.wanted() || c.collector != collector{}) {
+		return kidoban.Errorf(kidoban.KindUsage, "--self makes its own accounts and collector: leave the options for them out")
 	}
 	dir, err := os.MkdirTemp("", "kidoban-doctor-")
 	if err != nil {
@@ -73,7 +74,7 @@ func (c doctorCmd) Run(e *env) error {
 	if c.Self {
 		target, done, err = c.self(ctx, dir, &o)
 	} else {
-		done, err = c.apply(ctx, e, &o)
+		done, err = c.running(ctx, e, &o)
 	}
 	if err != nil {
 		return err
@@ -98,6 +99,20 @@ func (c doctorCmd) Run(e *env) error {
 		return exitError(exitIncomplete)
 	}
 	return nil
+}
+
+// running lets the people and the collector of the operator's take part.
+func (c doctorCmd) running(ctx context.Context, e *env, o *audit.Options) (done func(), err error) {
+	closeCollector, err := c.collector.listen(e, o)
+	if err != nil {
+		return nil, err
+	}
+	closeBrowser, err := c.testers.apply(ctx, e, o)
+	if err != nil {
+		closeCollector()
+		return nil, err
+	}
+	return func() { closeBrowser(); closeCollector() }, nil
 }
 
 // self starts a fresh gateway and gives the audit two people, a browser and a
@@ -168,7 +183,13 @@ func (c doctorCmd) tell(e *env, in report.Input) error {
 	if c.JSON {
 		return report.JSON(e.stdout, in.Run)
 	}
-	return terminal(e).Write(e.stdout, in)
+	if err := terminal(e).Write(e.stdout, in); err != nil {
+		return err
+	}
+	if in.Run.Target.Headline == kidoban.HeadlineGraded {
+		c.tellReach(e.stdout, in.Run.Results)
+	}
+	return nil
 }
 
 // patient is a gateway that the doctor started, with a server behind it.

@@ -73,8 +73,38 @@ func TestDoctorURL(t *testing.T) {
 		"--second-url", p.second, "--tool", "list_notes", "--tool", "add_note")
 }
 
+// TestDoctorSaysWhatItDidNotReach: a running gateway is examined without a collector
+// that it would fetch from; which flaws that leaves open, why, and what reaches them
+// stands below the report.
+func TestDoctorSaysWhatItDidNotReach(t *testing.T) {
+	p, err := admit(t.Context(), t.TempDir(), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.release()
+	var out, errs bytes.Buffer
+	e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &errs, getenv: noEnv}
+	if code := run(e, []string{"doctor", p.url}); code != exitClean {
+		t.Errorf("exit %d: %s", code, errs.String())
+	}
+	_, below, _ := strings.Cut(out.String(), "were not reached: ")
+	for _, want := range []string{"E15 E16", "public address", "kidoban doctor --self", "--canary-domain DOMAIN --canary-listen ADDR", "E22", "--login-as NAME"} {
+		if !strings.Contains(below, want) {
+			t.Errorf("%q is not said:\n%s", want, out.String())
+		}
+	}
+	results := []kidoban.Result{
+		{ID: "F1", Outcome: kidoban.Pass}, {ID: "F1", Outcome: kidoban.NotTested, Reason: kidoban.ReasonLogin}, // one check decided
+		{ID: "F2", Outcome: kidoban.NotApplicable},
+		{ID: "E15", Outcome: kidoban.NotTested, Reason: kidoban.ReasonCanary}, {ID: "E15", Outcome: kidoban.NotApplicable},
+	}
+	if order, flaws := unreached(results); len(order) != 1 || strings.Join(flaws[kidoban.ReasonCanary], " ") != "E15" {
+		t.Errorf("%v %v", order, flaws)
+	}
+}
+
 func TestDoctorUsage(t *testing.T) {
-	for _, args := range [][]string{{"doctor"}, {"doctor", "--self", "http://127.0.0.1:1/mcp"}, {"doctor", "--self", "--login-as", "alice"}} {
+	for _, args := range [][]string{{"doctor"}, {"doctor", "--self", "--canary-listen", "127.0.0.1:0"}, {"doctor", "--self", "http://127.0.0.1:1/mcp"}, {"doctor", "--self", "--login-as", "alice"}} {
 		var out, errs bytes.Buffer
 		e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &errs, getenv: func(string) string { return "" }}
 		if code := run(e, args); code != exitUsage || !strings.Contains(errs.String(), "--self") {
