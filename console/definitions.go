@@ -84,12 +84,12 @@ func (s *Server) definition(v *visit) (any, error) {
 		return nil, kidoban.Errorf(kidoban.KindNotFound, "there is no such definition")
 	}
 	for i := len(all) - 1; i >= 0; i-- {
-		p.Versions = append(p.Versions, s.version(all, all[i]))
+		p.Versions = append(p.Versions, s.version(v.langs[0], all, all[i]))
 	}
 	return p, nil
 }
 
-func (s *Server) version(all []gateway.Pin, pin gateway.Pin) versionRow {
+func (s *Server) version(lang string, all []gateway.Pin, pin gateway.Pin) versionRow {
 	row := versionRow{Pin: pin, Text: toolscan.Visible(string(pin.Raw), maxDefinition)}
 	was, ok := gateway.Against(all, pin)
 	if !ok || was.SHA256 == pin.SHA256 {
@@ -98,8 +98,8 @@ func (s *Server) version(all []gateway.Pin, pin gateway.Pin) versionRow {
 	item := func(p gateway.Pin) toolscan.Item { return toolscan.Item{Kind: p.Kind, Name: p.Name, Raw: p.Raw} }
 	d := s.deps.Scanner.Drift(nil, item(was), item(pin))
 	row.Against, row.Grade = was.SHA256, d.Grade
-	for _, r := range d.Reasons {
-		row.Reasons = append(row.Reasons, toolscan.Visible(r, 300))
+	for _, w := range d.Why {
+		row.Reasons = append(row.Reasons, toolscan.Visible(whyText(lang, w), 300))
 	}
 	for _, c := range d.Changes {
 		c.Path = toolscan.Visible(c.Path, 200)

@@ -75,6 +75,9 @@ type frame struct {
 	now   time.Time
 }
 
+// Held says in the page's language why a definition is held.
+func (f *frame) Held(reason string) string { return heldText(f.Lang, reason) }
+
 // T returns a text of the page's language.
 func (f *frame) T(id string, args ...any) string { return say(f.Lang, id, args...) }
 

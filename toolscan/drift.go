@@ -35,10 +35,33 @@ type Change struct {
 	Diff   []DiffOp `json:"diff,omitempty"` // for texts
 }
 
+// Why is one reason for a grade, before it is put into words.
+type Why struct {
+	ID      string  // renamed, annotation, admits, finding; "" for none
+	Path    string  // of what changed, visible; for annotation and admits
+	Finding Finding // for finding
+}
+
+// String is the reason in English.
+func (w Why) String() string {
+	switch w.ID {
+	case "renamed":
+		return "the tool was renamed"
+	case "annotation":
+		return "annotation " + w.Path + " changed"
+	case "admits":
+		return "the schema admits more at " + w.Path
+	case "finding":
+		return "new: " + w.Finding.Reason + " (" + w.Finding.Rule + ")"
+	}
+	return ""
+}
+
 // Drift is the comparison of two versions of an item.
 type Drift struct {
 	Grade    Grade     `json:"grade"`
 	Reasons  []string  `json:"reasons"`
+	Why      []Why     `json:"-"` // the same for other languages
 	Changes  []Change  `json:"changes"`
 	Findings []Finding `json:"findings,omitempty"` // new in the later version
 }
@@ -56,31 +79,31 @@ func (sc *Scanner) Drift(ctx *Context, before, after Item) Drift {
 	a, b := decodeAny(before.Raw), decodeAny(after.Raw)
 	compare("", a, b, &d.Changes)
 	d.Grade = GradeFormat
-	raise := func(g Grade, why string, args ...any) {
+	raise := func(g Grade, why Why) {
 		if rank(g) > rank(d.Grade) {
 			d.Grade = g
 		}
-		if why != "" {
-			d.Reasons = append(d.Reasons, fmt.Sprintf(why, args...))
+		if why.ID != "" {
+			d.Reasons, d.Why = append(d.Reasons, why.String()), append(d.Why, why)
 		}
 	}
 	for i := range d.Changes {
 		c := &d.Changes[i]
 		switch {
 		case c.Path == "/name":
-			raise(GradeWidened, "the tool was renamed")
+			raise(GradeWidened, Why{ID: "renamed"})
 		case len(c.Diff) > 0 && isTypo(c.Diff):
-			raise(GradeTypo, "")
+			raise(GradeTypo, Why{})
 		case strings.Contains(c.Path, "/annotations/"):
-			raise(GradeWidened, "annotation %s changed", Visible(c.Path, 80))
+			raise(GradeWidened, Why{ID: "annotation", Path: Visible(c.Path, 80)})
 		case schemaPath(c.Path):
 			if widens(c) {
-				raise(GradeWidened, "the schema admits more at %s", Visible(c.Path, 80))
+				raise(GradeWidened, Why{ID: "admits", Path: Visible(c.Path, 80)})
 			} else {
-				raise(GradeParameter, "")
+				raise(GradeParameter, Why{})
 			}
 		default:
-			raise(GradeReworded, "")
+			raise(GradeReworded, Why{})
 		}
 	}
 	sc.newFindings(ctx, before, after, &d, raise)
@@ -90,7 +113,7 @@ func (sc *Scanner) Drift(ctx *Context, before, after Item) Drift {
 // newFindings scans both versions and raises an alarm for what is new and
 // weighs. The threshold is lower than for a fresh item: a change that brings in
 // an order is the signature of a rug pull.
-func (sc *Scanner) newFindings(ctx *Context, before, after Item, d *Drift, raise func(Grade, string, ...any)) {
+func (sc *Scanner) newFindings(ctx *Context, before, after Item, d *Drift, raise func(Grade, Why)) {
 	old, now := sc.Item(ctx, before), sc.Item(ctx, after)
 	had := map[string]int{}
 	for _, f := range old.Findings {
@@ -110,7 +133,7 @@ func (sc *Scanner) newFindings(ctx *Context, before, after Item, d *Drift, raise
 	}
 	if now.Flagged && now.Score >= old.Score+alarmGain || gained >= alarmWeight {
 		for _, f := range d.Findings {
-			raise(GradeAlarm, "new: %s (%s)", f.Reason, f.Rule)
+			raise(GradeAlarm, Why{ID: "finding", Finding: f})
 		}
 	}
 }
