@@ -20,8 +20,9 @@ import (
 // providers keeps the discovered identity providers; discovery is repeated after
 // an hour, or after a failure.
 type providers struct {
-	mu    sync.Mutex
-	known map[string]knownProvider
+	mu     sync.Mutex
+	known  map[string]knownProvider
+	styles map[string]oauth2.AuthStyle // that worked last, by client and token endpoint; guarded by mu
 }
 
 type knownProvider struct {
@@ -235,8 +236,9 @@ func (s *Server) identify(w http.ResponseWriter, r *http.Request, c *call, x Pro
 	if q.Get("error") != "" || q.Get("code") == "" {
 		return refuse("the provider said no")
 	}
-	cfg := c.policy.oauthConfig(x, p.Endpoint())
-	tok, err := cfg.Exchange(ctx, q.Get("code"), oauth2.VerifierOption(h.Verifier))
+	tok, err := s.askProvider(ctx, c.policy, x, p, func(ctx context.Context, cfg oauth2.Config) (*oauth2.Token, error) {
+		return cfg.Exchange(ctx, q.Get("code"), oauth2.VerifierOption(h.Verifier))
+	})
 	if err != nil {
 		return refuse("the provider did not exchange the code")
 	}

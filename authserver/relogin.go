@@ -39,8 +39,9 @@ func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin) (ProviderLog
 	if err != nil {
 		return ProviderLogin{}, err
 	}
-	cfg := policy.oauthConfig(x, p.Endpoint())
-	tok, err := cfg.TokenSource(ctx, &oauth2.Token{RefreshToken: old.Refresh}).Token()
+	tok, err := s.askProvider(ctx, policy, x, p, func(ctx context.Context, cfg oauth2.Config) (*oauth2.Token, error) {
+		return cfg.TokenSource(ctx, &oauth2.Token{RefreshToken: old.Refresh}).Token()
+	})
 	var said *oauth2.RetrieveError
 	switch {
 	case errors.As(err, &said) && said.Response != nil && (said.Response.StatusCode == http.StatusBadRequest || said.Response.StatusCode == http.StatusUnauthorized):
