@@ -236,8 +236,8 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 		}
 	case wire.Result, wire.ErrorReply:
 		last = true
-		if open && c.Message.Kind == 0 { // an answer that is sent again after a resumption: to whatever was asked
-			break
+		if open && (c.Message.Kind == 0 || !m.ID.Equal(c.Message.ID)) { // of the request that the stream resumes, or nobody's
+			return false, nil, nil
 		}
 		if m, refusal = g.back(c, m); refusal != nil {
 			return false, refusal, nil
@@ -245,11 +245,8 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 		leave()
 		return last, nil, out.relay(ev, m)
 	}
-	m = g.sealTasks(c, m)
-	if r := g.deps.Guards.Results; r != nil {
-		if m, refusal = r.Guard(c.r.Context(), &c.Call, m); refusal != nil {
-			return false, refusal, nil
-		}
+	if m, refusal = g.guardMessage(c, m); refusal != nil {
+		return false, refusal, nil
 	}
 	leave()
 	return last, nil, out.relay(ev, m)
@@ -268,6 +265,7 @@ func (g *Gateway) listen(st *state, c *call) *Refusal {
 		return refusal
 	}
 	if c.server != nil {
+		c.Upstream = &c.server.Server
 		if refusal := g.connects(c, c.server); refusal != nil {
 			return refusal
 		}
