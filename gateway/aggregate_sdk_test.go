@@ -54,6 +54,9 @@ func newWhole(t *testing.T, modern bool) *whole {
 			}
 			switch r := got.(type) {
 			case *mcp.ElicitResult:
+				if r.Content == nil {
+					return say("%s", r.Action), nil, nil
+				}
 				return say("%s %v", r.Action, r.Content["name"]), nil, nil
 			case *mcp.CreateMessageResult:
 				return say("%s says %s", r.Model, r.Content.(*mcp.TextContent).Text), nil, nil
@@ -67,6 +70,12 @@ func newWhole(t *testing.T, modern bool) *whole {
 	}
 	form := &mcp.ElicitParams{Message: "your name?", RequestedSchema: map[string]any{"type": "object", "properties": map[string]any{"name": map[string]any{"type": "string"}}}}
 	put("elicit", form, func(ctx context.Context, s *mcp.ServerSession) (mcp.InputResponse, error) { return s.Elicit(ctx, form) })
+	page := mcp.ElicitParams{Mode: "url", Message: "look at this", URL: "https://pages.example/x"}
+	put("page", &page, func(ctx context.Context, s *mcp.ServerSession) (mcp.InputResponse, error) {
+		named := page
+		named.ElicitationID = "e-1"
+		return s.Elicit(ctx, &named)
+	})
 	sample := &mcp.CreateMessageParams{MaxTokens: 10, Messages: []*mcp.SamplingMessage{{Role: "user", Content: &mcp.TextContent{Text: "count to three"}}}}
 	put("sample", sample, func(ctx context.Context, s *mcp.ServerSession) (mcp.InputResponse, error) {
 		return s.CreateMessage(ctx, sample)
@@ -117,7 +126,14 @@ type answerer struct {
 func newAnswerer() (*answerer, *mcp.ClientOptions) {
 	p := &answerer{progress: make(chan float64, 64), changed: make(chan struct{}, 64), updated: make(chan string, 64)}
 	return p, &mcp.ClientOptions{
-		ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+		Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{Form: &mcp.FormElicitationCapabilities{}, URL: &mcp.URLElicitationCapabilities{}}, RootsV2: &mcp.RootCapabilities{}},
+		ElicitationHandler: func(_ context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			if r.Params.Mode == "url" {
+				if r.Params.URL != "https://pages.example/x" {
+					return &mcp.ElicitResult{Action: "decline"}, nil
+				}
+				return &mcp.ElicitResult{Action: "accept"}, nil
+			}
 			return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"name": "Aiko"}}, nil
 		},
 		CreateMessageHandler: func(_ context.Context, r *mcp.CreateMessageRequest) (*mcp.CreateMessageResult, error) {
@@ -186,7 +202,7 @@ func TestGPX2_AggregateWithTheGoSDK(t *testing.T) {
 					count[server]++
 				}
 				slices.Sort(names)
-				if count["old"] != wholeTools+5 || count["young"] != wholeTools+5 || count["pipe"] < 4 || len(slices.Compact(slices.Clone(names))) != len(names) || pages < 2 {
+				if count["old"] != wholeTools+6 || count["young"] != wholeTools+6 || count["pipe"] < 4 || len(slices.Compact(slices.Clone(names))) != len(names) || pages < 2 {
 					t.Errorf("%v in %d pages after the first", count, pages)
 				}
 				resources := 0
@@ -203,7 +219,7 @@ func TestGPX2_AggregateWithTheGoSDK(t *testing.T) {
 			for _, server := range []string{"old", "young"} {
 				w := map[string]*whole{"old": old, "young": young}[server]
 				t.Run(server, func(t *testing.T) {
-					for tool, want := range map[string]string{"elicit": "accept Aiko", "sample": "m says three after count to three", "roots": "1 roots, file:///work"} {
+					for tool, want := range map[string]string{"elicit": "accept Aiko", "page": "accept", "sample": "m says three after count to three", "roots": "1 roots, file:///work"} {
 						if got := callText(t, s, server+"__"+tool, nil, nil); got != want {
 							t.Errorf("%s: %q", tool, got)
 						}

@@ -92,9 +92,9 @@ func TestGPX2_AggregateWithTheTypeScriptSDK(t *testing.T) {
 			if err := json.Unmarshal(out, &seen); err != nil {
 				t.Fatalf("%s: %v", out, err)
 			}
-			want := map[string]string{"elicit": "accept Aiko", "sample": "m says three after count to three", "roots": "1 roots, file:///work", "steps": "done", "wait": "given up"}
+			want := map[string]string{"elicit": "accept Aiko", "page": "accept", "sample": "m says three after count to three", "roots": "1 roots, file:///work", "steps": "done", "wait": "given up"}
 			for _, s := range []string{"old", "young", "go-old", "go-young"} {
-				if seen.Tools[s] != wholeTools+5 || seen.Progress[s] != 5 {
+				if seen.Tools[s] != wholeTools+6 || seen.Progress[s] != 5 {
 					t.Errorf("%s: %d tools, %d times progress", s, seen.Tools[s], seen.Progress[s])
 				}
 				for tool, text := range want {

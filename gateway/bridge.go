@@ -511,7 +511,11 @@ func (g *Gateway) final(c *call, m wire.Message) (wire.Message, *Refusal) {
 	} else if c.Era == wire.Modern && errorCode(m) == wire.CodeResourceNotFound { // TR-21
 		m.Error = wire.SetMember(m.Error, "code", wire.Raw("-32602"))
 	}
-	return g.back(c, m)
+	m, refusal := g.back(c, m)
+	if refusal == nil && m.Kind == wire.ErrorReply && c.Era == wire.Modern && errorCode(m) == wire.CodeElicitationRequired {
+		return g.elicited(c, m)
+	}
+	return m, refusal
 }
 
 // toModern adds what every modern result has (TR-14, TR-15).

@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"encoding/base32"
-	"io"
 	"net/http"
 
 	"github.com/kidoban/kidoban/wire"
@@ -50,9 +48,7 @@ func (g *Gateway) sendToPage(c *call, rule, key, say, url string) *Refusal {
 	case c.Era == wire.Modern && can && inputAllowed(c.Message.Method):
 		return g.pageModern(c, rule, key, say, url)
 	case c.Era == wire.Legacy && c.Version == wire.Rev20251125:
-		var id [10]byte
-		_, _ = io.ReadFull(g.deps.Rand, id[:]) // a name, not a secret
-		e := wire.SetMember(wire.Raw(`{"mode":"url"}`), "elicitationId", wire.Quote(base32.StdEncoding.EncodeToString(id[:])))
+		e := wire.SetMember(wire.Raw(`{"mode":"url"}`), "elicitationId", wire.Quote(g.elicitationID()))
 		e = wire.SetMember(wire.SetMember(e, "url", wire.Quote(url)), "message", wire.Quote(say))
 		r := refuse(http.StatusOK, wire.CodeElicitationRequired, rule, say+" Open "+url)
 		r.Data = wire.Raw(`{"elicitations":[` + string(e) + `]}`)

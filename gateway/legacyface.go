@@ -193,6 +193,7 @@ func (g *Gateway) serveLegacy(st *state, c *call, s *session, v *conversation) *
 			case e.ask != nil && s.id == "":
 				e.ask.reply <- reply{refusal: cannotAsk}
 			case e.ask != nil:
+				e.ask.params = g.withElicitationID(e.ask.method, e.ask.params)
 				refusal, ended, gone = a.before(s.ask(e.ask, g.where()))
 			default:
 				return a.finish(e)

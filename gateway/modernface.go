@@ -111,7 +111,7 @@ func (g *Gateway) serveModern(st *state, c *call, h *hold) *Refusal {
 			case e.note == nil:
 				h.conv.cancel()
 				return a.finish(e)
-			case e.note.Method == wire.MethodLogMessage && level == "": // TR-11
+			case e.note.Method == wire.MethodLogMessage && level == "", e.note.Method == methodElicited: // TR-11; the other is the earlier era's
 			default:
 				refusal, ended, gone = a.before(*e.note)
 			}
@@ -132,6 +132,9 @@ func (g *Gateway) askModern(c *call, h *hold, q *question) (wire.Raw, *Refusal) 
 	}
 	h.asked = q
 	h.asked.params = asked.Params
+	if urlMode(q.method, q.params) {
+		h.asked.params = wire.DropMember(q.params, "elicitationId")
+	}
 	return g.park(c, h)
 }
 

@@ -432,6 +432,9 @@ func (g *Gateway) back(c *call, m wire.Message) (wire.Message, *Refusal) {
 		}
 		m.ID = c.Message.ID
 	}
+	if refusal := c.pages(m); refusal != nil {
+		return m, refusal
+	}
 	m = g.sealTasks(c, m)
 	if m.Kind == wire.Result {
 		var refusal *Refusal

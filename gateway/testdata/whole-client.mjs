@@ -7,7 +7,10 @@ const client = new Client(
   { name: 'ts', version: '1' },
   { capabilities: { elicitation: { form: {}, url: {} }, sampling: {}, roots: {} }, versionNegotiation: { mode: era === 'modern' ? { pin: '2026-07-28' } : 'legacy' } },
 );
-client.setRequestHandler('elicitation/create', async () => ({ action: 'accept', content: { name: 'Aiko' } }));
+client.setRequestHandler('elicitation/create', async r => {
+  if (r.params.mode === 'url') return { action: r.params.url === 'https://pages.example/x' && (era === 'modern' || r.params.elicitationId) ? 'accept' : 'decline' };
+  return { action: 'accept', content: { name: 'Aiko' } };
+});
 client.setRequestHandler('sampling/createMessage', async r => ({ model: 'm', role: 'assistant', content: { type: 'text', text: `three after ${[r.params.messages[0].content].flat()[0].text}` } }));
 client.setRequestHandler('roots/list', async () => ({ roots: [{ uri: 'file:///work', name: 'work' }] }));
 await client.connect(new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers: { Authorization: `Bearer ${token}` } } }));
@@ -18,7 +21,7 @@ for (const t of (await client.listTools()).tools) { // all pages
 }
 for (const s of servers) {
   const said = async (tool, options) => { seen.said[`${s} ${tool}`] = (await client.callTool({ name: `${s}__${tool}`, arguments: {} }, options)).content[0].text; };
-  for (const tool of ['elicit', 'sample', 'roots']) await said(tool);
+  for (const tool of ['elicit', 'page', 'sample', 'roots']) await said(tool);
   seen.progress[s] = 0;
   await said('steps', { onprogress: () => { seen.progress[s]++; } });
   const stop = new AbortController();

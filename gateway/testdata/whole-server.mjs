@@ -17,6 +17,8 @@ const factory = () => {
     return got ? say(read(got)) : inputRequired({ inputRequests: { q: request }, requestState: 's' });
   });
   ask('elicit', inputRequired.elicit(form), ctx => ctx.mcpReq.elicitInput({ mode: 'form', ...form }), r => `${r.action} ${r.content.name}`);
+  const page = { message: 'look at this', url: 'https://pages.example/x' };
+  ask('page', inputRequired.elicitUrl(page), ctx => ctx.mcpReq.elicitInput({ mode: 'url', elicitationId: randomUUID(), ...page }), r => r.action);
   ask('sample', inputRequired.createMessage(sample), ctx => ctx.mcpReq.requestSampling(sample), r => `${r.model} says ${[r.content].flat()[0].text}`);
   ask('roots', inputRequired.listRoots(), () => mcp.server.listRoots(), r => `${r.roots.length} roots, ${r.roots[0].uri}`);
   mcp.registerTool('steps', {}, async ctx => {

@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// needsPage is a server of either era whose tool wants a page to be seen first, and
+// says so in its era's way: by a question, or, when refuses, by the error of 2025-11-25.
+func needsPage(t *testing.T, page string, refuses bool, seen *atomic.Bool) *raw {
+	params := `"mode":"url","message":"see this","url":` + fmt.Sprintf("%q", page)
+	return newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case strings.Contains(body, "server/discover"):
+			if refuses {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			result(w, body, `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"completions":{}},"ttlMs":0,"cacheScope":"private"}`)
+		case strings.Contains(body, `"initialize"`):
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"completions":{}},"serverInfo":{"name":"s","version":"1"}}`)
+		case !strings.Contains(body, `"id"`) || !strings.Contains(body, `"method"`):
+			w.WriteHeader(http.StatusAccepted)
+		case seen.Load():
+			result(w, body, `{"content":[{"type":"text","text":"done"}]}`)
+		case refuses:
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32042,"message":"first a page","data":{"elicitations":[{%s,"elicitationId":"e-7"}]}}}`, idOf(body), params)
+		default:
+			result(w, body, `{"resultType":"input_required","inputRequests":{"a":{"method":"elicitation/create","params":{`+params+`}}},"requestState":"s"}`)
+		}
+	})
+}
+
+// TestTR21_PagesThatAServerWantsSeenFirst: the error of the earlier era reaches a
+// modern client as the question that it stands for, and no other user answers it.
+func TestTR21_PagesThatAServerWantsSeenFirst(t *testing.T) {
+	var seen atomic.Bool
+	up := needsPage(t, "https://pages.example/x", true, &seen)
+	s := at("s", up.URL)
+	s.Era = "legacy"
+	r := newRig(t, []Server{s})
+	for path, tool := range map[string]string{"/s/s/mcp": "x", "/mcp": "s__x"} {
+		seen.Store(false)
+		ask := func(user, method, params, name string) answer {
+			body, header := modern(method, params, name)
+			return r.do(http.MethodPost, r.url+path, body, append([]string{"Authorization", "Bearer " + r.as.token(t, r.url+path, user, nil)}, header...)...)
+		}
+		call := `"name":"` + tool + `","arguments":{"n":1}`
+		a := ask("alice", "tools/call", call, tool)
+		var m struct {
+			Result struct {
+				ResultType, RequestState string
+				InputRequests            map[string]struct {
+					Method string
+					Params map[string]string
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(a.body), &m); err != nil || m.Result.ResultType != "input_required" || len(m.Result.InputRequests) != 1 || strings.Contains(a.body, "32042") || strings.Contains(a.body, "elicitationId") {
+			t.Fatalf("%s: %d %s", path, a.status, a.body)
+		}
+		for key, q := range m.Result.InputRequests {
+			if q.Method != "elicitation/create" || q.Params["mode"] != "url" || q.Params["url"] != "https://pages.example/x" || q.Params["message"] != "see this" {
+				t.Errorf("%s: %s", path, a.body)
+			}
+			again := call + `,"inputResponses":{"` + key + `":{"action":"accept"}},"requestState":"` + m.Result.RequestState + `"`
+			if a := ask("bob", "tools/call", again, tool); a.status != http.StatusBadRequest {
+				t.Errorf("%s: another user: %d %s", path, a.status, a.body)
+			}
+			if a := ask("alice", "tools/call", strings.Replace(again, `"n":1`, `"n":2`, 1), tool); a.status != http.StatusBadRequest {
+				t.Errorf("%s: another argument: %d %s", path, a.status, a.body)
+			}
+			seen.Store(true)
+			if a := ask("alice", "tools/call", again, tool); !strings.Contains(a.body, "done") || strings.Contains(up.last().body, "inputResponses") || strings.Contains(up.last().body, "requestState") {
+				t.Errorf("%s: %d %s, up %s", path, a.status, a.body, up.last().body)
+			}
+			seen.Store(false)
+		}
+		body, header := modern("tools/call", call, tool)
+		body = strings.Replace(body, `,"url":{}`, "", 1)
+		a = r.do(http.MethodPost, r.url+path, body, append([]string{"Authorization", "Bearer " + r.as.token(t, r.url+path, "alice", nil)}, header...)...)
+		if code, _ := a.rpc(t); a.status != http.StatusBadRequest || code != -32021 || !strings.Contains(a.body, `"requiredCapabilities":{"elicitation":{"url":{}}}`) {
+			t.Errorf("%s: a client that opens no pages: %d %s", path, a.status, a.body)
+		}
+		if path == "/s/s/mcp" {
+			a = ask("alice", "completion/complete", `"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":"b"}`, "")
+			if code, _ := a.rpc(t); code != -32603 || strings.Contains(a.body, "elicitations") {
+				t.Errorf("a method that may not ask: %d %s", a.status, a.body)
+			}
+		}
+	}
+}
+
+// TestCL14_WhatIsNoPageIsNotOpened: a server that wants a person to open a script, a
+// file or an address with a login in it is not heard, in either era, passing or
+// bridged; and its words are not repeated.
+func TestCL14_WhatIsNoPageIsNotOpened(t *testing.T) {
+	var never atomic.Bool
+	for page, bad := range map[string]bool{
+		"https://pages.example/x?y=1":       false,
+		"http://127.0.0.1:9/x":              false, // of a server on loopback
+		"http://pages.example/x":            true,
+		"javascript:alert(1)":               true,
+		"file:///etc/passwd":                true,
+		"data:text/html,x":                  true,
+		"https://alice:pw@pages.example/":   true,
+		"https:///x":                        true,
+		"https://pages.example\\@evil.test": true,
+	} {
+		for _, era := range []string{"legacy", "modern"} {
+			s := at("s", needsPage(t, page, era == "legacy", &never).URL)
+			s.Era = era
+			r := newRig(t, []Server{s})
+			body, header := modern("tools/call", `"name":"x","arguments":{}`, "x")
+			answers := map[string]answer{"modern client": r.post("s", "alice", body, header...)}
+			if era == "legacy" {
+				answers["legacy client"] = r.post("s", "alice", `{"jsonrpc":"2.0","id":"m1","method":"tools/call","params":{"name":"x","arguments":{}}}`, "MCP-Protocol-Version", "2025-11-25")
+			}
+			for client, a := range answers {
+				text, _ := json.Marshal(page)
+				if refused := !strings.Contains(a.body, strings.Trim(string(text), `"`)); refused != bad || bad && !strings.Contains(a.body, "not a page") || strings.Contains(a.body, "see this") == bad {
+					t.Errorf("%s, %s, %s server: %d %s", page, client, era, a.status, a.body)
+				}
+			}
+		}
+	}
+	asks := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) { // a question in a stream that passes
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"elicitation/create\",\"params\":{\"mode\":\"url\",\"url\":\"javascript:alert(1)\",\"elicitationId\":\"e\",\"message\":\"see this\"}}\n\n")
+	})
+	s := at("s", asks.URL)
+	s.Era = "legacy"
+	r := newRig(t, []Server{s})
+	if a := r.post("s", "alice", tell, "MCP-Protocol-Version", "2025-11-25"); strings.Contains(a.body, "javascript") || strings.Contains(a.body, "see this") || !strings.Contains(a.body, "not a page") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
