@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 	"time"
 
@@ -139,14 +138,13 @@ func (g *Gateway) aggregate(st *state, c *call) *Refusal {
 		c.writeError(wire.CodeMethodNotFound, "The endpoint for all servers does not offer this; use the server's own.")
 		return nil
 	}
-	from := 0
+	var from place // the first
 	if c.Params.Cursor != "" {
-		n, err := strconv.Atoi(c.Params.Cursor)
-		if err != nil || n < 0 || n > maxItems*1000 || n%pageSize != 0 {
+		var ok bool
+		if from, ok = placeOf(c.Params.Cursor); !ok {
 			c.writeError(wire.CodeInvalidParams, "The cursor is not one of this list.")
 			return nil
 		}
-		from = n
 	}
 	all, err := g.collect(c)
 	if err != nil {

@@ -93,22 +93,25 @@ func BenchmarkAggregateList(b *testing.B) {
 		servers = append(servers, at(fmt.Sprintf("s%02d", i), up.URL))
 	}
 	r := newRig(b, servers, generous, func(c *Config, _ *Deps) { c.Open = true })
-	// The client's own reading is no part of it: pages are asked for by their number.
-	ask := func(from int, w http.ResponseWriter) {
-		cursor := ""
-		if from > 0 {
-			cursor = fmt.Sprintf(`"cursor":"%d"`, from)
+	// The client's own reading is no part of it: pages are asked for by cursors of before.
+	ask := func(cursor string, w http.ResponseWriter) {
+		if cursor != "" {
+			cursor = fmt.Sprintf(`"cursor":%q`, cursor)
 		}
 		req := httptest.NewRequest("POST", r.url+"/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{`+cursor+`}}`))
 		req.Header.Set("Content-Type", "application/json")
 		r.g.ServeHTTP(w, req)
 	}
-	n := 0
-	for from := 0; from < 1000; from += pageSize {
+	n, cursors := 0, []string{""}
+	for i := 0; i < len(cursors); i++ {
 		w := httptest.NewRecorder()
-		ask(from, w)
-		tools, _ := wire.Lookup(w.Body.Bytes(), "result", "tools")
+		ask(cursors[i], w)
+		list, _ := wire.Lookup(w.Body.Bytes(), "result")
+		tools, _ := wire.Lookup(list, "tools")
 		wire.Elements(tools, func(wire.Raw) bool { n++; return true })
+		if next := wire.LookupString(list, "nextCursor"); next != "" {
+			cursors = append(cursors, next)
+		}
 	}
 	if n != 1000 {
 		b.Fatal(n)
@@ -116,7 +119,7 @@ func BenchmarkAggregateList(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for b.Loop() {
-		for from := 0; from < 1000; from += pageSize {
+		for _, from := range cursors {
 			w := &counted{h: http.Header{}}
 			if ask(from, w); w.n < 50_000 {
 				b.Fatal(w.n)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 // are. Views of one caller with other scopes are other lists.
 type gathered struct {
 	pages []wire.Raw // each `{"tools":[…]` and what follows; the end is written with the era's own members
+	end   []place    // of each page, its last item
 	size  int
 	at    time.Time
 
@@ -25,21 +27,52 @@ type gathered struct {
 	uncovered []string // servers that the consent does not name
 }
 
-// page returns the page that begins with item number from.
-func (v *gathered) page(from int) wire.Raw {
-	return v.pages[min(from/pageSize, len(v.pages)-1)]
+// place is where in the list of all servers something stands: a server, and the number
+// of the item in the server's own list. Cursors are places, so that a server that goes
+// away or comes back between two pages moves nobody else's items past a client.
+type place struct {
+	server string
+	n      int
 }
 
-// encode cuts items into pages.
-func (v *gathered) encode(member string) {
+// beyond is the place after every other: no server's name holds such a letter.
+var beyond = place{server: "~"}
+
+func (p place) String() string { return p.server + uriMark + strconv.Itoa(p.n) }
+
+func (p place) before(q place) bool {
+	return p.server < q.server || p.server == q.server && p.n < q.n
+}
+
+func placeOf(cursor string) (p place, ok bool) {
+	server, n, ok := strings.Cut(cursor, uriMark)
+	p.server = server
+	var err error
+	p.n, err = strconv.Atoi(n)
+	return p, ok && err == nil && p.n >= 0
+}
+
+// page returns the page on which the item at a place stands, or the first one after it.
+// Items that come earlier on that page may have been seen before.
+func (v *gathered) page(at place) wire.Raw {
+	i := sort.Search(len(v.end), func(i int) bool { return !v.end[i].before(at) })
+	return v.pages[min(i, len(v.pages)-1)]
+}
+
+// encode cuts the items of servers, each with its name, into pages.
+func (v *gathered) encode(member string, names []string) {
 	n := 0
 	for _, p := range v.parts {
 		n += len(p)
 	}
-	all := make([]wire.Raw, 0, n)
-	for _, p := range v.parts {
+	all, places := make([]wire.Raw, 0, n), make([]place, 0, n+1)
+	for i, p := range v.parts {
 		all = append(all, p...)
+		for k := range p {
+			places = append(places, place{names[i], k})
+		}
 	}
+	places = append(places, beyond)
 	for from := 0; ; from += pageSize { // the last page, for whoever asks beyond the end, is empty
 		from = min(from, n)
 		to := min(from+pageSize, n)
@@ -56,12 +89,12 @@ func (v *gathered) encode(member string) {
 		}
 		page = append(page, ']')
 		if to < n {
-			page = append(page, `,"nextCursor":"`+strconv.Itoa(to)+`"`...)
+			page = append(page, `,"nextCursor":"`+places[to].String()+`"`...)
 		}
 		if said := v.without(); said != "" { // the rest goes on without them, and says so
 			page = append(append(append(page, `,"_meta":{`...), said...), '}')
 		}
-		v.pages = append(v.pages, page)
+		v.pages, v.end = append(v.pages, page), append(v.end, places[max(to-1, from)])
 		v.size += len(page)
 		if from == n {
 			return
@@ -250,7 +283,7 @@ func (g *Gateway) collect(c *call) (*gathered, error) {
 			v.missing = append(v.missing, s.Name)
 		}
 	}
-	v.encode(lists[c.Message.Method].items)
+	v.encode(lists[c.Message.Method].items, names)
 	if len(v.missing) == 0 {
 		v.parts = nil
 	} else {

@@ -379,11 +379,12 @@ func listTime(ctx context.Context, to *benchRole, d time.Duration) (float64, err
 	defer conn.Close()
 	in := bufio.NewReaderSize(conn, 64<<10)
 	var body bytes.Buffer
+	cursors := []string{""} // of all pages, learned with the first list
 	list := func(tell func(body []byte)) error {
-		for from := 0; from < benchTools; from += 250 {
+		for i := 0; i < len(cursors); i++ {
 			cursor := ""
-			if from > 0 {
-				cursor = fmt.Sprintf(`"cursor":"%d"`, from)
+			if i > 0 {
+				cursor = fmt.Sprintf(`"cursor":%q`, cursors[i])
 			}
 			m := `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{` + cursor + `}}`
 			if _, err := fmt.Fprintf(conn, "POST /mcp HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: %d\r\n\r\n%s", u.Host, token, len(m), m); err != nil {
@@ -404,7 +405,13 @@ func listTime(ctx context.Context, to *benchRole, d time.Duration) (float64, err
 		return nil
 	}
 	found := 0
-	if err := list(func(b []byte) { found += bytes.Count(b, []byte(`"inputSchema"`)) }); err != nil {
+	if err := list(func(b []byte) {
+		found += bytes.Count(b, []byte(`"inputSchema"`))
+		if _, next, more := bytes.Cut(b, []byte(`"nextCursor":"`)); more {
+			next, _, _ = bytes.Cut(next, []byte{'"'})
+			cursors = append(cursors, string(next))
+		}
+	}); err != nil {
 		return 0, err
 	}
 	if found < benchTools {
