@@ -97,6 +97,33 @@ func TestTR21_PagesThatAServerWantsSeenFirst(t *testing.T) {
 	}
 }
 
+// TestTR21_CodesOfTheEarlierEra: a resource that is not there has another code for a
+// modern client, and the server's for a legacy one; what the server says of it stays.
+func TestTR21_CodesOfTheEarlierEra(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case strings.Contains(body, `"initialize"`):
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"resources":{}},"serverInfo":{"name":"s","version":"1"}}`)
+		case strings.Contains(body, "resources/read"):
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32002,"message":"no such note","data":{"uri":"note://1"}}}`, idOf(body))
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	s := at("s", up.URL)
+	s.Era = "legacy"
+	r := newRig(t, []Server{s})
+	body, header := modern("resources/read", `"uri":"note://1"`, "note://1")
+	young := r.post("s", "alice", body, header...)
+	old := r.post("s", "alice", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"note://1"}}`, "MCP-Protocol-Version", "2025-11-25")
+	for want, a := range map[int]answer{-32602: young, -32002: old} {
+		if code, say := a.rpc(t); code != want || say != "no such note" || !strings.Contains(a.body, `"data":{"uri":"note://1"}`) {
+			t.Errorf("%d instead of %d: %s", code, want, a.body)
+		}
+	}
+}
+
 // TestCL14_WhatIsNoPageIsNotOpened: a server that wants a person to open a script, a
 // file or an address with a login in it is not heard, in either era, passing or
 // bridged; and its words are not repeated.
