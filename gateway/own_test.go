@@ -3,13 +3,17 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/kidoban/kidoban/toolscan"
 )
 
 // TestGPX5_E37_EachClientHasItsOwnSession: where the gateway holds a session with a
@@ -93,5 +97,90 @@ func TestGPX4_ListsAreAskedForAnewWhenTheyChanged(t *testing.T) {
 				t.Errorf("the list of before, after new0 to new%d came", last)
 			}
 		})
+	}
+}
+
+// TestGTG1_CallsOfAColdStartWaitForTheList: a process that begins, or takes over from
+// one that died, knows no list yet, and its clients do not ask for one again. All their
+// calls at once wait for the first one's question, over all pages; when its client goes
+// away meanwhile, another asks.
+func TestGTG1_CallsOfAColdStartWaitForTheList(t *testing.T) {
+	const calls = 40
+	for _, leaves := range []bool{false, true} {
+		begun, release := make(chan struct{}, calls), make(chan struct{})
+		var lists atomic.Int64
+		up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+			switch {
+			case strings.Contains(body, `"initialize"`):
+				result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`)
+			case strings.Contains(body, `"cursor":"2"`):
+				result(w, body, `{"tools":[{"name":"late","inputSchema":{"type":"object"}}]}`)
+			case strings.Contains(body, "tools/list"):
+				if lists.Add(1) == 1 {
+					begun <- struct{}{}
+					select {
+					case <-release:
+					case <-r.Context().Done():
+						return
+					}
+				}
+				result(w, body, `{"tools":[{"name":"early","inputSchema":{"type":"object"}}],"nextCursor":"2"}`)
+			case strings.Contains(body, "tools/call"):
+				result(w, body, `{"content":[{"type":"text","text":"ran"}]}`)
+			default:
+				w.WriteHeader(http.StatusAccepted)
+			}
+		})
+		s := at("s", up.URL)
+		s.Era = "legacy"
+		r := newRig(t, []Server{s}, func(_ *Config, d *Deps) {
+			d.Guards.Pins = NewPinGuard(&pinMemory{}, "", toolscan.New(), nil, nil, time.Now)
+		})
+		call := func(ctx context.Context) (string, error) {
+			q, err := http.NewRequestWithContext(ctx, http.MethodPost, r.resource("s"), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"late","arguments":{}}}`))
+			if err != nil {
+				return "", err
+			}
+			q.Header.Set("Content-Type", "application/json")
+			q.Header.Set("Accept", "application/json, text/event-stream")
+			q.Header.Set("Authorization", "Bearer "+r.token("s", "alice"))
+			resp, err := http.DefaultTransport.RoundTrip(q)
+			if err != nil {
+				return "", err
+			}
+			defer resp.Body.Close()
+			raw, err := io.ReadAll(resp.Body)
+			return string(raw), err
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
+		first := make(chan string, 1)
+		go func() { text, _ := call(ctx); first <- text }()
+		<-begun
+		others := make(chan string, calls)
+		for range calls - 1 {
+			go func() { text, err := call(t.Context()); others <- fmt.Sprint(text, err) }()
+		}
+		for inside := 0; inside < calls; time.Sleep(time.Millisecond) { // all have come so far as to wait
+			r.g.places.mu.Lock()
+			inside = r.g.places.all
+			r.g.places.mu.Unlock()
+		}
+		if leaves {
+			leave()
+		}
+		if close(release); !leaves {
+			if got := <-first; !strings.Contains(got, "ran") {
+				t.Errorf("the first: %s", got)
+			}
+		}
+		for range calls - 1 {
+			if got := <-others; !strings.Contains(got, "ran") {
+				t.Errorf("%s", got)
+			}
+		}
+		if n := lists.Load(); n > 2 || !leaves && n != 1 {
+			t.Errorf("the server was asked %d times", n)
+		}
 	}
 }

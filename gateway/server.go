@@ -138,11 +138,17 @@ type catalog struct {
 	mu    sync.RWMutex
 	tools map[string]map[string]listedTool // account key → tool; guarded by mu
 	asked map[string][]string              // account key → lists the gateway asked for itself; guarded by mu
-	seen  map[string]time.Time             // account key → when it was listed, roughly; guarded by mu
-	sizes map[string]int                   // account key → bytes of its definitions; guarded by mu
-	lists map[string]int                   // account key → first pages there were; guarded by mu
-	size  int                              // of all; guarded by mu
+
+	asking map[viewMethod]chan struct{} // closed when the gateway has such a list; guarded by mu
+
+	seen  map[string]time.Time // account key → when it was listed, roughly; guarded by mu
+	sizes map[string]int       // account key → bytes of its definitions; guarded by mu
+	lists map[string]int       // account key → first pages there were; guarded by mu
+	size  int                  // of all; guarded by mu
 }
+
+// viewMethod is a list of a view.
+type viewMethod struct{ view, method string }
 
 // listedTool is a definition and its hash.
 type listedTool struct {
