@@ -1,27 +1,21 @@
 package audit
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"sort"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
-	"github.com/gopacket/gopacket/tcpassembly"
+	"time"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit/keylog"
+	"github.com/kidoban/kidoban/audit/packets"
 )
 
 // Bounds of a packet capture.
 const (
 	pcapStream  = 4 << 20  // bytes kept of one direction of one connection
 	pcapBuffers = 64 << 20 // bytes in flight over all connections
-	pcapPages   = 16 << 10 // out-of-order pages (about 2 KB each) over all connections
 )
 
 // Keys gives the secrets with which encrypted connections of captures are read
@@ -32,39 +26,40 @@ func (o *Observation) Keys(l *keylog.Log) { o.keys = l }
 // HTTP/2 over TCP, reassembled in whatever order the packets stand, and over TLS
 // where Keys has the secrets.
 func (o *Observation) ReadPCAP(ctx context.Context, name string, r io.Reader) error {
-	src, link, err := openPCAP(r)
+	src, err := packets.Open(r)
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInput, err, "%s is no packet capture: save it as pcap or pcapng", name)
 	}
-	c := &capture{keys: o.keys, conns: map[connKey]*conn{}}
-	pool := tcpassembly.NewStreamPool(c)
-	asm := tcpassembly.NewAssembler(pool)
-	asm.MaxBufferedPagesTotal, asm.MaxBufferedPagesPerConnection = pcapPages, pcapPages/16
-	packets := 0
-	for ; ; packets++ {
-		if packets%4096 == 0 && ctx.Err() != nil {
-			o.partial("reading %s was interrupted after %d packets", name, packets)
+	c := &capture{keys: o.keys, conns: map[packets.Flow]*conn{}}
+	asm := packets.NewAssembler(c.open)
+	n := 0
+	for ; ; n++ {
+		if n%4096 == 0 && ctx.Err() != nil {
+			o.partial("reading %s was interrupted after %d packets", name, n)
 			return ctx.Err()
 		}
-		data, info, err := src.ZeroCopyReadPacketData()
+		p, err := src.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			o.partial("%s is cut off or broken after packet %d; what came before was judged", name, packets)
+			o.partial("%s is cut off or broken after packet %d; what came before was judged", name, n)
 			break
 		}
-		if info.CaptureLength < info.Length {
+		if p.Cut {
 			c.short++
 		}
-		p := gopacket.NewPacket(data, link, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
-		if tcp, ok := p.TransportLayer().(*layers.TCP); ok && p.NetworkLayer() != nil {
-			asm.AssembleWithTimestamp(p.NetworkLayer().NetworkFlow(), tcp, info.Timestamp)
+		if !p.Link.Known() {
+			c.strange++
+			c.link = p.Link
+		}
+		if s, ok := packets.Decode(p); ok {
+			asm.Add(s)
 		}
 	}
-	asm.FlushAll()
+	asm.End()
 	c.finish()
-	c.notes(o, name, packets)
+	c.notes(o, name, n)
 	sort.SliceStable(c.out, func(i, j int) bool { return c.out[i].Started.Before(c.out[j].Started) })
 	for _, x := range c.out {
 		o.Add(x)
@@ -72,34 +67,10 @@ func (o *Observation) ReadPCAP(ctx context.Context, name string, r io.Reader) er
 	return nil
 }
 
-type packetSource interface {
-	ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error)
-}
-
-func openPCAP(r io.Reader) (packetSource, gopacket.Decoder, error) {
-	br := bufio.NewReaderSize(r, 1<<20)
-	magic, err := br.Peek(4)
-	if err != nil {
-		return nil, nil, err
-	}
-	if bytes.Equal(magic, []byte{0x0a, 0x0d, 0x0d, 0x0a}) {
-		ng, err := pcapgo.NewNgReader(br, pcapgo.DefaultNgReaderOptions)
-		if err != nil {
-			return nil, nil, err
-		}
-		return ng, ng.LinkType(), nil
-	}
-	p, err := pcapgo.NewReader(br)
-	if err != nil {
-		return nil, nil, err
-	}
-	return p, p.LinkType(), nil
-}
-
 // capture puts connections together out of their two directions.
 type capture struct {
 	keys    *keylog.Log // nil: none were given
-	conns   map[connKey]*conn
+	conns   map[packets.Flow]*conn
 	size    int
 	out     []*kidoban.Exchange
 	kept    int // bytes of out
@@ -109,10 +80,10 @@ type capture struct {
 	why     string
 	cut     int // connections longer than the bound, or with bytes missing
 	short   int // packets saved without their end
+	strange int // packets of links that cannot be read, such as link
+	link    packets.Link
 	dropped int
 }
-
-type connKey struct{ net, transport gopacket.Flow }
 
 // conn is one connection. half[0] is the direction that was seen first.
 type conn struct {
@@ -125,48 +96,43 @@ type conn struct {
 type half struct {
 	side
 	c     *capture
-	key   connKey
+	flow  packets.Flow
 	conn  *conn
 	first bool
 	skip  bool // cannot be read, or beyond the bound
 	lost  bool
 }
 
-// New is called by the assembler for each direction.
-func (c *capture) New(n, t gopacket.Flow) tcpassembly.Stream {
-	h := &half{c: c, key: connKey{n, t}, first: true}
-	back := connKey{n.Reverse(), t.Reverse()}
-	if other := c.conns[back]; other != nil && other.half[1] == nil {
+// open is called by the assembler for each direction.
+func (c *capture) open(f packets.Flow) packets.Stream {
+	h := &half{c: c, flow: f, first: true}
+	if other := c.conns[f.Reverse()]; other != nil && other.half[1] == nil {
 		h.conn, other.half[1] = other, h
 		return h
 	}
 	h.conn = &conn{half: [2]*half{h, nil}}
-	c.conns[h.key] = h.conn
+	c.conns[f] = h.conn
 	return h
 }
 
-// Reassembled is called with bytes in order.
-func (h *half) Reassembled(rs []tcpassembly.Reassembly) {
-	for _, r := range rs {
-		if r.Skip != 0 && !h.first || r.Skip > 0 {
-			h.lost = true
-		}
-		if len(r.Bytes) == 0 || h.skip {
-			continue
-		}
-		if h.first {
-			h.first = false
-			h.skip = r.Bytes[0] == 0x16 && len(r.Bytes) > 1 && r.Bytes[1] == 3 && h.unreadable(r.Bytes)
-		}
-		if h.skip || len(h.data)+len(r.Bytes) > pcapStream || h.c.size+len(r.Bytes) > pcapBuffers {
-			h.lost = h.lost || !h.skip
-			h.skip = true
-			continue
-		}
-		h.marks = append(h.marks, mark{len(h.data), r.Seen})
-		h.data = append(h.data, r.Bytes...)
-		h.c.size += len(r.Bytes)
+// Bytes implements packets.Stream.
+func (h *half) Bytes(b []byte, at time.Time, lost bool) {
+	h.lost = h.lost || lost
+	if h.skip || len(b) == 0 {
+		return
 	}
+	if h.first {
+		h.first = false
+		h.skip = b[0] == 0x16 && len(b) > 1 && b[1] == 3 && h.unreadable(b)
+	}
+	if h.skip || len(h.data)+len(b) > pcapStream || h.c.size+len(b) > pcapBuffers {
+		h.lost = h.lost || !h.skip
+		h.skip = true
+		return
+	}
+	h.marks = append(h.marks, mark{len(h.data), at})
+	h.data = append(h.data, b...)
+	h.c.size += len(b)
 }
 
 // unreadable decides at the first bytes of a TLS direction whether the connection
@@ -191,8 +157,8 @@ func (h *half) unreadable(head []byte) bool {
 	return false
 }
 
-// ReassemblyComplete is called when a direction has ended.
-func (h *half) ReassemblyComplete() {
+// End implements packets.Stream.
+func (h *half) End() {
 	if h.conn.done++; h.conn.done == 2 {
 		h.c.close(h.conn)
 	}
@@ -206,6 +172,9 @@ func (c *capture) finish() {
 }
 
 func (c *capture) notes(o *Observation, name string, packets int) {
+	if c.strange > 0 {
+		o.partial("%s: %d of %d packets were captured where they begin in a way that cannot be read (link type %d); capture on Ethernet, loopback or Linux's \"any\"", name, c.strange, packets, c.link)
+	}
 	if c.tls > 0 {
 		o.partial("%s: %d of its connections are encrypted (TLS) and cannot be read from packets alone; capture again with SSLKEYLOGFILE set for the client and give that file with --keylog, or record the client with kidoban record, or save a HAR in the browser or proxy", name, c.tls)
 	}

@@ -27,7 +27,7 @@ type mark struct {
 
 // close reads a connection and forgets it.
 func (c *capture) close(cn *conn) {
-	delete(c.conns, cn.half[0].key)
+	delete(c.conns, cn.half[0].flow)
 	for _, h := range cn.half {
 		if h != nil {
 			c.size -= len(h.data)
@@ -46,7 +46,7 @@ func (c *capture) close(cn *conn) {
 	if a.lost || b.lost {
 		c.cut++
 	}
-	scheme, host := "http", a.key.net.Dst().String()+":"+a.key.transport.Dst().String()
+	scheme, host := "http", a.flow.To.String()
 	if cn.tls {
 		p, ok := c.decrypt(a, b)
 		if !ok {
