@@ -83,7 +83,7 @@ Both are still running:
   accounts       alice (administrator) '$PASSWORD_ALICE', bob '$PASSWORD_BOB'
   reports        demo-out/report-1-weak.html  demo-out/report-2-gateway.html  demo-out/screenshots/
 Audit them yourself:
-  bin/kidoban audit $weak --lab --active
+  bin/kidoban audit $weak --lab --active --thorough
   bin/kidoban doctor http://$gate/s/notes/mcp
 An audit uses up the registrations that the weak server takes in a minute, to see that there is a limit: leave a minute between two.
 Paste this to use the gateway from an MCP client (Claude Code):

@@ -158,7 +158,7 @@ func (c labServeCmd) greet(e *env, l *lab.Lab) error {
 
 Audit it in another terminal:
 
-  kidoban audit %s --lab --active
+  kidoban audit %s --lab --active --thorough
 
 It takes 20 registrations a minute, and an audit uses them all to see that there is
 a limit: leave a minute between two active audits.
