@@ -187,6 +187,6 @@ func (w *Wallet) Finish(ctx context.Context, user, server, note string, params u
 	if err := w.Store.PutAccount(ctx, acc); err != nil {
 		return err
 	}
-	w.forget(walletKey{user, server})
+	w.replaced(walletKey{user, server})
 	return nil
 }

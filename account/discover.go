@@ -305,7 +305,7 @@ func (w *Wallet) stepUp(ctx context.Context, a *App, user, server string, scopes
 		return kidoban.Errorf(kidoban.KindRefused, "the server %s asks for ever more scopes: more than %d times within a day", server, MaxStepUps)
 	}
 	t.Want = want
-	if err := w.swap(ctx, acc, t); err != nil {
+	if err := w.swap(ctx, acc, t, saysEnded); err != nil {
 		return err
 	}
 	if a.Grant != GrantCode {
@@ -324,17 +324,17 @@ func hostOf(issuer string) string {
 }
 
 // host names the server that tokens are for, a port only where it is not the scheme's.
-func (a *App) host() string {
-	u, err := url.Parse(a.URL)
-	if err != nil {
-		return ""
-	}
-	host := strings.ToLower(u.Host)
-	switch u.Scheme {
+func (a *App) host() string { return a.plainHost(hostOf(a.URL)) }
+
+// plainHost takes the port off a host where it is that of the app's scheme. Old rows
+// have it.
+func (a *App) plainHost(host string) string {
+	scheme, _, _ := strings.Cut(strings.ToLower(a.URL), ":")
+	switch scheme {
 	case "https":
-		host = strings.TrimSuffix(host, ":443")
+		return strings.TrimSuffix(host, ":443")
 	case "http":
-		host = strings.TrimSuffix(host, ":80")
+		return strings.TrimSuffix(host, ":80")
 	}
 	return host
 }

@@ -377,8 +377,17 @@ func TestGVA2_RenewalInTheBackground(t *testing.T) {
 	if second == first {
 		t.Fatal("no renewal")
 	}
-	if got := get(true); !strings.Contains(got, "connect it again") {
+	if got := get(true); got != second {
 		t.Errorf("a fresh token was refused, and the answer was %s", got)
+	}
+	n := 0
+	for _, r := range x.h.Heard() {
+		if strings.HasPrefix(r, "POST /token") && strings.Contains(r, "grant_type=refresh_token") {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d renewals", n)
 	}
 	x.untouched()
 }

@@ -62,9 +62,7 @@ func (w *Wallet) Subject(ctx context.Context, user, issuer string) (string, stri
 	if w.Now().Add(slack).Before(p.Expires) {
 		return p.Token, TypeIDToken, nil
 	}
-	flight := w.flight(walletKey{user, acc.Server})
-	flight.Lock()
-	defer flight.Unlock()
+	defer w.flight(walletKey{user, acc.Server})()
 	if acc, p, err = w.proof(ctx, user, issuer); err != nil { // the one before may have renewed it
 		return "", "", err
 	}
@@ -124,10 +122,17 @@ func (w *Wallet) renewProof(ctx context.Context, acc Account, p proof) (proof, e
 		}
 		if kidoban.KindOf(err) == kidoban.KindNotFound { // it will not be asked again
 			p.Refresh = ""
-			_ = w.swap(ctx, acc, p) // a login that came meanwhile stands
+			_ = w.swap(ctx, acc, p, nil) // a login that came meanwhile stands
 			return p, err
 		}
 		return p, kidoban.Wrap(kidoban.KindUnreachable, err, "the login at %s cannot be renewed just now", acc.Issuer)
 	}
-	return l.proof(), w.swap(ctx, acc, l.proof())
+	return l.proof(), w.swap(ctx, acc, l.proof(), p.givenUp)
+}
+
+// givenUp tells of a plaintext that it is this proof, without the refresh token that
+// another replica sent when it had just been spent here.
+func (p proof) givenUp(raw []byte) bool {
+	var now proof
+	return json.Unmarshal(raw, &now) == nil && now.Token == p.Token && now.Refresh == ""
 }

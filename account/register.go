@@ -56,9 +56,7 @@ func (w *Wallet) become(ctx context.Context, a *App, server, issuer string, e en
 	case a.Document != "" && e.cimd:
 		return identity{id: a.Document, method: methodNone}, nil
 	}
-	flight := w.flight(walletKey{ClientUser + issuer, server})
-	flight.Lock()
-	defer flight.Unlock()
+	defer w.flight(walletKey{ClientUser + issuer, server})()
 	r, err := w.registration(ctx, server, issuer)
 	if err != nil && kidoban.KindOf(err) != kidoban.KindNotFound {
 		return identity{}, err

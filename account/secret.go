@@ -46,8 +46,11 @@ func (w *Wallet) Set(ctx context.Context, user, server string, h kidoban.Field) 
 	if err != nil {
 		return err
 	}
-	w.forget(walletKey{user, server})
-	return w.Store.PutAccount(ctx, acc)
+	if err := w.Store.PutAccount(ctx, acc); err != nil {
+		return err
+	}
+	w.replaced(walletKey{user, server})
+	return nil
 }
 
 func fieldSafe(h kidoban.Field) bool {

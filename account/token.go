@@ -85,7 +85,7 @@ func (w *Wallet) token(ctx context.Context, acc Account) (t token, err error) {
 // got for, and for its issuer: the config may name others now, and they get nothing
 // of the old one's (E36, 3).
 func (t token) stays(a *App, acc Account) bool {
-	return (a.Issuer == "" || a.Issuer == acc.Issuer) && (t.Host == "" || t.Host == a.host())
+	return (a.Issuer == "" || a.Issuer == acc.Issuer) && (t.Host == "" || a.plainHost(t.Host) == a.host())
 }
 
 // fresh gives the token of an account, renewed when it must be. The caller holds
@@ -109,8 +109,11 @@ func (w *Wallet) fresh(ctx context.Context, acc Account, t token, renew bool) (t
 	case !renew && t.Expires.After(now.Add(slack)):
 		w.renewBehind(walletKey{acc.User, acc.Server})
 		return t, nil
-	case renew && now.Sub(t.Renewed) < pause:
-		return t, ended(acc) // a server that refuses fresh tokens must not make us ask for ever more
+	case renew && now.Sub(t.Renewed) < pause && !t.Ended:
+		// The server refused the one before, which a call beside this one or another
+		// replica has renewed since. Or it refuses fresh tokens, too: then it gets this
+		// one once more, and must not make us ask the issuer for ever more.
+		return t, nil
 	}
 	return w.renew(ctx, acc, t, renew)
 }
@@ -146,9 +149,7 @@ func (w *Wallet) renewBehind(k walletKey) {
 	w.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(w.ctx, backTime)
 		defer cancel()
-		flight := w.flight(k)
-		flight.Lock()
-		defer flight.Unlock()
+		defer w.flight(k)()
 		t, err := w.renewNow(ctx, k)
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -208,7 +209,7 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 	}
 	next := t.take(w.Now(), r)
 	next.Renewed, next.Want, next.Host = w.Now(), t.Want, a.host()
-	return next, w.swap(ctx, acc, next)
+	return next, w.swap(ctx, acc, next, saysEnded)
 }
 
 // end notes that an account is of no use any more, so that pages offer to connect it
@@ -216,15 +217,16 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 func (w *Wallet) end(ctx context.Context, acc Account, t token, cause error) (token, error) {
 	if !t.Ended {
 		t.Ended = true
-		_ = w.swap(ctx, acc, t) // one that came meanwhile stands
+		_ = w.swap(ctx, acc, t, nil) // one that came meanwhile stands
 	}
 	return t, cause
 }
 
 // swap stores what an account holds next, a token or a proof. Another replica that
-// was faster has stored one that is as good. A database that is away for a moment is
-// tried again: what it should keep may be the only refresh token that still works.
-func (w *Wallet) swap(ctx context.Context, acc Account, secret any) error {
+// was faster has stored one that is as good, unless yields says of its plaintext that
+// it is not; nil says so of nothing. A database that is away for a moment is tried
+// again: what it should keep may be the only refresh token that still works.
+func (w *Wallet) swap(ctx context.Context, acc Account, secret any, yields func([]byte) bool) error {
 	next, err := w.seal(ctx, acc.User, acc.Server, acc.Issuer, secret)
 	if err != nil {
 		return err
@@ -236,7 +238,7 @@ func (w *Wallet) swap(ctx context.Context, acc Account, secret any) error {
 		case err == nil:
 			return nil
 		case kidoban.KindOf(err) == kidoban.KindConflict:
-			if t, ok := secret.(token); !ok || t.Ended || !w.outlives(ctx, &next) {
+			if yields == nil || !w.outlives(ctx, &next, yields) {
 				return nil
 			}
 			continue
@@ -253,14 +255,20 @@ func (w *Wallet) swap(ctx context.Context, acc Account, secret any) error {
 // outlives tells whether what stands in the way of the next token is only the word of
 // another replica that the account has ended, which asked the issuer with the refresh
 // token that had just been spent here. Then next replaces it.
-func (w *Wallet) outlives(ctx context.Context, next *Account) bool {
+func (w *Wallet) outlives(ctx context.Context, next *Account, yields func([]byte) bool) bool {
 	now, err := w.Store.Account(ctx, next.User, next.Server)
 	if err != nil || now.Issuer != next.Issuer || now.Version == next.Version {
 		return false
 	}
-	t, err := w.token(ctx, now)
+	raw, err := w.unseal(ctx, now)
 	next.Version = now.Version
-	return err == nil && t.Ended
+	return err == nil && yields(raw)
+}
+
+// saysEnded is what a token that goes on does not yield to.
+func saysEnded(raw []byte) bool {
+	var t token
+	return json.Unmarshal(raw, &t) == nil && t.Ended
 }
 
 // maxSwapWait is the longest of the pauses, six seconds in all.
@@ -322,10 +330,10 @@ func (w *Wallet) Disconnect(ctx context.Context, user, server string) error {
 	if err != nil {
 		return err
 	}
-	w.forget(walletKey{user, server})
 	if err := w.Store.DeleteAccount(ctx, user, server); err != nil {
 		return err
 	}
+	w.replaced(walletKey{user, server})
 	t, err := w.token(ctx, acc)
 	if err != nil || t.Kind != "oauth" {
 		return nil

@@ -48,15 +48,21 @@ type Wallet struct {
 	wg     sync.WaitGroup // renewals in the background
 
 	mu      sync.Mutex
-	made    uint64                    // guarded by mu
-	turn    uint64                    // counts SetApps: what began before is not kept; guarded by mu
-	open    map[walletKey]opened      // guarded by mu
-	flights map[walletKey]*sync.Mutex // one renewal of an account at a time; guarded by mu
-	behind  map[walletKey]bool        // renewed in the background just now; guarded by mu
-	apps    map[string]*App           // by server; guarded by mu
-	found   map[string]foundIssuer    // by issuer; guarded by mu
-	named   map[string]foundPlace     // by server; guarded by mu
-	hints   map[string]hint           // by server; guarded by mu
+	made    uint64                 // guarded by mu
+	turn    uint64                 // counts SetApps and replaced: what began before is not kept; guarded by mu
+	open    map[walletKey]opened   // guarded by mu
+	flights map[walletKey]*flight  // one renewal of an account at a time; guarded by mu
+	behind  map[walletKey]bool     // renewed in the background just now; guarded by mu
+	apps    map[string]*App        // by server; guarded by mu
+	found   map[string]foundIssuer // by issuer; guarded by mu
+	named   map[string]foundPlace  // by server; guarded by mu
+	hints   map[string]hint        // by server; guarded by mu
+}
+
+// flight is there while somebody is in it or waits for it.
+type flight struct {
+	sync.Mutex
+	n int // who is in it or waits; guarded by the wallet's mu
 }
 
 type walletKey struct{ user, server string }
@@ -86,7 +92,7 @@ func New(o Options) *Wallet {
 		o.Rand = rand.Reader
 	}
 	w := &Wallet{Options: o, out: outbound.New(outbound.Options{RootCAs: o.RootCAs}), lab: outbound.New(outbound.Options{Lab: true, RootCAs: o.RootCAs}), inside: outbound.New(outbound.Options{Private: true, RootCAs: o.RootCAs}),
-		open: map[walletKey]opened{}, flights: map[walletKey]*sync.Mutex{}, behind: map[walletKey]bool{}, apps: map[string]*App{},
+		open: map[walletKey]opened{}, flights: map[walletKey]*flight{}, behind: map[walletKey]bool{}, apps: map[string]*App{},
 		found: map[string]foundIssuer{}, named: map[string]foundPlace{}, hints: map[string]hint{}}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w
@@ -142,6 +148,15 @@ func (w *Wallet) forget(k walletKey) {
 	delete(w.open, k)
 }
 
+// replaced forgets an account that is another now, or none: what a call or a renewal
+// read before is not kept either.
+func (w *Wallet) replaced(k walletKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.open, k)
+	w.turn++
+}
+
 // Credential returns the header fields for the account of user at server. renew
 // says that the server refused the last one. Of any number of concurrent calls
 // for one account one renews, the others get what it got (G-VA2, E36 13).
@@ -152,9 +167,7 @@ func (w *Wallet) Credential(ctx context.Context, user, server string, renew bool
 	if ok && !renew {
 		return before.fields, nil
 	}
-	flight := w.flight(k)
-	flight.Lock()
-	defer flight.Unlock()
+	defer w.flight(k)()
 	if now, ok := w.cached(k); ok && (!renew || now.made != before.made) {
 		return now.fields, nil // somebody else did it meanwhile
 	}
@@ -178,7 +191,6 @@ func (w *Wallet) load(ctx context.Context, k walletKey, renew bool) ([]kidoban.F
 	}
 	if len(w.open) >= maxOpen {
 		clear(w.open)
-		clear(w.flights)
 	}
 	w.made++
 	w.open[k] = opened{fields: fields, made: w.made, until: until}
@@ -192,15 +204,26 @@ func (w *Wallet) cached(k walletKey) (opened, bool) {
 	return have, ok && w.Now().Before(have.until)
 }
 
-func (w *Wallet) flight(k walletKey) *sync.Mutex {
+// flight waits until nobody else is in the account's flight. The caller calls leave
+// at the end.
+func (w *Wallet) flight(k walletKey) (leave func()) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	f := w.flights[k]
 	if f == nil {
-		f = &sync.Mutex{}
+		f = &flight{}
 		w.flights[k] = f
 	}
-	return f
+	f.n++
+	w.mu.Unlock()
+	f.Lock()
+	return func() {
+		f.Unlock()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if f.n--; f.n == 0 {
+			delete(w.flights, k)
+		}
+	}
 }
 
 // read opens the account and renews it when it must be.

@@ -95,7 +95,7 @@ func TestContractAccounts(t *testing.T) {
 		must(t, s.PutAccount(ctx, a))
 		got, err := s.Account(ctx, "u1", "github")
 		must(t, err)
-		a.Version = 1
+		a.Version = epoch.UnixMilli()
 		if diff := cmp.Diff(a, got); diff != "" {
 			t.Error(diff)
 		}
@@ -105,7 +105,7 @@ func TestContractAccounts(t *testing.T) {
 		if err := s.SwapAccount(ctx, next); kidoban.KindOf(err) != kidoban.KindConflict {
 			t.Errorf("a second swap from the same version: %v", err)
 		}
-		next.Version, next.Issuer = 2, "https://other"
+		next.Version, next.Issuer = a.Version+1, "https://other"
 		if err := s.SwapAccount(ctx, next); kidoban.KindOf(err) != kidoban.KindConflict {
 			t.Errorf("another issuer: %v", err)
 		}
@@ -114,7 +114,7 @@ func TestContractAccounts(t *testing.T) {
 			must(t, s.PutAccount(ctx, b))
 		}
 		mine, err := s.UserAccounts(ctx, "u1")
-		if err != nil || len(mine) != 2 || mine[0].Server != "a" || mine[1].Server != "github" || mine[1].Version != 2 {
+		if err != nil || len(mine) != 2 || mine[0].Server != "a" || mine[1].Server != "github" || mine[1].Version != a.Version+1 {
 			t.Errorf("%+v %v", mine, err)
 		}
 		var seen []string
@@ -134,6 +134,18 @@ func TestContractAccounts(t *testing.T) {
 		must(t, s.DeleteAccount(ctx, "u1", "github"))
 		if err := s.DeleteAccount(ctx, "u1", "github"); kidoban.KindOf(err) != kidoban.KindNotFound {
 			t.Errorf("%v", err)
+		}
+		// A renewal that began before an account was taken out is not stored over the
+		// one that was connected instead.
+		first := account.Account{User: "u1", Server: "github", Issuer: "https://i", Sealed: []byte{5}, Updated: epoch}
+		must(t, s.PutAccount(ctx, first))
+		late, err := s.Account(ctx, "u1", "github")
+		must(t, err)
+		must(t, s.DeleteAccount(ctx, "u1", "github"))
+		first.Sealed, first.Updated = []byte{6}, epoch.Add(time.Minute)
+		must(t, s.PutAccount(ctx, first))
+		if err := s.SwapAccount(ctx, late); kidoban.KindOf(err) != kidoban.KindConflict {
+			t.Errorf("a renewal of the account before: %v", err)
 		}
 	})
 }

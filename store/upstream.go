@@ -23,13 +23,14 @@ func (d *DB) Account(ctx context.Context, user, server string) (a account.Accoun
 	return a, err
 }
 
-// PutAccount implements account.Store.
+// PutAccount implements account.Store. An account's first version is its time, so that
+// no renewal that began before an account was taken out is stored over the next one.
 func (d *DB) PutAccount(ctx context.Context, a account.Account) error {
 	return d.write(ctx, func(t tx) error {
-		_, err := t.exec(`INSERT INTO accounts(`+accountColumns+`) VALUES ($1, $2, $3, $4, 1, $5)
+		_, err := t.exec(`INSERT INTO accounts(`+accountColumns+`) VALUES ($1, $2, $3, $4, $6, $5)
 			ON CONFLICT (user_id, server) DO UPDATE SET issuer = excluded.issuer, sealed = excluded.sealed,
 				version = accounts.version + 1, updated_ms = excluded.updated_ms`,
-			a.User, a.Server, a.Issuer, a.Sealed, ms(a.Updated))
+			a.User, a.Server, a.Issuer, a.Sealed, ms(a.Updated), a.Updated.UnixMilli())
 		return err
 	})
 }

@@ -232,14 +232,14 @@ func (s *service) close() {
 	if s.box != nil {
 		s.box.Close()
 	}
+	if s.wallet != nil {
+		s.wallet.Close() // before the way out that renewals of logins take
+	}
 	if s.as != nil {
 		s.as.Close()
 	}
 	if s.out != nil {
 		s.out.Close()
-	}
-	if s.wallet != nil {
-		s.wallet.Close()
 	}
 	if s.meters != nil {
 		s.meters.Close()

@@ -1,0 +1,191 @@
+package account
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kidoban/kidoban"
+)
+
+// Calls, renewals, replicas and people meet at one account.
+
+// bearer is the token that a call gets; renew says that the server refused the last.
+func bearer(t *testing.T, w *Wallet, renew bool) string {
+	t.Helper()
+	h, err := w.Credential(t.Context(), "alice", "drive", renew)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimPrefix(h[0].Value, "Bearer ")
+}
+
+// TestGVA2_TwoCallsOfOneRefusedToken: both went out with the token that the server takes
+// no more. The one whose refusal comes later gets what the other got, here and in
+// another replica, whose memory still holds the old one.
+func TestGVA2_TwoCallsOfOneRefusedToken(t *testing.T) {
+	p := newProvider(t)
+	w, s := newWallet(t, p, time.Now)
+	connectAccount(t, w, p, "alice")
+	replica := New(Options{Store: s, Vault: w.Vault})
+	defer replica.Close()
+	replica.SetApps(w.apps)
+	old := bearer(t, replica, false)
+	if bearer(t, w, false) != old {
+		t.Fatal("two tokens")
+	}
+	next := bearer(t, w, true)
+	if next == old {
+		t.Fatal("nothing was renewed")
+	}
+	for name, wallet := range map[string]*Wallet{"here": w, "there": replica} {
+		if got := bearer(t, wallet, true); got != next {
+			t.Errorf("%s: %q, want %q", name, got, next)
+		}
+	}
+}
+
+// TestGCO6_ARenewalKeepsNoAccountThatIsGone: the account is taken out, or another one is
+// connected, while a call renews it, or a renewal runs behind a call.
+func TestGCO6_ARenewalKeepsNoAccountThatIsGone(t *testing.T) {
+	for _, at := range []time.Duration{56 * time.Minute, 2 * time.Hour} { // behind the call, and before it
+		for _, again := range []bool{false, true} {
+			var clock later
+			p := newProvider(t)
+			w, _ := newWallet(t, p, clock.now)
+			connectAccount(t, w, p, "alice")
+			_, memo, err := w.Begin(t.Context(), "alice", "drive", "st", "ch", callback)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var left error
+			done := make(chan struct{})
+			p.during = func() {
+				defer close(done)
+				if !again {
+					left = w.Disconnect(context.Background(), "alice", "drive")
+					return
+				}
+				left = w.Finish(context.Background(), "alice", "drive", memo, url.Values{"code": {"code-other"}, "iss": {p.URL}}, "verifier", callback)
+			}
+			clock.forward(at)
+			if _, err := w.Credential(t.Context(), "alice", "drive", false); err != nil {
+				t.Fatal(err)
+			}
+			<-done
+			w.wg.Wait() // a renewal in the background is over
+			p.during = nil
+			if left != nil {
+				t.Fatal(left)
+			}
+			h, err := w.Credential(t.Context(), "alice", "drive", false)
+			switch {
+			case !again && kidoban.KindOf(err) != kidoban.KindNotFound:
+				t.Errorf("after %v an account that was taken out gives %v %v", at, h, err)
+			case again && (err != nil || p.owner[strings.TrimPrefix(h[0].Value, "Bearer ")] != "other"):
+				t.Errorf("after %v the account of before gives %v %v", at, h, err)
+			}
+		}
+	}
+}
+
+// TestE36_03_OldRowsThatNameThePortStay: earlier versions wrote the host as the config
+// had it.
+func TestE36_03_OldRowsThatNameThePortStay(t *testing.T) {
+	p := newProvider(t)
+	w, s := newWallet(t, p, time.Now)
+	with := *w.apps["drive"]
+	with.URL = "https://Drive.example:443/mcp"
+	w.SetApps(map[string]*App{"drive": &with})
+	connectAccount(t, w, p, "alice")
+	acc, err := s.Account(t.Context(), "alice", "drive")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := w.token(t.Context(), acc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.Host = "drive.example:443"
+	if err := w.swap(t.Context(), acc, old, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.SetApps(map[string]*App{"drive": &with})
+	bearer(t, w, false)
+}
+
+// TestE36_13_AReplicaThatCameLateEndsNoLogin: the same as with an account, for a login
+// that is kept as a proof.
+func TestE36_13_AReplicaThatCameLateEndsNoLogin(t *testing.T) {
+	const issuer = "https://idp.example"
+	w, s := newWallet(t, nil, time.Now)
+	w.SetApps(map[string]*App{"tools": {Provider: &Provider{Issuer: issuer}}})
+	keep := func(token, refresh string, life time.Duration) {
+		t.Helper()
+		if err := w.KeepProof(t.Context(), "alice", Login{issuer, "sub", token, refresh, time.Now().Add(life)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := func() { // what another replica does that heard of the spent refresh token
+		acc, p, err := w.proof(t.Context(), "alice", issuer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Refresh = ""
+		if err := w.swap(t.Context(), acc, p, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep("old", "first", time.Second)
+	w.Renew = func(_ context.Context, l Login) (Login, error) {
+		late()
+		return Login{issuer, l.Subject, "fresh", "second", time.Now().Add(time.Hour)}, nil
+	}
+	if got, _, err := w.Subject(t.Context(), "alice", issuer); err != nil || got != "fresh" {
+		t.Fatal(got, err)
+	}
+	stored := func() (p proof) {
+		t.Helper()
+		acc, err := s.Account(t.Context(), "alice", proofServer+issuer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := w.unseal(t.Context(), acc)
+		if err != nil || json.Unmarshal(raw, &p) != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if p := stored(); p.Token != "fresh" || p.Refresh != "second" {
+		t.Errorf("what was renewed is lost: %+v", p)
+	}
+	keep("old", "first", time.Second)
+	w.Renew = func(_ context.Context, l Login) (Login, error) {
+		keep("a login meanwhile", "", time.Hour)
+		return Login{issuer, l.Subject, "fresh", "second", time.Now().Add(time.Hour)}, nil
+	}
+	if _, _, err := w.Subject(t.Context(), "alice", issuer); err != nil {
+		t.Fatal(err)
+	}
+	if p := stored(); p.Token != "a login meanwhile" {
+		t.Errorf("a renewal stands over a later login: %+v", p)
+	}
+}
+
+// TestGVA2_NobodyIsLeftInAFlight: what orders the callers of an account is there only
+// while there are any.
+func TestGVA2_NobodyIsLeftInAFlight(t *testing.T) {
+	p := newProvider(t)
+	w, _ := newWallet(t, p, time.Now)
+	connectAccount(t, w, p, "alice")
+	for range 3 {
+		bearer(t, w, false)
+		_, _ = w.Credential(t.Context(), "nobody", "drive", false)
+	}
+	if len(w.flights) > 0 {
+		t.Errorf("%d flights", len(w.flights))
+	}
+}
