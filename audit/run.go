@@ -58,13 +58,10 @@ func Run(ctx context.Context, o Options, target string) (*Report, error) {
 	}
 	results := s.collect(ctx)
 	s.emit("clean-up", "", 0, 0)
-	// What was made is removed even when the caller has given up.
-	bound := cleanUpTime
-	if s.stopped != nil {
-		bound = o.CleanUp
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound)
+	// What was made is removed even when the caller has given up, or does so now.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(o.CleanUp, cancel) })()
 	grants := s.revokeAll(last) // before the clients go that may revoke
 	residue := s.clean(last)
 	residue.LeftBehind = append(residue.LeftBehind, grants...)
