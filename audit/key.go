@@ -125,6 +125,28 @@ func (s *session) conceal(text string) string {
 	return outbound.Without(text, s.o.Key.value)
 }
 
+// concealIn takes the key out of what a report holds beside its results: a server that
+// was shown the key once may put it into anything.
+func (s *session) concealIn(r *kidoban.Run) {
+	t := &r.Target
+	texts := []*string{&t.Issuer}
+	for _, list := range [][]string{t.Versions, t.Upstreams, r.Meta.Hosts} {
+		for i := range list {
+			texts = append(texts, &list[i])
+		}
+	}
+	for i := range r.Residue.LeftBehind {
+		left := &r.Residue.LeftBehind[i]
+		texts = append(texts, &left.Issuer, &left.ClientID, &left.Reason, &left.Expires)
+	}
+	for i := range r.Meta.Metadata {
+		texts = append(texts, &r.Meta.Metadata[i].URL, &r.Meta.Metadata[i].Body)
+	}
+	for _, text := range texts {
+		*text = s.conceal(*text)
+	}
+}
+
 // withKey are the checks of tier T3 that need a good token and nothing of how it was
 // got.
 func withKey(key string) bool {

@@ -217,6 +217,49 @@ func TestKeyOfAStaticServer(t *testing.T) {
 	}
 }
 
+// TestKeyIsNotInTheReportOfAServerThatKnowsIt: a hostile server knows the key from an
+// earlier run and puts it into all that it says from the first answer on.
+func TestKeyIsNotInTheReportOfAServerThatKnowsIt(t *testing.T) {
+	const secret = "c7e1-Zq-known"
+	var base string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.Contains(r.URL.Path, "oauth-protected-resource"):
+			json.NewEncoder(w).Encode(map[string]any{"resource": base + "/mcp", "authorization_servers": []string{base + "/" + secret}, "resource_name": secret})
+		case strings.Contains(r.URL.Path, ".well-known/"):
+			issuer := base + "/" + secret
+			json.NewEncoder(w).Encode(map[string]any{"issuer": issuer, "authorization_endpoint": issuer + "/a", "token_endpoint": issuer + "/t", "registration_endpoint": issuer + "/r",
+				"response_types_supported": []string{"code"}, "code_challenge_methods_supported": []string{"S256"}})
+		default:
+			w.Header().Set("WWW-Authenticate", `Bearer resource_metadata="`+base+`/.well-known/oauth-protected-resource/`+secret+`"`)
+			w.WriteHeader(401)
+		}
+	}))
+	defer srv.Close()
+	base = srv.URL
+	k, err := audit.NewKey("X-Corp-Pass", secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := audit.Run(t.Context(), audit.Options{Lab: true, OwnServer: true, Tiers: keyTiers, StateDir: t.TempDir(), Key: k}, srv.URL+"/mcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Meta.Metadata) == 0 || r.Target.Issuer == "" {
+		t.Fatalf("nothing was read: %+v", r.Target)
+	}
+	whole, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(whole)) {
+		if strings.Contains(line, "Zq-known") {
+			t.Errorf("the key is in the report: %s", line)
+		}
+	}
+}
+
 // TestKeyIsChecked: what cannot be sent or kept out of the report is refused, without
 // being repeated.
 func TestKeyIsChecked(t *testing.T) {

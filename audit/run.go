@@ -319,7 +319,7 @@ func (s *session) report(results []kidoban.Result, residue kidoban.Residue, out 
 	}
 	r := &Report{}
 	r.Schema = kidoban.RunSchema
-	r.Target = kidoban.Target{URL: f.URL, Headline: f.Headline, Detail: clean(s.conceal(f.Detail)), Cause: clean(s.conceal(f.cause())), Versions: orEmpty(f.Versions), Software: clean(s.conceal(f.Software)),
+	r.Target = kidoban.Target{URL: f.URL, Headline: f.Headline, Detail: clean(s.conceal(f.Detail)), Cause: clean(s.conceal(f.cause())), Versions: orEmpty(slices.Clone(f.Versions)), Software: clean(s.conceal(f.Software)),
 		MovedTo: clean(s.conceal(f.MovedTo)), Tools: f.Tools, Upstreams: []string{}, Class: string(Classify(f).Class)}
 	if f.AS != nil {
 		r.Target.Issuer = f.AS.Issuer
@@ -340,6 +340,7 @@ func (s *session) report(results []kidoban.Result, residue kidoban.Residue, out 
 	slices.Sort(tiers)
 	r.Meta = kidoban.Meta{RunID: s.runID, Tool: "kidoban " + kidoban.Version, Tiers: tiers, Authorized: clean(s.o.Authorized),
 		Hosts: orEmpty(hosts), GradeV: GradeVersion, Metadata: documents(f)}
+	s.concealIn(&r.Run)
 	return r
 }
 
