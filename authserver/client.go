@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 
@@ -52,7 +53,7 @@ func (s *Server) client(ctx context.Context, c *call, id string) (*client, error
 	switch {
 	case id == "":
 		return nil, oauthErr(http.StatusBadRequest, "invalid_request", "The client_id is missing.")
-	case len(id) > oauth.MaxURL, strings.ContainsRune(id, 0): // out of an assertion, which no form has refused
+	case len(id) > oauth.MaxURL, strings.ContainsRune(id, 0), !utf8.ValidString(id): // out of an assertion or a header, which no form has refused
 		return nil, errUnknownClient
 	}
 	var cl *client

@@ -171,6 +171,19 @@ func TestGAS7_WhatNoDatabaseTakesIsNoFaultOfOurs(t *testing.T) {
 			if resp.StatusCode != http.StatusBadRequest {
 				t.Errorf("%s with %s: %d", at, bytes, resp.StatusCode)
 			}
+			req, err := http.NewRequest(http.MethodPost, w.url+"/"+at, strings.NewReader("grant_type=refresh_token&refresh_token=x&token=x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			req.SetBasicAuth(bytes, "x")
+			if resp, err = http.DefaultClient.Do(req); err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s with %s in its header: %d", at, bytes, resp.StatusCode)
+			}
 		}
 	}
 }
