@@ -78,12 +78,13 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request, c *call)
 
 // decide uses a remembered answer or asks for one.
 func (s *Server) decide(w http.ResponseWriter, r *http.Request, c *call, req *authRequest, v *visitor, silentOnly bool) {
-	remembered, err := s.remembered(r.Context(), c, req, v)
+	covers := s.covers(req.resource.URI) // once: a server that comes meanwhile was in no answer
+	remembered, err := s.remembered(r.Context(), c, req, v, covers)
 	switch {
 	case err != nil:
 		s.refuseAuthorize(w, r, c, req, err)
 	case remembered:
-		s.proceed(w, r, c, req, v, approval{Scopes: req.scopes, Days: rememberedDays, Covers: base64Hash(s.covers(req.resource.URI))})
+		s.proceed(w, r, c, req, v, approval{Scopes: req.scopes, Days: rememberedDays, Covers: base64Hash(covers)})
 	case silentOnly:
 		s.refuseAuthorize(w, r, c, req, oauthErr(http.StatusBadRequest, "consent_required", "The person has not agreed to this yet."))
 	default:
@@ -314,9 +315,9 @@ func (s *Server) Covers(granted []string, wanted string) bool {
 	})
 }
 
-// remembered tells whether the person has answered this very question before and
-// asked that it be remembered (G-CO5).
-func (s *Server) remembered(ctx context.Context, c *call, req *authRequest, v *visitor) (bool, error) {
+// remembered tells whether the person has answered this very question before, about
+// the servers that covers names, and asked that it be remembered (G-CO5).
+func (s *Server) remembered(ctx context.Context, c *call, req *authRequest, v *visitor, covers string) (bool, error) {
 	if slices.Contains(req.prompt, "consent") || !rememberable(req) {
 		return false, nil
 	}
@@ -328,7 +329,7 @@ func (s *Server) remembered(ctx context.Context, c *call, req *authRequest, v *v
 		return false, err
 	}
 	return k.Expires.After(c.now) && k.Fingerprint == req.client.Fingerprint && oauth.IsSubset(req.scopes, k.Scopes) &&
-		withinCoverage(s.covers(req.resource.URI), k.Covers), nil
+		withinCoverage(covers, k.Covers), nil
 }
 
 // rememberable tells whether an answer may be remembered: only for a client whose

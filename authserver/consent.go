@@ -211,7 +211,7 @@ func (s *Server) serveConsent(w http.ResponseWriter, r *http.Request, c *call) {
 	case base64Hash(s.covers(req.resource.URI)) != t.Covers:
 		s.showConsent(w, r, c, req, who, "servers")
 	default:
-		s.approved(w, r, c, req, who, v)
+		s.approved(w, r, c, req, who, v, t.Covers)
 	}
 }
 
@@ -227,12 +227,13 @@ func (s *Server) denied(w http.ResponseWriter, r *http.Request, c *call, req *au
 	s.render(w, c, http.StatusOK, "denied", errorPage{Back: template.URL(back), Host: req.host})
 }
 
-func (s *Server) approved(w http.ResponseWriter, r *http.Request, c *call, req *authRequest, who *visitor, v url.Values) {
+// approved takes the yes of a page that named the servers whose hash is named.
+func (s *Server) approved(w http.ResponseWriter, r *http.Request, c *call, req *authRequest, who *visitor, v url.Values, named string) {
 	if err := s.take(w, limit.Ask{Limit: c.policy.Limits.ConsentPerUser, Key: limit.Key(who.User.ID), Cost: 1}); err != nil {
 		s.refuseAuthorize(w, r, c, nil, err)
 		return
 	}
-	a := approval{Scopes: oauth.IntersectScopes(req.scopes, v["scope_choice"]), Remember: v.Get("remember") == "yes" && rememberable(req), Covers: base64Hash(s.covers(req.resource.URI))}
+	a := approval{Scopes: oauth.IntersectScopes(req.scopes, v["scope_choice"]), Remember: v.Get("remember") == "yes" && rememberable(req), Covers: named}
 	if len(a.Scopes) == 0 || len(a.Scopes) == 1 && a.Scopes[0] == ScopeOffline {
 		s.showConsent(w, r, c, req, who, "nothing_chosen")
 		return

@@ -80,3 +80,37 @@ func TestGCO5_RememberedAnswersCoverWhatTheyNamed(t *testing.T) {
 		}
 	}
 }
+
+// TestGCO1_AServerThatComesInMidwayIsAskedAbout: it comes between two looks at the
+// config in one request, of a remembered answer and of one that is just given.
+func TestGCO1_AServerThatComesInMidwayIsAskedAbout(t *testing.T) {
+	const before, after = "1 files=aa", "1 files=aa web=cc"
+	var left atomic.Int64 // looks at the config until the server comes
+	left.Store(1 << 30)
+	w, l := newLibraryWorld(t, func(w *world) {
+		w.deps.Covers = func(string) string {
+			if left.Add(-1) < 0 {
+				return after
+			}
+			return before
+		}
+	})
+	x := w.document(l.doc("/client.json"))
+	x.redirect = "https://app.example/cb"
+	alice := w.person()
+	alice.approve(alice.get("/authorize?"+x.params().Encode()), "remember", "yes")
+	for looks := range int64(6) {
+		left.Store(1 << 30)
+		page := alice.get("/authorize?" + x.params().Encode() + "&prompt=consent")
+		for name, a := range map[string]func() answer{
+			"a remembered answer": func() answer { return alice.get("/authorize?" + x.params().Encode()) },
+			"a given answer":      func() answer { return alice.approve(page) },
+		} {
+			left.Store(looks)
+			a := a()
+			if code := a.StatusCode == http.StatusSeeOther; code && left.Load() < 0 {
+				t.Errorf("%s stands for a server that came after %d looks: %s", name, looks, a.Header.Get("Location"))
+			}
+		}
+	}
+}
