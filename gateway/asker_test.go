@@ -72,6 +72,8 @@ func TestGPX5_AQuestionGoesToWhoseCallItIs(t *testing.T) {
 		"another user":                   {[]string{bob, alice}, false},
 		"one of three":                   {[]string{alice, bob, alice}, false},
 		"a request of the gateway's own": {[]string{alice, ""}, false},
+		"one of who knows whom":          {[]string{""}, true},
+		"two of who knows whom":          {[]string{"", ""}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &memPipe{out: make(chan string), in: make(chan string), over: make(chan struct{})}
