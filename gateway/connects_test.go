@@ -160,6 +160,9 @@ func TestGTG5_TheAggregateAsksForEachServer(t *testing.T) {
 	body, header := modern("subscriptions/listen", `"notifications":{"toolsListChanged":true}`, "")
 	in = p.openEvents(http.MethodPost, url, body, append(header, bob...)...)
 	until(t, in, "acknowledged")
+	if offers := p.g.Describe(t.Context(), "bob", url); len(offers) != 2 || offers[0].Tools == nil || offers[1].Tools != nil {
+		t.Errorf("bob's consent page: %+v", offers)
+	}
 	body, header = modern("tools/list", "", "")
 	if list := p.do(http.MethodPost, url, body, append(header, bob...)...).body; !strings.Contains(list, "a__add") || strings.Contains(list, "b__") {
 		t.Errorf("bob's list in the modern era: %s", list)

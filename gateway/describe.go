@@ -26,8 +26,8 @@ const onlyLooks = "consent page"
 const describeWait = 2 * time.Second
 
 // Describe asks the servers behind a resource for their tools, as the user. A
-// server that does not answer in two seconds, or that the user has no account at
-// yet, is named without tools. Tools' names are the servers' words: escape them.
+// server that does not answer in two seconds, that the user has no account at yet or
+// may not connect to, is named without tools. Tools' names are the servers' words: escape them.
 func (g *Gateway) Describe(ctx context.Context, user, resource string) []Offer {
 	st := g.state.Load()
 	var t *target
@@ -61,6 +61,9 @@ func (g *Gateway) Describe(ctx context.Context, user, resource string) []Offer {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
+			if g.connects(c, s) != nil {
+				return
+			}
 			items, ok := g.listOne(ctx, c, s)
 			if !ok && len(items) == 0 {
 				return
