@@ -286,6 +286,7 @@ func (w *Wallet) stepUp(ctx context.Context, a *App, user, server string, scopes
 	if len(a.Scopes) > 0 {
 		return kidoban.Errorf(kidoban.KindRefused, "the server %s wants scopes that the config does not allow: add them to oauth.scopes, or leave that out", server)
 	}
+	defer w.flight(walletKey{user, server})()
 	acc, err := w.Store.Account(ctx, user, server)
 	if err != nil {
 		return err
@@ -305,7 +306,7 @@ func (w *Wallet) stepUp(ctx context.Context, a *App, user, server string, scopes
 		return kidoban.Errorf(kidoban.KindRefused, "the server %s asks for ever more scopes: more than %d times within a day", server, MaxStepUps)
 	}
 	t.Want = want
-	if err := w.swap(ctx, acc, t, saysEnded); err != nil {
+	if err := w.swap(ctx, acc, t, nil); err != nil {
 		return err
 	}
 	if a.Grant != GrantCode {

@@ -144,7 +144,7 @@ func TestE36_13_AReplicaThatCameLateEndsNothing(t *testing.T) {
 	}
 	next := old
 	next.Access, next.Refresh = "next", "next"
-	if err := w.swap(t.Context(), acc, next, saysEnded); err != nil {
+	if err := w.swap(t.Context(), acc, next, old.spent); err != nil {
 		t.Fatal(err)
 	}
 	if h, err := w.Credential(t.Context(), "alice", "drive", false); err != nil || h[0].Value != "Bearer next" {

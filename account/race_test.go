@@ -92,6 +92,46 @@ func TestGCO6_ARenewalKeepsNoAccountThatIsGone(t *testing.T) {
 	}
 }
 
+// TestGVA2_AWishForScopesLosesNoLogin: a server wants more scopes while the refresh token
+// is being spent, of this gateway and of another replica.
+func TestGVA2_AWishForScopesLosesNoLogin(t *testing.T) {
+	for _, far := range []bool{false, true} {
+		var clock later
+		p := newProvider(t)
+		w, s := newWallet(t, p, clock.now)
+		open := *w.apps["drive"]
+		open.Scopes = nil // the server says what it wants
+		w.SetApps(map[string]*App{"drive": &open})
+		connectAccount(t, w, p, "alice")
+		other := w
+		if far {
+			other = New(Options{Store: s, Vault: w.Vault, Now: clock.now})
+			defer other.Close()
+			other.SetApps(w.apps)
+		}
+		wished := make(chan error, 1)
+		wish := func() {
+			wished <- other.Challenged(context.Background(), "alice", "drive", 403, []string{`Bearer error="insufficient_scope", scope="files.write"`})
+		}
+		p.during = func() {
+			if far {
+				wish()
+				return
+			}
+			go wish() // ends after the renewal at the latest
+		}
+		clock.forward(2 * time.Hour)
+		if _, err := w.Credential(t.Context(), "alice", "drive", false); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-wished; kidoban.KindOf(err) != kidoban.KindNotFound {
+			t.Fatal(err)
+		}
+		p.during = nil
+		renewsTwice(t, w, p, &clock)
+	}
+}
+
 // TestE36_03_OldRowsThatNameThePortStay: earlier versions wrote the host as the config
 // had it.
 func TestE36_03_OldRowsThatNameThePortStay(t *testing.T) {

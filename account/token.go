@@ -209,7 +209,7 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 	}
 	next := t.take(w.Now(), r)
 	next.Renewed, next.Want, next.Host = w.Now(), t.Want, a.host()
-	return next, w.swap(ctx, acc, next, saysEnded)
+	return next, w.swap(ctx, acc, next, t.spent)
 }
 
 // end notes that an account is of no use any more, so that pages offer to connect it
@@ -252,9 +252,9 @@ func (w *Wallet) swap(ctx context.Context, acc Account, secret any, yields func(
 	}
 }
 
-// outlives tells whether what stands in the way of the next token is only the word of
-// another replica that the account has ended, which asked the issuer with the refresh
-// token that had just been spent here. Then next replaces it.
+// outlives tells whether what stands in the way of next is still what was spent here,
+// with a remark of somebody else: of a replica that came late and heard that the account
+// has ended, or that the server wants more scopes. Then next replaces it.
 func (w *Wallet) outlives(ctx context.Context, next *Account, yields func([]byte) bool) bool {
 	now, err := w.Store.Account(ctx, next.User, next.Server)
 	if err != nil || now.Issuer != next.Issuer || now.Version == next.Version {
@@ -265,10 +265,10 @@ func (w *Wallet) outlives(ctx context.Context, next *Account, yields func([]byte
 	return err == nil && yields(raw)
 }
 
-// saysEnded is what a token that goes on does not yield to.
-func saysEnded(raw []byte) bool {
-	var t token
-	return json.Unmarshal(raw, &t) == nil && t.Ended
+// spent tells whether a plaintext holds what this token gave for the next one.
+func (t token) spent(raw []byte) bool {
+	var now token
+	return json.Unmarshal(raw, &now) == nil && now.Access == t.Access && now.Refresh == t.Refresh
 }
 
 // maxSwapWait is the longest of the pauses, six seconds in all.
