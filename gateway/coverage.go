@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/kidoban/kidoban"
 )
 
 // A consent for the aggregate names the servers that were behind it. A server that
@@ -75,7 +77,10 @@ func (g *Gateway) findCoverage(c *call) *Refusal {
 		return nil
 	}
 	v, err := g.covers.of(c.r.Context(), g.deps.Coverage, c.Caller.Grant)
-	if err != nil {
+	switch {
+	case err != nil && kidoban.KindOf(err) == kidoban.KindNotFound: // a database that was restored knows nothing of it
+		return unauthorized("token:revoked", "invalid_token", "The access was revoked. Connect again.").because(err)
+	case err != nil:
 		return (&Refusal{Status: http.StatusServiceUnavailable, Rule: "token:coverage", Retry: 2, Say: "It cannot be checked just now what the access covers. Try again in a moment."}).because(err)
 	}
 	c.covers = v

@@ -21,8 +21,11 @@ func (a *agreed) Covers(_ context.Context, grant string) (string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	text, ok := a.all[grant]
-	if !ok || a.away {
+	switch {
+	case a.away:
 		return "", kidoban.Errorf(kidoban.KindUnreachable, "the store is away")
+	case !ok:
+		return "", kidoban.Errorf(kidoban.KindNotFound, "there is no such grant")
 	}
 	return text, nil
 }
@@ -136,6 +139,9 @@ func TestGCO1_CoverageFailsClosed(t *testing.T) {
 	p.said.mu.Lock()
 	p.said.away = false
 	p.said.mu.Unlock()
+	if a := p.do(http.MethodPost, p.url+"/mcp", listTools, p.with("gone")...); a.status != http.StatusUnauthorized || !strings.Contains(a.header.Get("Www-Authenticate"), "invalid_token") {
+		t.Errorf("a grant that is no more: %d %s", a.status, a.body)
+	}
 	p.said.put("machine", CoversAll)
 	p.said.put("none", coverageForm)
 	p.serve(at("a", p.a.URL), at("b", p.b.URL))

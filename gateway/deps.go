@@ -67,7 +67,7 @@ type Liveness interface {
 // Coverage knows what people agreed to.
 type Coverage interface {
 	// Covers is what Gateway.Coverage was when the person agreed to the grant; it never
-	// changes. CoversAll is everything.
+	// changes. CoversAll is everything. KindNotFound: there is no such grant (any more).
 	Covers(ctx context.Context, grant string) (string, error)
 }
 
