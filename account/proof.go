@@ -127,12 +127,12 @@ func (w *Wallet) renewProof(ctx context.Context, acc Account, p proof) (proof, e
 		}
 		return p, kidoban.Wrap(kidoban.KindUnreachable, err, "the login at %s cannot be renewed just now", acc.Issuer)
 	}
-	return l.proof(), w.swap(ctx, acc, l.proof(), p.givenUp)
+	return l.proof(), w.swap(ctx, acc, l.proof(), p.spent)
 }
 
-// givenUp tells of a plaintext that it is this proof, without the refresh token that
-// another replica sent when it had just been spent here.
-func (p proof) givenUp(raw []byte) bool {
+// spent tells whether a plaintext holds this proof, sealed anew or without the refresh
+// token that another replica sent when it had just been spent here.
+func (p proof) spent(raw []byte) bool {
 	var now proof
-	return json.Unmarshal(raw, &now) == nil && now.Token == p.Token && now.Refresh == ""
+	return json.Unmarshal(raw, &now) == nil && now.Token == p.Token && (now.Refresh == "" || now.Refresh == p.Refresh)
 }

@@ -132,6 +132,48 @@ func TestGVA2_AWishForScopesLosesNoLogin(t *testing.T) {
 	}
 }
 
+// TestGVA4_ANewKeyLosesNoLogin: everything is sealed anew while the refresh token of an
+// account, or of a login that is kept as a proof, is being spent.
+func TestGVA4_ANewKeyLosesNoLogin(t *testing.T) {
+	var clock later
+	p := newProvider(t)
+	w, _ := newWallet(t, p, clock.now)
+	connectAccount(t, w, p, "alice")
+	rotate := func() {
+		if err := w.Vault.Rotate(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n, err := w.Rewrap(t.Context()); err != nil || n == 0 {
+			t.Error(n, err)
+		}
+	}
+	p.during = rotate
+	clock.forward(2 * time.Hour)
+	if _, err := w.Credential(t.Context(), "alice", "drive", false); err != nil {
+		t.Fatal(err)
+	}
+	p.during = nil
+	renewsTwice(t, w, p, &clock)
+
+	const issuer = "https://idp.example"
+	w.SetApps(map[string]*App{"tools": {Provider: &Provider{Issuer: issuer}}})
+	if err := w.KeepProof(t.Context(), "alice", Login{issuer, "sub", "old", "first", clock.now()}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"first", "second"} {
+		w.Renew = func(_ context.Context, l Login) (Login, error) {
+			if l.Refresh != want {
+				t.Errorf("%q is sent again", l.Refresh)
+			}
+			rotate()
+			return Login{issuer, l.Subject, "fresh " + want, "second", clock.now()}, nil
+		}
+		if _, _, err := w.Subject(t.Context(), "alice", issuer); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestE36_03_OldRowsThatNameThePortStay: earlier versions wrote the host as the config
 // had it.
 func TestE36_03_OldRowsThatNameThePortStay(t *testing.T) {

@@ -252,9 +252,9 @@ func (w *Wallet) swap(ctx context.Context, acc Account, secret any, yields func(
 	}
 }
 
-// outlives tells whether what stands in the way of next is still what was spent here,
-// with a remark of somebody else: of a replica that came late and heard that the account
-// has ended, or that the server wants more scopes. Then next replaces it.
+// outlives tells whether what stands in the way of next is still what was spent here:
+// sealed anew with another key, or with a remark of a replica that came late and heard
+// that the account has ended, or that the server wants more scopes. Then next replaces it.
 func (w *Wallet) outlives(ctx context.Context, next *Account, yields func([]byte) bool) bool {
 	now, err := w.Store.Account(ctx, next.User, next.Server)
 	if err != nil || now.Issuer != next.Issuer || now.Version == next.Version {
