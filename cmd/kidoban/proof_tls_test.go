@@ -139,7 +139,7 @@ func TestGPX1_TLSAndHTTP2AtTheDoor(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 50 {
 			wg.Go(func() {
-				text := fmt.Sprint(i, strings.Repeat("x", i*1000))
+				text := fmt.Sprint(i, strings.Repeat("x", i*100)) // none so long that it must wait for its turn
 				resp, err := post(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"say","arguments":{"text":%q}}}`, 100+i, text), session)
 				if err != nil {
 					t.Error(err)
