@@ -62,7 +62,11 @@ func (w *Wallet) Subject(ctx context.Context, user, issuer string) (string, stri
 	if w.Now().Add(slack).Before(p.Expires) {
 		return p.Token, TypeIDToken, nil
 	}
-	defer w.flight(walletKey{user, acc.Server})()
+	_, leave, err := w.flight(ctx, walletKey{user, acc.Server})
+	if err != nil {
+		return "", "", err
+	}
+	defer leave()
 	if acc, p, err = w.proof(ctx, user, issuer); err != nil { // the one before may have renewed it
 		return "", "", err
 	}

@@ -56,7 +56,11 @@ func (w *Wallet) become(ctx context.Context, a *App, server, issuer string, e en
 	case a.Document != "" && e.cimd:
 		return identity{id: a.Document, method: methodNone}, nil
 	}
-	defer w.flight(walletKey{ClientUser + issuer, server})()
+	_, leave, err := w.flight(ctx, walletKey{ClientUser + issuer, server})
+	if err != nil {
+		return identity{}, err
+	}
+	defer leave()
 	r, err := w.registration(ctx, server, issuer)
 	if err != nil && kidoban.KindOf(err) != kidoban.KindNotFound {
 		return identity{}, err

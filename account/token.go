@@ -27,6 +27,7 @@ type token struct {
 	Asked    []string  `json:"asked,omitempty"` // scopes that were asked for
 	Want     []string  `json:"want,omitempty"`  // all scopes to ask for next time; empty: nothing new
 	Ended    bool      `json:"ended,omitempty"` // the issuer renews it no more, or the server takes it no more
+	Trying   time.Time `json:"trying,omitzero"` // when somebody began to renew it; zero: nobody does
 	Steps    int       `json:"steps,omitempty"` // times a server wanted more since Stepped
 	Stepped  time.Time `json:"stepped,omitzero"`
 }
@@ -102,6 +103,9 @@ func (w *Wallet) fresh(ctx context.Context, acc Account, t token, renew bool) (t
 		return t, kidoban.Errorf(kidoban.KindNotFound, "the account at %s was connected when that name stood for another server: connect it again", acc.Server)
 	}
 	now := w.Now()
+	if t.Ended && now.Sub(t.Trying).Abs() < pause {
+		return t, ended(acc) // it has just been asked for
+	}
 	due := !t.Renew.IsZero() && !now.Before(t.Renew)
 	switch {
 	case !renew && !due:
@@ -149,8 +153,12 @@ func (w *Wallet) renewBehind(k walletKey) {
 	w.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(w.ctx, backTime)
 		defer cancel()
-		defer w.flight(k)()
-		t, err := w.renewNow(ctx, k)
+		_, leave, err := w.flight(ctx, k)
+		var t token
+		if err == nil {
+			defer leave()
+			t, err = w.renewNow(ctx, k)
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		delete(w.behind, k)
@@ -200,6 +208,10 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 	if err != nil {
 		return t, err
 	}
+	acc, other, err := w.claim(ctx, acc, t)
+	if err != nil || other != nil {
+		return w.instead(t, other, err)
+	}
 	ctx, done := w.whole(ctx)
 	defer done()
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {t.Refresh}}
@@ -208,17 +220,15 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 		return w.elsewhere(ctx, acc, t, err)
 	}
 	next := t.take(w.Now(), r)
-	next.Renewed, next.Want, next.Host = w.Now(), t.Want, a.host()
+	next.Renewed, next.Want, next.Host, next.Trying = w.Now(), t.Want, a.host(), time.Time{}
 	return next, w.swap(ctx, acc, next, t.spent)
 }
 
 // end notes that an account is of no use any more, so that pages offer to connect it
 // again. It is asked for all the same: an issuer may have been wrong.
 func (w *Wallet) end(ctx context.Context, acc Account, t token, cause error) (token, error) {
-	if !t.Ended {
-		t.Ended = true
-		_ = w.swap(ctx, acc, t, nil) // one that came meanwhile stands
-	}
+	t.Ended, t.Trying = true, w.Now()
+	_ = w.swap(ctx, acc, t, nil) // one that came meanwhile stands
 	return t, cause
 }
 
@@ -232,17 +242,22 @@ func (w *Wallet) swap(ctx context.Context, acc Account, secret any, yields func(
 		return err
 	}
 	next.Version = acc.Version
+	for {
+		err := w.store(ctx, next)
+		if kidoban.KindOf(err) != kidoban.KindConflict || err == nil {
+			return err
+		}
+		if yields == nil || !w.outlives(ctx, &next, yields) {
+			return nil
+		}
+	}
+}
+
+// store is SwapAccount for a database that may be away for a moment.
+func (w *Wallet) store(ctx context.Context, next Account) error {
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
 		err := w.Store.SwapAccount(ctx, next)
-		switch {
-		case err == nil:
-			return nil
-		case kidoban.KindOf(err) == kidoban.KindConflict:
-			if yields == nil || !w.outlives(ctx, &next, yields) {
-				return nil
-			}
-			continue
-		case kidoban.KindOf(err) != kidoban.KindUnreachable || wait > maxSwapWait || ctx.Err() != nil:
+		if err == nil || kidoban.KindOf(err) != kidoban.KindUnreachable || wait > maxSwapWait || ctx.Err() != nil {
 			return err
 		}
 		select {
@@ -274,22 +289,25 @@ func (t token) spent(raw []byte) bool {
 // maxSwapWait is the longest of the pauses, six seconds in all.
 const maxSwapWait = 3200 * time.Millisecond
 
-// elsewhere looks whether another replica renewed the token in the meantime.
+// elsewhere looks what became of an account that could not be renewed here: somebody
+// may have done it in the meantime all the same.
 func (w *Wallet) elsewhere(ctx context.Context, acc Account, t token, cause error) (token, error) {
 	now, err := w.Store.Account(ctx, acc.User, acc.Server)
+	if err != nil || now.Issuer != acc.Issuer {
+		return t, cause
+	}
+	other, err := w.token(ctx, now)
 	switch {
 	case err != nil:
 		return t, cause
-	case now.Version == acc.Version && kidoban.KindOf(cause) == kidoban.KindNotFound:
-		return w.end(ctx, acc, t, cause)
-	case now.Version == acc.Version || now.Issuer != acc.Issuer:
-		return t, cause
+	case !other.same(t):
+		return w.instead(t, &other, nil)
+	case kidoban.KindOf(cause) == kidoban.KindNotFound:
+		return w.end(ctx, now, t, cause)
 	}
-	fresh, err := w.token(ctx, now)
-	if err == nil && fresh.Ended { // the other one has heard the same
-		err = cause
-	}
-	return fresh, err
+	t.Trying = time.Time{}
+	_ = w.swap(ctx, now, t, nil) // else the next one waits until the claim is too old
+	return t, cause
 }
 
 // post asks the token endpoint. Redirects are not followed, and the secret goes

@@ -61,8 +61,10 @@ type Wallet struct {
 
 // flight is there while somebody is in it or waits for it.
 type flight struct {
-	sync.Mutex
-	n int // who is in it or waits; guarded by the wallet's mu
+	turn   chan struct{} // holds one: whoever takes it is in
+	n      int           // who is in it or waits; guarded by the wallet's mu
+	failed int           // how often what was done in it failed; guarded by the wallet's mu
+	err    error         // the last time; guarded by the wallet's mu
 }
 
 type walletKey struct{ user, server string }
@@ -167,11 +169,21 @@ func (w *Wallet) Credential(ctx context.Context, user, server string, renew bool
 	if ok && !renew {
 		return before.fields, nil
 	}
-	defer w.flight(k)()
+	f, leave, err := w.flight(ctx, k)
+	if err != nil {
+		return nil, err // of whoever was in it meanwhile, or the caller has gone
+	}
+	defer leave()
 	if now, ok := w.cached(k); ok && (!renew || now.made != before.made) {
 		return now.fields, nil // somebody else did it meanwhile
 	}
-	return w.load(ctx, k, renew)
+	fields, err := w.load(ctx, k, renew)
+	if err != nil && ctx.Err() == nil {
+		w.mu.Lock()
+		f.failed, f.err = f.failed+1, err
+		w.mu.Unlock()
+	}
+	return fields, err
 }
 
 // load reads the account and keeps it opened. The caller holds the flight.
@@ -205,25 +217,41 @@ func (w *Wallet) cached(k walletKey) (opened, bool) {
 }
 
 // flight waits until nobody else is in the account's flight. The caller calls leave
-// at the end.
-func (w *Wallet) flight(k walletKey) (leave func()) {
+// at the end. Who waited while what was done there failed gets that error: it would
+// only be done again, one after the other, at an issuer that may not even answer.
+func (w *Wallet) flight(ctx context.Context, k walletKey) (f *flight, leave func(), err error) {
 	w.mu.Lock()
-	f := w.flights[k]
+	f = w.flights[k]
 	if f == nil {
-		f = &flight{}
+		f = &flight{turn: make(chan struct{}, 1)}
 		w.flights[k] = f
 	}
 	f.n++
+	failed := f.failed
 	w.mu.Unlock()
-	f.Lock()
-	return func() {
-		f.Unlock()
+	gone := func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if f.n--; f.n == 0 {
 			delete(w.flights, k)
 		}
 	}
+	select {
+	case f.turn <- struct{}{}:
+	case <-ctx.Done():
+		gone()
+		return nil, nil, kidoban.Wrap(kidoban.KindUnreachable, ctx.Err(), "nobody waits for the account at %s any more", k.server)
+	}
+	leave = func() { <-f.turn; gone() }
+	w.mu.Lock()
+	shared := f.failed != failed
+	err = f.err
+	w.mu.Unlock()
+	if shared {
+		leave()
+		return nil, nil, err
+	}
+	return f, leave, nil
 }
 
 // read opens the account and renews it when it must be.
