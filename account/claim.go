@@ -20,16 +20,22 @@ const (
 	claimLook = 100 * time.Millisecond // how often the others look
 )
 
-// claim makes this replica the one that renews an account in which t was read. acc is
-// the account with the claim. other, when it is not nil, is what somebody else stored
-// instead; then there is nothing to renew. While somebody else is at it, ctx may end
-// the waiting.
-func (w *Wallet) claim(ctx context.Context, acc Account, t token) (claimed Account, other *token, err error) {
+// held is what an account holds and renews: a token, or the proof of a login.
+type held[T any] interface {
+	same(T) bool         // one as the other, whatever else was noted about it
+	over() bool          // nobody renews it
+	since() time.Time    // when somebody began to; zero: nobody does
+	tried(time.Time) any // the same with that
+}
+
+// claim makes this replica the one that renews an account in which t was read. The
+// account it returns has the claim. other, when it is not nil, is what somebody else
+// stored instead; then there is nothing to renew. While somebody else is at it, ctx may
+// end the waiting.
+func claim[T held[T]](ctx context.Context, w *Wallet, acc Account, t T) (claimed Account, other *T, err error) {
 	for now := t; ; {
-		if now.Ended || w.Now().Sub(now.Trying).Abs() >= claimLife {
-			next := now
-			next.Trying = w.Now()
-			if claimed, err = w.mark(ctx, acc, next); err == nil || kidoban.KindOf(err) != kidoban.KindConflict {
+		if now.over() || w.Now().Sub(now.since()).Abs() >= claimLife {
+			if claimed, err = w.mark(ctx, acc, now.tried(w.Now())); err == nil || kidoban.KindOf(err) != kidoban.KindConflict {
 				return claimed, nil, err
 			}
 		} else {
@@ -42,11 +48,16 @@ func (w *Wallet) claim(ctx context.Context, acc Account, t token) (claimed Accou
 		if acc, err = w.Store.Account(ctx, acc.User, acc.Server); err != nil {
 			return acc, nil, err
 		}
-		ended := now.Ended
-		if now, err = w.token(ctx, acc); err != nil {
+		raw, err := w.unseal(ctx, acc)
+		if err != nil {
 			return acc, nil, err
 		}
-		if !now.same(t) || now.Ended && !ended {
+		over := now.over()
+		var next T // members that are left out must not stay
+		if err := json.Unmarshal(raw, &next); err != nil {
+			return acc, nil, kidoban.Wrap(kidoban.KindInternal, err, "the account at %s cannot be read", acc.Server)
+		}
+		if now = next; !now.same(t) || now.over() && !over {
 			return acc, &now, nil
 		}
 	}
@@ -54,10 +65,10 @@ func (w *Wallet) claim(ctx context.Context, acc Account, t token) (claimed Accou
 
 // mark writes a claim. It is not broken off half way, so that no claim stands that
 // nobody knows of.
-func (w *Wallet) mark(ctx context.Context, acc Account, t token) (Account, error) {
+func (w *Wallet) mark(ctx context.Context, acc Account, secret any) (Account, error) {
 	ctx, done := w.whole(ctx)
 	defer done()
-	next, err := w.seal(ctx, acc.User, acc.Server, acc.Issuer, t)
+	next, err := w.seal(ctx, acc.User, acc.Server, acc.Issuer, secret)
 	if err != nil {
 		return acc, err
 	}
@@ -80,13 +91,11 @@ func (w *Wallet) instead(t token, other *token, err error) (token, error) {
 	return *other, nil
 }
 
-// same tells whether two tokens are one, whatever else was noted about it.
-func (t token) same(o token) bool { return t.Access == o.Access && t.Refresh == o.Refresh }
-
-// spent tells of a plaintext that it is this token still, whose refresh token has been
-// spent here: sealed anew by a rotation of keys, claimed, or said to have ended. What
-// was got for it goes before.
-func (t token) spent(raw []byte) bool {
-	var now token
-	return json.Unmarshal(raw, &now) == nil && now.Refresh == t.Refresh
-}
+func (t token) same(o token) bool      { return t.Access == o.Access && t.Refresh == o.Refresh }
+func (t token) over() bool             { return t.Ended }
+func (t token) since() time.Time       { return t.Trying }
+func (t token) tried(at time.Time) any { t.Trying = at; return t }
+func (p proof) same(o proof) bool      { return p.Token == o.Token && p.Refresh == o.Refresh }
+func (p proof) over() bool             { return p.Refresh == "" }
+func (p proof) since() time.Time       { return p.Trying }
+func (p proof) tried(at time.Time) any { p.Trying = at; return p }

@@ -82,6 +82,48 @@ func TestE36_13_ReplicasRenewOnce(t *testing.T) {
 	}
 }
 
+// TestGVA2_ReplicasRenewALoginOnce: the same with a login at an identity provider, whose
+// refresh token proves who the user is.
+func TestGVA2_ReplicasRenewALoginOnce(t *testing.T) {
+	const issuer = "https://idp.example"
+	var clock later
+	w, s := newWallet(t, nil, clock.now)
+	w.SetApps(map[string]*App{"tools": {Provider: &Provider{Issuer: issuer}}})
+	if err := w.KeepProof(t.Context(), "alice", Login{Issuer: issuer, Subject: "a", IDToken: "first", Refresh: "r0", Expires: clock.now()}); err != nil {
+		t.Fatal(err)
+	}
+	all := []*Wallet{w, replicaOf(t, w, s), replicaOf(t, w, s)}
+	var mu sync.Mutex
+	sent := map[string]int{}
+	for _, w := range all {
+		w.Renew = func(_ context.Context, l Login) (Login, error) {
+			mu.Lock()
+			sent[l.Refresh]++
+			n := len(sent)
+			mu.Unlock()
+			time.Sleep(20 * time.Millisecond)
+			return Login{Issuer: issuer, Subject: "a", IDToken: fmt.Sprint("fresh ", n), Refresh: fmt.Sprint("r", n), Expires: clock.now().Add(time.Hour)}, nil
+		}
+	}
+	for round := 1; round <= 2; round++ {
+		var wg sync.WaitGroup
+		for range 20 {
+			for _, w := range all {
+				wg.Go(func() {
+					if got, _, err := w.Subject(context.Background(), "alice", issuer); err != nil || got != fmt.Sprint("fresh ", round) {
+						t.Errorf("%q %v", got, err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		clock.forward(time.Hour)
+	}
+	if len(sent) != 2 || sent["r0"] != 1 || sent["r1"] != 1 {
+		t.Errorf("%v", sent)
+	}
+}
+
 // TestE36_13_AClaimEndsWithWhoMadeIt: a replica that dies over a renewal holds the others
 // up for as long as one may take; whoever does not want to wait so long may leave.
 func TestE36_13_AClaimEndsWithWhoMadeIt(t *testing.T) {
@@ -98,7 +140,7 @@ func TestE36_13_AClaimEndsWithWhoMadeIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, other, err := w.claim(t.Context(), acc, old); err != nil || other != nil { // and it dies
+	if _, other, err := claim(t.Context(), w, acc, old); err != nil || other != nil { // and it dies
 		t.Fatal(other, err)
 	}
 	replica := replicaOf(t, w, s)

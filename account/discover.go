@@ -286,7 +286,11 @@ func (w *Wallet) stepUp(ctx context.Context, a *App, user, server string, scopes
 	if len(a.Scopes) > 0 {
 		return kidoban.Errorf(kidoban.KindRefused, "the server %s wants scopes that the config does not allow: add them to oauth.scopes, or leave that out", server)
 	}
-	defer w.flight(walletKey{user, server})()
+	_, leave, err := w.flight(ctx, walletKey{user, server})
+	if err != nil {
+		return err
+	}
+	defer leave()
 	acc, err := w.Store.Account(ctx, user, server)
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ type proof struct {
 	Expires time.Time `json:"expires"`
 	Subject string    `json:"subject,omitempty"`
 	Refresh string    `json:"refresh,omitempty"`
+	Trying  time.Time `json:"trying,omitzero"` // when somebody began to renew it; zero: nobody does
 }
 
 // proofServer begins the Server of proofs; the issuer follows. No server's name
@@ -50,7 +51,9 @@ func (w *Wallet) KeepProof(ctx context.Context, user string, l Login) error {
 	return w.Store.PutAccount(ctx, acc)
 }
 
-func (l Login) proof() proof { return proof{"proof", l.IDToken, l.Expires, l.Subject, l.Refresh} }
+func (l Login) proof() proof {
+	return proof{Kind: "proof", Token: l.IDToken, Expires: l.Expires, Subject: l.Subject, Refresh: l.Refresh}
+}
 
 // Subject implements Subjects with the logins that KeepProof kept. One whose ID
 // token has run out is renewed with its refresh token, by one caller at a time.
@@ -109,33 +112,43 @@ func (w *Wallet) proof(ctx context.Context, user, issuer string) (acc Account, p
 	return acc, p, kidoban.Wrap(kidoban.KindInternal, json.Unmarshal(raw, &p), "the login at %s cannot be read", issuer)
 }
 
-// renewProof asks the provider for a fresh ID token. Of several replicas the store
-// lets one win; the others take what it stored, for a provider may give each
-// refresh token out once.
+// renewProof asks the provider for a fresh ID token. Of several replicas one does; the
+// others take what it stored.
 func (w *Wallet) renewProof(ctx context.Context, acc Account, p proof) (proof, error) {
 	if w.Renew == nil || p.Refresh == "" {
 		return p, loginAgain(acc.Issuer)
 	}
+	acc, other, err := claim(ctx, w, acc, p)
+	switch {
+	case err != nil:
+		return p, err
+	case other != nil && w.Now().Add(slack).Before(other.Expires):
+		return *other, nil
+	case other != nil:
+		return *other, loginAgain(acc.Issuer)
+	}
 	ctx, done := w.whole(ctx)
 	defer done()
 	l, err := w.Renew(ctx, Login{acc.Issuer, p.Subject, p.Token, p.Refresh, p.Expires})
-	if err != nil {
-		now, fresh, rerr := w.proof(ctx, acc.User, acc.Issuer)
-		if rerr == nil && now.Version != acc.Version && w.Now().Add(slack).Before(fresh.Expires) {
-			return fresh, nil
-		}
-		if kidoban.KindOf(err) == kidoban.KindNotFound { // it will not be asked again
-			p.Refresh = ""
-			_ = w.swap(ctx, acc, p, nil) // a login that came meanwhile stands
-			return p, err
-		}
-		return p, kidoban.Wrap(kidoban.KindUnreachable, err, "the login at %s cannot be renewed just now", acc.Issuer)
+	if err == nil {
+		return l.proof(), w.swap(ctx, acc, l.proof(), p.spent)
 	}
-	return l.proof(), w.swap(ctx, acc, l.proof(), p.spent)
+	if _, fresh, rerr := w.proof(ctx, acc.User, acc.Issuer); rerr == nil && w.Now().Add(slack).Before(fresh.Expires) {
+		return fresh, nil // a login that came meanwhile
+	}
+	over := kidoban.KindOf(err) == kidoban.KindNotFound
+	if p.Trying = (time.Time{}); over {
+		p.Refresh = "" // it will not be asked again
+	}
+	_ = w.swap(ctx, acc, p, nil) // a login that came meanwhile stands
+	if over {
+		return p, err
+	}
+	return p, kidoban.Wrap(kidoban.KindUnreachable, err, "the login at %s cannot be renewed just now", acc.Issuer)
 }
 
-// spent tells whether a plaintext holds this proof, sealed anew or without the refresh
-// token that another replica sent when it had just been spent here.
+// spent tells of a plaintext that it is this proof still, whose refresh token has been
+// spent here, or was given up by a replica that sent it later.
 func (p proof) spent(raw []byte) bool {
 	var now proof
 	return json.Unmarshal(raw, &now) == nil && now.Token == p.Token && (now.Refresh == "" || now.Refresh == p.Refresh)

@@ -208,7 +208,7 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 	if err != nil {
 		return t, err
 	}
-	acc, other, err := w.claim(ctx, acc, t)
+	acc, other, err := claim(ctx, w, acc, t)
 	if err != nil || other != nil {
 		return w.instead(t, other, err)
 	}
