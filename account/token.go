@@ -303,10 +303,10 @@ func (w *Wallet) elsewhere(ctx context.Context, acc Account, t token, cause erro
 	case !other.same(t):
 		return w.instead(t, &other, nil)
 	case kidoban.KindOf(cause) == kidoban.KindNotFound:
-		return w.end(ctx, now, t, cause)
+		return w.end(ctx, now, other, cause)
 	}
-	t.Trying = time.Time{}
-	_ = w.swap(ctx, now, t, nil) // else the next one waits until the claim is too old
+	other.Trying = time.Time{}
+	_ = w.swap(ctx, now, other, nil) // else the next one waits until the claim is too old
 	return t, cause
 }
 
