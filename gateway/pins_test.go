@@ -20,6 +20,7 @@ type pinMemory struct {
 	mu   sync.Mutex
 	pins []Pin
 	away bool
+	full bool // takes no more
 }
 
 func (m *pinMemory) Pins(_ context.Context, server string, _ bool) (out []Pin, err error) {
@@ -39,6 +40,9 @@ func (m *pinMemory) Pins(_ context.Context, server string, _ bool) (out []Pin, e
 func (m *pinMemory) AddPins(_ context.Context, pins []Pin) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.full {
+		return kidoban.Errorf(kidoban.KindUnreachable, "full")
+	}
 	m.pins = append(m.pins, pins...)
 	return nil
 }
@@ -411,5 +415,25 @@ func TestGTG2_AcrossServersAtListTime(t *testing.T) {
 				t.Errorf("shown %v, held %q", shown, store.held())
 			}
 		})
+	}
+}
+
+// TestGTG1_AListThatCouldNotBeJudgedIsAskedForAnew: definitions that came when pins
+// could not be stored, or while whoever asked gave up, are not held for ever: the
+// next call asks the server again.
+func TestGTG1_AListThatCouldNotBeJudgedIsAskedForAnew(t *testing.T) {
+	o := &offer{tools: echoTool, instructions: `""`}
+	r, store, _ := pinRig(t, TrustFirstUse, o)
+	set := func(full bool) { store.mu.Lock(); defer store.mu.Unlock(); store.full = full }
+	set(true)
+	if a := r.post("s", "alice", listTools); !strings.Contains(a.body, `"error"`) {
+		t.Fatalf("a list that could not be judged: %d %s", a.status, a.body)
+	}
+	if a := r.post("s", "alice", callTool("echo")); !strings.Contains(a.body, heldBack) || o.count() != 0 {
+		t.Errorf("a call meanwhile: %d %s", a.status, a.body)
+	}
+	set(false)
+	if a := r.post("s", "alice", callTool("echo")); !strings.Contains(a.body, "ran") {
+		t.Errorf("a call afterwards: %d %s", a.status, a.body)
 	}
 }

@@ -463,6 +463,9 @@ func (g *Gateway) result(c *call, result wire.Raw) (wire.Raw, *Refusal) {
 		if p := g.deps.Guards.Pins; p != nil {
 			var refusal *Refusal
 			if result, refusal = p.List(c.r.Context(), &c.Call, result); refusal != nil {
+				if c.Message.Method == wire.MethodToolsList {
+					c.server.catalog.forget(c.accountKey()) // nobody has judged it: the next call asks anew
+				}
 				return nil, refusal
 			}
 		}

@@ -248,14 +248,26 @@ func (k *catalog) learn(view string, first bool, result wire.Raw) {
 		if len(k.tools) <= maxViews && k.size <= maxAllBytes {
 			break
 		}
-		if other != view { // its next call asks the server anew
-			k.size -= k.sizes[other]
-			delete(k.tools, other)
-			delete(k.sizes, other)
-			delete(k.lists, other)
-			delete(k.asked, other)
+		if other != view {
+			k.drop(other)
 		}
 	}
+}
+
+// forget drops a view: its next call asks the server anew.
+func (k *catalog) forget(view string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.drop(view)
+}
+
+// drop is forget. The caller holds mu.
+func (k *catalog) drop(view string) {
+	k.size -= k.sizes[view]
+	delete(k.tools, view)
+	delete(k.sizes, view)
+	delete(k.lists, view)
+	delete(k.asked, view)
 }
 
 // eras is what is known of the revisions a server speaks.
