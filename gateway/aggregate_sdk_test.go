@@ -91,6 +91,9 @@ func newWhole(t *testing.T, modern bool) *whole {
 	})
 	mcp.AddTool(w.Server, &mcp.Tool{Name: "wait"}, func(ctx context.Context, req *mcp.CallToolRequest, _ in) (*mcp.CallToolResult, any, error) {
 		w.waiting <- struct{}{}
+		if token := req.Params.GetProgressToken(); token != nil {
+			req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: token})
+		}
 		select {
 		case <-ctx.Done():
 			w.ended <- "cancelled"

@@ -41,6 +41,9 @@ func (g *Gateway) listed(c *call) {
 	lc.Message = wire.Message{Kind: wire.Request, Method: method}
 	lc.Params, lc.Era = wire.Params{}, wire.Legacy
 	_, ok := g.listOne(c.r.Context(), &lc, c.server)
+	if !ok && c.r.Context().Err() != nil { // some pages may be here, and nobody waits for the others
+		c.server.catalog.forget(c.accountKey())
+	}
 	c.server.catalog.answered(c.accountKey(), method, ok)
 }
 

@@ -29,6 +29,8 @@ const factory = () => {
   });
   mcp.registerTool('wait', {}, async ctx => {
     console.log('waiting');
+    const progressToken = ctx.mcpReq._meta?.progressToken;
+    if (progressToken !== undefined) await ctx.mcpReq.notify({ method: 'notifications/progress', params: { progressToken, progress: 0 } });
     await new Promise(done => ctx.mcpReq.signal.addEventListener('abort', done));
     console.log('cancelled');
     return say('over');
