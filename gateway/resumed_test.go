@@ -18,7 +18,6 @@ type cutting struct {
 	*raw
 	answers map[string]string // by method
 	aside   atomic.Value      // what comes on a stream that resumes nothing, a string
-	last    atomic.Value      // id and method of the last request, a string
 }
 
 func newCutting(t *testing.T, answers map[string]string) *cutting {

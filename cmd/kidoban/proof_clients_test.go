@@ -151,6 +151,8 @@ type remote struct {
 	in   *json.Encoder
 	out  *bufio.Scanner
 	note *lockedBuffer
+	saw  *witness
+	end  func() // at once
 	id   int
 }
 
@@ -167,7 +169,7 @@ func startRemote(t *testing.T, p *program, resource string, env []string, args .
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &remote{t: t, in: json.NewEncoder(in), out: bufio.NewScanner(out), note: &lockedBuffer{}}
+	r := &remote{t: t, in: json.NewEncoder(in), out: bufio.NewScanner(out), note: &lockedBuffer{}, saw: p.saw, end: func() { _ = cmd.Process.Kill() }}
 	r.out.Buffer(nil, 4<<20)
 	cmd.Stderr = r.note
 	if err := cmd.Start(); err != nil {
@@ -191,6 +193,7 @@ func (r *remote) ask(method string, params any) map[string]any {
 	r.t.Helper()
 	r.id++
 	r.send(map[string]any{"jsonrpc": "2.0", "id": r.id, "method": method, "params": params})
+	defer time.AfterFunc(patience, r.end).Stop() // with what it said until then
 	for r.out.Scan() {
 		var m struct {
 			ID     any            `json:"id"`
@@ -208,7 +211,7 @@ func (r *remote) ask(method string, params any) map[string]any {
 		}
 		return m.Result
 	}
-	r.t.Fatalf("%s: no answer\n%s", method, r.note)
+	r.t.Fatalf("%s: no answer\n%s\n%s", method, r.note, r.saw)
 	return nil
 }
 
