@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -192,19 +193,35 @@ func TestGPX3_RoundsOfInputAreBounded(t *testing.T) {
 	}
 }
 
+type firstPost struct {
+	c    chan struct{}
+	once sync.Once
+}
+
 // TestE36_07_MessagesGoToTheServersOwnHost: a server of revision 2024-11-05 names the
 // address that messages go to. One of another host, port or scheme gets neither the
 // messages nor the account.
 func TestE36_07_MessagesGoToTheServersOwnHost(t *testing.T) {
 	thief := newRaw(t, func(w http.ResponseWriter, r *http.Request, _ string) { w.WriteHeader(http.StatusAccepted) })
 	var endpoint atomic.Value
+	var posts sync.Map // by account: closed with its first message
 	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		first := &firstPost{c: make(chan struct{})}
+		if had, ok := posts.LoadOrStore(r.Header.Get("X-Key"), first); ok {
+			first = had.(*firstPost)
+		}
 		if r.Method == http.MethodPost {
+			first.once.Do(func() { close(first.c) })
 			w.WriteHeader(http.StatusAccepted)
 			return
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprintf(w, "event: endpoint\ndata: %s\n\n", endpoint.Load())
+		w.(http.Flusher).Flush()
+		select { // the stream stays until a message came, which gets no answer
+		case <-first.c:
+		case <-r.Context().Done():
+		}
 	})
 	host := strings.TrimPrefix(up.URL, "http://")
 	other := strings.TrimPrefix(thief.URL, "http://")
@@ -212,16 +229,16 @@ func TestE36_07_MessagesGoToTheServersOwnHost(t *testing.T) {
 		"https://" + host + "/messages": false, "http://x:y@" + host + "/messages": false, "http://" + host + "@" + other + "/": false} {
 		endpoint.Store(address)
 		s := at("s", up.URL)
-		s.Transport, s.Header = TransportSSE, []Header{{Name: "X-Key", Value: "of-the-account"}}
+		account := "account of " + address
+		s.Transport, s.Header = TransportSSE, []Header{{Name: "X-Key", Value: account}}
 		r := newRig(t, []Server{s})
-		before := up.count()
 		if a := r.post("s", "alice", listTools); a.status == http.StatusOK && strings.Contains(a.body, `"result"`) {
 			t.Errorf("%s: %d %s", address, a.status, a.body)
 		}
 		posted := false
 		up.mu.Lock()
-		for _, x := range up.seen[before:] {
-			posted = posted || x.method == http.MethodPost
+		for _, x := range up.seen {
+			posted = posted || x.method == http.MethodPost && x.header.Get("X-Key") == account
 		}
 		up.mu.Unlock()
 		if posted != good {
