@@ -32,7 +32,10 @@ func (g *Gateway) listed(c *call) {
 			return
 		}
 		select {
-		case <-asking: // or, if that was in vain, it is our turn
+		case <-asking.done:
+			if !asking.left {
+				return // also when it was in vain: the server would say no to each of us
+			}
 		case <-c.r.Context().Done():
 			return
 		}
@@ -41,10 +44,11 @@ func (g *Gateway) listed(c *call) {
 	lc.Message = wire.Message{Kind: wire.Request, Method: method}
 	lc.Params, lc.Era = wire.Params{}, wire.Legacy
 	_, ok := g.listOne(c.r.Context(), &lc, c.server)
-	if !ok && c.r.Context().Err() != nil { // some pages may be here, and nobody waits for the others
+	left := !ok && c.r.Context().Err() != nil
+	if left { // some pages may be here, and nobody waits for the others
 		c.server.catalog.forget(c.accountKey())
 	}
-	c.server.catalog.answered(c.accountKey(), method, ok)
+	c.server.catalog.answered(c.accountKey(), method, ok, left)
 }
 
 // listFor is how long what a server listed is believed: a server that changes in
@@ -52,13 +56,12 @@ func (g *Gateway) listed(c *call) {
 const listFor = 5 * time.Minute
 
 // unasked tells once for each view and method that nobody has listed it lately. Until
-// whoever was told so says how that went (answered), the others get a channel that
-// closes then.
-func (k *catalog) unasked(view, method string, now time.Time) (first bool, asking <-chan struct{}) {
+// whoever was told so says how that went (answered), the others get what to wait for.
+func (k *catalog) unasked(view, method string, now time.Time) (first bool, asking *listAsk) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if asking := k.asking[viewMethod{view, method}]; asking != nil {
-		return false, asking // of several pages some may be here
+	if a := k.asking[viewMethod{view, method}]; a != nil {
+		return false, a // of several pages some may be here
 	}
 	if method == wire.MethodToolsList && k.tools[view] != nil {
 		if k.seen[view].IsZero() || now.Sub(k.seen[view]) >= listFor {
@@ -76,9 +79,9 @@ func (k *catalog) unasked(view, method string, now time.Time) (first bool, askin
 	}
 	k.asked[view] = append(k.asked[view], method)
 	if k.asking == nil {
-		k.asking = map[viewMethod]chan struct{}{}
+		k.asking = map[viewMethod]*listAsk{}
 	}
-	k.asking[viewMethod{view, method}] = make(chan struct{})
+	k.asking[viewMethod{view, method}] = &listAsk{done: make(chan struct{})}
 	return true, nil
 }
 
@@ -90,15 +93,23 @@ func (k *catalog) see(view string, now time.Time) {
 	k.seen[view] = now
 }
 
-// answered ends what unasked began. If it was in vain, the next call asks again.
-func (k *catalog) answered(view, method string, ok bool) {
+// listAsk is a list that somebody asks for. left is set before done is closed.
+type listAsk struct {
+	done chan struct{}
+	left bool // whoever asked has gone before the answer
+}
+
+// answered ends what unasked began. If it was in vain, the next call asks again; if
+// only because whoever asked has gone, those who wait do.
+func (k *catalog) answered(view, method string, ok, left bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !ok {
 		k.asked[view] = slices.DeleteFunc(k.asked[view], func(m string) bool { return m == method })
 	}
-	if asking := k.asking[viewMethod{view, method}]; asking != nil {
-		close(asking)
+	if a := k.asking[viewMethod{view, method}]; a != nil {
+		a.left = left
+		close(a.done)
 		delete(k.asking, viewMethod{view, method})
 	}
 }

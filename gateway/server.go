@@ -139,7 +139,7 @@ type catalog struct {
 	tools map[string]map[string]listedTool // account key → tool; guarded by mu
 	asked map[string][]string              // account key → lists the gateway asked for itself; guarded by mu
 
-	asking map[viewMethod]chan struct{} // closed when the gateway has such a list; guarded by mu
+	asking map[viewMethod]*listAsk // lists that the gateway asks for; guarded by mu
 
 	seen  map[string]time.Time // account key → when it was listed, roughly; guarded by mu
 	sizes map[string]int       // account key → bytes of its definitions; guarded by mu
