@@ -104,7 +104,7 @@ type listAsk struct {
 func (k *catalog) answered(view, method string, ok, left bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !ok {
+	if !ok && k.asked[view] != nil { // a list that only grew old was not noted there
 		k.asked[view] = slices.DeleteFunc(k.asked[view], func(m string) bool { return m == method })
 	}
 	if a := k.asking[viewMethod{view, method}]; a != nil {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -362,6 +363,34 @@ func TestGTG1_ASilentChangeIsFoundBeforeACall(t *testing.T) {
 	}))
 	if _, say := a.rpc(t); say != heldBack {
 		t.Errorf("%s", a.body)
+	}
+}
+
+// TestGTG1_AStaleListThatFailsTakesNoCallAlong: the client listed the tools itself,
+// a while ago, and the server answers the gateway's own question with an error.
+func TestGTG1_AStaleListThatFailsTakesNoCallAlong(t *testing.T) {
+	o, ck := &offer{tools: addTool, instructions: `"Adds."`}, &clock{now: time.Now()}
+	var broken atomic.Bool
+	s := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		if broken.Load() && strings.Contains(body, "tools/list") {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		o.serve(w, r, body)
+	})
+	r := newRig(t, []Server{at("s", s.URL)}, func(_ *Config, d *Deps) {
+		d.Guards.Pins = NewPinGuard(&pinMemory{}, "", toolscan.New(), nil, nil, ck.get)
+		d.Now = ck.get
+	})
+	r.post("s", "alice", listTools)
+	r.post("s", "alice", callTool("add")) // from now on the list grows old
+	broken.Store(true)
+	ck.advance(listFor + time.Second) // of a token's five minutes
+	a := r.do(http.MethodPost, r.resource("s"), callTool("add"), "Authorization", "Bearer "+r.as.token(t, r.resource("s"), "alice", func(m map[string]any) {
+		m["iat"], m["exp"] = ck.get().Unix(), ck.get().Add(time.Minute).Unix()
+	}))
+	if !strings.Contains(a.body, "ran") {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }
 
