@@ -129,6 +129,14 @@ func TestGPX3_WhoHasHisPartIsTurnedAway(t *testing.T) {
 	}
 	wait("alice", flowUser, flowUser)
 	turnedAway("busy", "alice", "too many large answers")
+	for _, said := range []string{
+		`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}`,
+		`{"jsonrpc":"2.0","id":7,"result":{"action":"accept"}}`,
+	} { // by which who has too much under way gets rid of it
+		if a := r.post("busy", "alice", said); a.status != http.StatusAccepted {
+			t.Errorf("%s: %d %s", said, a.status, a.body)
+		}
+	}
 	served("busy", "bob")
 	served("free", "alice")
 	wait("bob", flowUser/2, flowUser*3/2) // less than an equal part

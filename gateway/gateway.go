@@ -386,7 +386,7 @@ func (g *Gateway) meter(st *state, c *call) *Refusal {
 	}
 	d := g.limits.Allow(asks[:n]...)
 	if d.Allowed {
-		if unknown == nil {
+		if unknown == nil && c.Message.Kind == wire.Request { // what cancels or answers makes room
 			return g.turned(c)
 		}
 		return unknown
