@@ -173,7 +173,7 @@ func (c *capture) finish() {
 
 func (c *capture) notes(o *Observation, name string, packets int) {
 	if c.strange > 0 {
-		o.partial("%s: %d of %d packets were captured where they begin in a way that cannot be read (link type %d); capture on Ethernet, loopback or Linux's \"any\"", name, c.strange, packets, c.link)
+		o.partial("%s: %d of %d packets begin in a way that cannot be read (%s); capture on the client's or the server's machine: on Ethernet, loopback, Linux's \"any\", or Wi-Fi outside of monitor mode", name, c.strange, packets, c.link)
 	}
 	if c.tls > 0 {
 		o.partial("%s: %d of its connections are encrypted (TLS) and cannot be read from packets alone; capture again with SSLKEYLOGFILE set for the client and give that file with --keylog, or record the client with kidoban record, or save a HAR in the browser or proxy", name, c.tls)
@@ -193,7 +193,7 @@ func (c *capture) notes(o *Observation, name string, packets int) {
 	if c.dropped > 0 {
 		o.partial("%s: %d exchanges beyond the bound were left out", name, c.dropped)
 	}
-	if len(c.out) == 0 && c.tls+c.foreign+c.closed == 0 {
-		o.partial("%s: %d packets, and no HTTP among them", name, packets)
+	if len(c.out) == 0 && c.tls+c.foreign+c.closed+c.strange == 0 {
+		o.partial("%s: no HTTP in its packets (%d)", name, packets)
 	}
 }

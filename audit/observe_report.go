@@ -30,6 +30,9 @@ func (o *Observation) Report(opt ObservedOptions) (*Report, error) {
 	target := opt.Target
 	if target == "" {
 		places := o.mcpPlaces()
+		if o.number == 0 {
+			return nil, kidoban.Errorf(kidoban.KindInput, "nothing recorded is an HTTP exchange that can be read: record a client while it talks to the server")
+		}
 		if len(places) == 0 {
 			return nil, kidoban.Errorf(kidoban.KindInput, "the traffic (%d exchanges) holds no MCP message; give the server's URL beside it, or record the client's traffic too", o.number)
 		}

@@ -4,6 +4,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/kidoban/kidoban"
 )
 
 // Change is a target that differs between two dates.
@@ -35,7 +37,7 @@ func Diff(before, after io.Reader) (*Difference, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, kidoban.Wrap(kidoban.KindOf(err), err, "the earlier results")
 	}
 	err = ReadResults(after, func(r Result) error {
 		was, known := old[r.URL]
@@ -43,12 +45,15 @@ func Diff(before, after io.Reader) (*Difference, error) {
 		d.compare(was, r, known)
 		return nil
 	})
+	if err != nil {
+		return nil, kidoban.Wrap(kidoban.KindOf(err), err, "the later results")
+	}
 	for _, r := range old {
 		d.Moves[r.Class+" → gone"]++
 		d.Changes = append(d.Changes, Change{URL: r.URL, What: "gone", Before: r.Class})
 	}
 	slices.SortFunc(d.Changes, func(a, b Change) int { return strings.Compare(a.URL, b.URL) })
-	return d, err
+	return d, nil
 }
 
 func (d *Difference) compare(was, is Result, known bool) {

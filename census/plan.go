@@ -63,12 +63,20 @@ func (p *Plan) WriteText(w io.Writer) {
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "\nentries %d, targets %d, hosts %d; no target, and why:\n", p.Entries, p.Targets, p.Hosts)
+	fmt.Fprintf(w, "\nentries %d, targets %d, hosts %d", p.Entries, p.Targets, p.Hosts)
+	if len(p.Rejected) > 0 {
+		fmt.Fprint(w, "; no target, and why:")
+	}
+	fmt.Fprintln(w)
 	for _, k := range slices.Sorted(maps.Keys(p.Rejected)) {
 		fmt.Fprintf(w, "  %-22s %9d\n", k, p.Rejected[k])
 	}
 	if p.Crowded > 0 {
 		fmt.Fprintf(w, "%d targets are beyond the %d that fit into the budget of one host; they will be reported as skipped.\n", p.Crowded, TargetsPerHost)
+	}
+	if p.Targets == 0 {
+		fmt.Fprintln(w, "\nThere is nothing to measure. Nobody was contacted.")
+		return
 	}
 	fmt.Fprintf(w, "\nA run sends about %d requests, never more than %d, at most one a second and %d to each host.\nWith %d targets in flight it takes about %s.\nNobody was contacted.\n",
 		p.Typical, p.Most, DefaultPerHost, defaultWorkers, max(p.Shortest, time.Duration(p.Typical/defaultWorkers)*DefaultInterval*3/2).Round(time.Second))

@@ -64,13 +64,16 @@ func Load(runs, name string) (Input, error) {
 		return Input{}, err
 	}
 	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Input{}, kidoban.Errorf(kidoban.KindUsage, "the directory %s holds no %s: it is no run's, or of a run that did not end", dir, RunFile)
+	}
 	if err != nil {
-		return Input{}, kidoban.Wrap(kidoban.KindUsage, err, "the run cannot be opened")
+		return Input{}, kidoban.Wrap(kidoban.KindUsage, err, "the run %s cannot be opened", file)
 	}
 	defer f.Close()
 	run, err := ReadRun(f)
 	if err != nil {
-		return Input{}, err
+		return Input{}, kidoban.Wrap(kidoban.KindOf(err), err, "%s cannot be read as a run", file)
 	}
 	in := Input{Run: run}
 	if in.Shots, err = loadShots(dir); err != nil {

@@ -55,7 +55,8 @@ type interfaceOf struct {
 }
 
 var (
-	errFormat = errors.New("neither pcap nor pcapng")
+	errFormat = errors.New("it begins like neither")
+	errEmpty  = errors.New("it is empty")
 	errBroken = errors.New("the capture is broken")
 )
 
@@ -64,6 +65,9 @@ var (
 func Open(r io.Reader) (*Reader, error) {
 	in := bufio.NewReaderSize(r, 1<<20)
 	magic, err := in.Peek(4)
+	if err == io.EOF && len(magic) == 0 {
+		return nil, errEmpty
+	}
 	if err != nil {
 		return nil, errFormat
 	}

@@ -2,6 +2,7 @@ package packets
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -30,6 +31,19 @@ func (l Link) Known() bool {
 		return true
 	}
 	return false
+}
+
+// String names a link that people capture on by mistake; any other is its number.
+func (l Link) String() string {
+	switch l {
+	case 105, 119, 127, 163, 192:
+		return fmt.Sprintf("Wi-Fi in monitor mode, link type %d", uint32(l))
+	case 189, 220, 249:
+		return fmt.Sprintf("USB, link type %d", uint32(l))
+	case 187, 201, 251, 254:
+		return fmt.Sprintf("Bluetooth, link type %d", uint32(l))
+	}
+	return fmt.Sprintf("link type %d", uint32(l))
 }
 
 // Flow is one direction of a connection.

@@ -63,6 +63,9 @@ type auditCmd struct {
 // Run audits and reports. Exit codes: 0 clean, 1 findings, 2 usage, 3
 // incomplete, 4 internal error.
 func (c auditCmd) Run(e *env) error {
+	if err := places(c.JSON, c.HTML, c.SARIF, c.JUnit, c.Markdown, c.Badge, c.HAR); err != nil {
+		return err
+	}
 	if c.given() {
 		return c.runRecorded(e)
 	}
@@ -302,7 +305,7 @@ func (c auditCmd) deliver(e *env, rep *audit.Report) error {
 	if err := terminal(e).Write(e.stdout, in); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(e.stderr, "kept as %s\n", filepath.Base(kept))
+	_, err = fmt.Fprintf(e.stderr, "kept: kidoban report %s shows it again, --html FILE writes it as a page\n", filepath.Base(kept))
 	return err
 }
 

@@ -63,6 +63,10 @@ func eachFile(names []string, read func(name string, f io.Reader) error) error {
 		if err != nil {
 			return kidoban.Wrap(kidoban.KindUsage, err, "cannot read %s", name)
 		}
+		if st, err := file.Stat(); err == nil && st.IsDir() {
+			file.Close()
+			return kidoban.Errorf(kidoban.KindUsage, "%s is a directory: name a file in it", name)
+		}
 		err = read(filepath.Base(name), bufio.NewReaderSize(file, 1<<20))
 		file.Close()
 		if err != nil {
@@ -93,15 +97,15 @@ func (c auditCmd) runRecorded(e *env) error {
 	if err != nil {
 		return err
 	}
+	for _, n := range o.Notes() {
+		fmt.Fprintln(e.stderr, "kidoban: "+n)
+	}
 	rep, err := o.Report(audit.ObservedOptions{Target: c.URL, RunID: newRunID()})
 	if err != nil {
 		return err
 	}
 	if others := o.Targets(); c.URL == "" && len(others) > 1 {
 		fmt.Fprintf(e.stderr, "kidoban: judged %s; the traffic also holds %s: name the one you mean\n", rep.Target.URL, strings.Join(others[1:min(len(others), 6)], ", "))
-	}
-	for _, n := range o.Notes() {
-		fmt.Fprintln(e.stderr, "kidoban: "+n)
 	}
 	for _, l := range audit.Suppress(&rep.Run, accepted, time.Now()).Lines() {
 		fmt.Fprintln(e.stderr, "kidoban: "+l)

@@ -8,8 +8,10 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -108,6 +110,9 @@ func (c censusSources) once(e *env, db *store.DB, p censusPlace, name string) (a
 	if err != nil {
 		return acc, err
 	}
+	if acc.Targets == 0 { // a wrong file, perhaps: read it again when it was mended
+		return acc, nil
+	}
 	raw, err := json.Marshal(acc)
 	if err != nil {
 		return acc, kidoban.Wrap(kidoban.KindInternal, err, "the account of %s cannot be stored", name)
@@ -148,9 +153,12 @@ func (c censusSources) read(e *env, db *store.DB, p censusPlace, name string, re
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return census.Accounting{}, kidoban.Wrap(kidoban.KindUsage, err, "the candidates cannot be read")
+			return census.Accounting{}, kidoban.Wrap(kidoban.KindUsage, err, "the candidates %s cannot be read", name)
 		}
 		defer f.Close()
+		if st, err := f.Stat(); err == nil && st.IsDir() {
+			return census.Accounting{}, kidoban.Errorf(kidoban.KindUsage, "%s is a directory: name a file of candidates in it", name)
+		}
 		in = f
 	}
 	return census.Import(e.ctx, db, p.Name, c.Lab, sourceName(name), in, rejected)
@@ -158,10 +166,13 @@ func (c censusSources) read(e *env, db *store.DB, p censusPlace, name string, re
 
 func storedSources(p censusPlace) (all []census.Accounting, err error) {
 	raw, err := os.ReadFile(p.file("sources.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, kidoban.Errorf(kidoban.KindUsage, "give candidates: a file, - for standard input, or --registry official")
+	}
 	if err == nil {
 		err = json.Unmarshal(raw, &all)
 	}
-	return all, kidoban.Wrap(kidoban.KindUsage, err, "give candidates: a file, or --registry official")
+	return all, kidoban.Wrap(kidoban.KindUsage, err, "what was imported before cannot be read from %s", p.file("sources.json"))
 }
 
 func jsonFile(path string, v any) error {
@@ -198,7 +209,7 @@ func (c censusManners) options(lab bool, run string) (o census.Options, err erro
 	if c.OptOut != "" {
 		f, err := os.Open(c.OptOut)
 		if err != nil {
-			return o, kidoban.Wrap(kidoban.KindUsage, err, "the opt-out list cannot be read")
+			return o, kidoban.Wrap(kidoban.KindUsage, err, "the opt-out list %s cannot be read", c.OptOut)
 		}
 		defer f.Close()
 		if o.OptOut, err = census.ReadOptOut(f); err != nil {
@@ -208,7 +219,7 @@ func (c censusManners) options(lab bool, run string) (o census.Options, err erro
 	if c.CACert != "" {
 		pem, err := os.ReadFile(c.CACert)
 		if err != nil {
-			return o, kidoban.Wrap(kidoban.KindUsage, err, "the authority's certificate cannot be read")
+			return o, kidoban.Wrap(kidoban.KindUsage, err, "the authority's certificate %s cannot be read", c.CACert)
 		}
 		if o.RootCAs, err = x509.SystemCertPool(); err != nil {
 			o.RootCAs = x509.NewCertPool()

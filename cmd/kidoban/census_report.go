@@ -76,7 +76,7 @@ func (c censusReportCmd) Run(e *env) error {
 func (c censusReportCmd) compare(e *env, db *store.DB) error {
 	f, err := os.Open(c.Truth)
 	if err != nil {
-		return kidoban.Wrap(kidoban.KindUsage, err, "the ground truth cannot be read")
+		return kidoban.Wrap(kidoban.KindUsage, err, "the ground truth %s cannot be read", c.Truth)
 	}
 	defer f.Close()
 	cmp, err := census.CompareTruth(e.ctx, db, c.Name, f, lab.PopulationChecks())
@@ -104,12 +104,12 @@ type censusDiffCmd struct {
 func (c censusDiffCmd) Run(e *env) error {
 	a, err := os.Open(c.Before)
 	if err != nil {
-		return kidoban.Wrap(kidoban.KindUsage, err, "the earlier results cannot be read")
+		return kidoban.Wrap(kidoban.KindUsage, err, "the earlier results %s cannot be read", c.Before)
 	}
 	defer a.Close()
 	b, err := os.Open(c.After)
 	if err != nil {
-		return kidoban.Wrap(kidoban.KindUsage, err, "the later results cannot be read")
+		return kidoban.Wrap(kidoban.KindUsage, err, "the later results %s cannot be read", c.After)
 	}
 	defer b.Close()
 	d, err := census.Diff(a, b)

@@ -49,6 +49,12 @@ func (c censusRunCmd) Run(e *env) error {
 	if _, err := c.load(e, db, c.censusPlace); err != nil {
 		return err
 	}
+	switch all, _, err := db.CensusCount(e.ctx, c.Name); {
+	case err != nil:
+		return err
+	case all == 0:
+		return kidoban.Errorf(kidoban.KindInput, "nothing in the candidates is a target: kidoban census plan with the same candidates says why, entry by entry with --rejected FILE")
+	}
 	board := newBoard(e)
 	o.Progress = board.set
 	stop, err := board.serve(c.Metrics)

@@ -60,6 +60,9 @@ func (c doctorCmd) Run(e *env) error {
 	if c.Self && (c.wanted() || c.collector != collector{}) {
 		return kidoban.Errorf(kidoban.KindUsage, "--self makes its own accounts and collector: leave the options for them out")
 	}
+	if err := places(c.HTML); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "kidoban-doctor-")
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "no temporary directory")

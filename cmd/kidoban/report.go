@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/term"
@@ -37,7 +38,7 @@ func (o outputs) write(e *env, in report.Input) error {
 	if o.Config != "" {
 		data, err := os.ReadFile(o.Config)
 		if err != nil {
-			return kidoban.Wrap(kidoban.KindUsage, err, "the server configuration cannot be read")
+			return kidoban.Wrap(kidoban.KindUsage, err, "the server configuration %s cannot be read", o.Config)
 		}
 		if where, ok := report.FindServer(o.Config, data, in.Run.Target.URL); ok {
 			in.Where = where
@@ -76,7 +77,24 @@ func writeFile(e *env, path string, write func(io.Writer) error) error {
 		_, err := e.stdout.Write(b.Bytes())
 		return err
 	}
-	return kidoban.Wrap(kidoban.KindUsage, os.WriteFile(path, b.Bytes(), 0o600), "the report cannot be written")
+	return kidoban.Wrap(kidoban.KindUsage, os.WriteFile(path, b.Bytes(), 0o600), "%s cannot be written", path)
+}
+
+// places tells before a run whether its files will have a place: nobody waits for a
+// report that then cannot be kept.
+func places(files ...string) error {
+	for _, path := range files {
+		if path == "" || path == "-" {
+			continue
+		}
+		if st, err := os.Stat(path); err == nil && st.IsDir() {
+			return kidoban.Errorf(kidoban.KindUsage, "%s is a directory: name a file in it", path)
+		}
+		if st, err := os.Stat(filepath.Dir(path)); err != nil || !st.IsDir() {
+			return kidoban.Errorf(kidoban.KindUsage, "%s cannot be written: there is no directory %s", path, filepath.Dir(path))
+		}
+	}
+	return nil
 }
 
 // reportCmd shows a stored run again.

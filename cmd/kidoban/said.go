@@ -41,6 +41,8 @@ func said(err error) string {
 		return e.Err
 	case *json.SyntaxError:
 		return fmt.Sprintf("not JSON at byte %d", e.Offset)
+	case *json.UnmarshalTypeError:
+		return fmt.Sprintf("%s stands at byte %d, where it does not belong", e.Value, e.Offset)
 	case syscall.Errno:
 		return e.Error()
 	case interface{ Unwrap() []error }:

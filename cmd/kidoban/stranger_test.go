@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,16 @@ import (
 
 // goSpeech is what the library says and a person at a terminal need not read.
 var goSpeech = []string{"open /", "stat /", "mkdir /", "read /", "dial tcp", "listen tcp", "invalid character", "goroutine", ".go:"}
+
+// capturedOn is a packet capture with one packet that says nothing.
+func capturedOn(link uint32) string {
+	b := binary.LittleEndian.AppendUint32(nil, 0xa1b2c3d4)
+	b = append(b, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0)
+	for _, n := range []uint32{link, 0, 0, 60, 60} {
+		b = binary.LittleEndian.AppendUint32(b, n)
+	}
+	return string(append(b, make([]byte, 60)...))
+}
 
 // TestStrangerIsToldWhatToDo: wrong use and wrong surroundings end with the code
 // that the README names and a sentence that says what, where and what to do.
@@ -58,6 +69,21 @@ func TestStrangerIsToldWhatToDo(t *testing.T) {
 		{exitUsage, "none of these hosts has a configuration", []string{"tools", "scan"}},
 		{exitUsage, "no census", []string{"census", "report", "--dir", none}},
 		{exitUsage, "not JSON", []string{"report", write("bad.json", "garbage")}},
+		{exitUsage, "foreign.json cannot be read as a run", []string{"report", write("foreign.json", "{}")}},
+		{exitUsage, "list.json cannot be read as a run: this is not the JSON of an audit run: array stands", []string{"diff", write("list.json", "[]"), none}},
+		{exitUsage, "holds no run.json", []string{"report", state}},
+		{exitUsage, "there is no directory " + none, []string{"audit", "http://127.0.0.1:1/mcp", "--lab", "--html", filepath.Join(none, "x.html")}},
+		{exitUsage, "there is no directory " + none, []string{"doctor", "--self", "--html", filepath.Join(none, "x.html")}},
+		{exitUsage, "is a directory", []string{"audit", "http://127.0.0.1:1/mcp", "--lab", "--json", state}},
+		{exitUsage, "is a directory", []string{"audit", "--har", state}},
+		{exitUsage, "it is empty", []string{"audit", "--pcap", write("empty.pcap", "")}},
+		{exitUsage, "Wi-Fi in monitor mode, link type 127", []string{"audit", "--pcap", write("wifi.pcap", capturedOn(127))}},
+		{exitUsage, "nothing recorded is an HTTP exchange", []string{"audit", "--pcap", write("ether.pcap", capturedOn(1))}},
+		{exitUsage, "none.txt cannot be read: no such file", []string{"census", "plan", filepath.Join(state, "none.txt")}},
+		{exitUsage, "give candidates", []string{"census", "plan"}},
+		{exitUsage, "is a directory", []string{"census", "plan", state}},
+		{exitUsage, "census plan with the same candidates", []string{"census", "run", write("no-list", "not a url\n"), "--contact", "a@b.example", "--dir", filepath.Join(state, "census")}},
+		{exitUsage, "the later results: line 1", []string{"census", "diff", write("none.jsonl", ""), write("bad.jsonl", "{}")}},
 		{exitIncomplete, "", []string{"doctor", "http://127.0.0.1:1/mcp"}},
 	} {
 		t.Run(strings.ReplaceAll(strings.Join(c.args, " "), state, "DIR"), func(t *testing.T) {
