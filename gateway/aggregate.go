@@ -155,32 +155,35 @@ func (g *Gateway) aggregate(st *state, c *call) *Refusal {
 }
 
 // listOne reads all pages of one server and renames what they hold. A cursor
-// that comes twice ends the list (G-PX3).
-func (g *Gateway) listOne(ctx context.Context, c *call, s *server) ([]wire.Raw, bool) {
+// that comes twice ends the list (G-PX3). If it is not whole, why is the reason when
+// the server did not answer; one that answers no has none.
+func (g *Gateway) listOne(ctx context.Context, c *call, s *server) (items []wire.Raw, whole bool, why *Refusal) {
 	sc := *c // guards and catalog see the server's own call
 	sc.server, sc.Server = s, s.Name
 	l := lists[c.Message.Method]
 	p, release, refusal := g.acquire(ctx, &sc, s)
 	if refusal != nil {
-		return nil, false
+		return nil, false, refusal
 	}
 	defer release()
 	if !p.hello().has(capabilityOf[c.Message.Method]) {
-		return nil, true
+		return nil, true, nil
 	}
-	var items []wire.Raw
 	size := 0
 	seen := map[string]bool{}
 	params := wire.Raw("{}")
 	for range maxPages {
 		m, err := g.request(ctx, c.r.Context(), s, p, outgoing{method: c.Message.Method, params: params, who: c.who()}, handler{})
-		if err != nil || m.Kind != wire.Result {
-			return items, false
+		if err != nil {
+			return items, false, g.failed(&sc, err)
+		}
+		if m.Kind != wire.Result {
+			return items, false, nil
 		}
 		sc.Params.Cursor = wire.LookupString(params, "cursor")
 		result, refusal := g.result(&sc, m.Result)
 		if refusal != nil {
-			return items, false
+			return items, false, nil
 		}
 		page, _ := wire.Lookup(result, l.items)
 		wire.Elements(page, func(item wire.Raw) bool {
@@ -190,12 +193,12 @@ func (g *Gateway) listOne(ctx context.Context, c *call, s *server) ([]wire.Raw, 
 		})
 		cursor := wire.LookupString(result, "nextCursor")
 		if cursor == "" || seen[cursor] || len(items) >= maxItems || size >= maxListBytes {
-			return items, cursor == "" || !seen[cursor]
+			return items, cursor == "" || !seen[cursor], nil
 		}
 		seen[cursor] = true
 		params = wire.SetMember(wire.Raw("{}"), "cursor", wire.Quote(cursor))
 	}
-	return items, false
+	return items, false, nil
 }
 
 func rename(item wire.Raw, member, server string) wire.Raw {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -173,6 +174,10 @@ func (g *Gateway) acquire(ctx context.Context, c *call, s *server) (p peer, rele
 		b.mu.Lock()
 		h := b.peers[key]
 		if h == nil {
+			if retry := s.breaker.shut(g.deps.Now(), c.Caller.User); retry > 0 && (s.Transport == TransportHTTP || g.mail == nil) { // else its home may be elsewhere
+				b.mu.Unlock()
+				return nil, nil, leftAlone(s.Name, retry)
+			}
 			var over peer
 			if over, refusal = b.room(key); refusal != nil {
 				b.mu.Unlock()
@@ -268,15 +273,16 @@ func (b *bridges) forget(key peerKey, h *held) {
 
 // open1 makes one relationship.
 func (g *Gateway) open1(ctx context.Context, c *call, s *server) (p peer, err error) {
-	if ok, _ := s.breaker.enter(g.deps.Now()); !ok {
-		return nil, kidoban.Errorf(kidoban.KindUnreachable, "The server %s does not answer at present. Try again later.", s.Name)
+	if ok, retry := s.breaker.enter(g.deps.Now(), c.Caller.User); !ok {
+		return nil, breakerError{retry}
 	}
-	st := c.st
-	defer func() {
-		s.breaker.done(g.deps.Now(), err != nil && !errors.As(err, new(*accountError)), ctx.Err() != nil)
-	}()
+	st, whole := c.st, ctx
 	ctx, cancel := context.WithTimeout(ctx, s.Wait)
-	defer cancel()
+	defer func() {
+		unasked := errors.As(err, new(*refusedError))
+		s.breaker.done(g.deps.Now(), c.Caller.User, err != nil && !errors.As(err, new(*accountError)), unasked || whole.Err() != nil)
+		cancel()
+	}()
 	if s.Transport == TransportStdio {
 		spec, account, err := g.login(c, s).environment(ctx, *s.Stdio)
 		if err != nil {
@@ -353,6 +359,10 @@ func (g *Gateway) noPeer(c *call, s *server, err error) *Refusal {
 		sc.server, sc.Server = s, s.Name
 		return g.unaccepted(&sc, err)
 	}
+	var open breakerError
+	if errors.As(err, &open) {
+		return leftAlone(s.Name, open.retry)
+	}
 	status := http.StatusBadGateway
 	if kidoban.KindOf(err) == kidoban.KindLimit {
 		status = http.StatusGatewayTimeout
@@ -408,11 +418,12 @@ func (breakerError) Error() string { return "the server failed too often and is 
 // request sends a request unless the server is left alone, and notes how it went.
 // whole is the caller's context: when that has ended, the server is not to blame.
 func (g *Gateway) request(ctx, whole context.Context, s *server, p peer, o outgoing, h handler) (wire.Message, error) {
-	if ok, retry := s.breaker.enter(g.deps.Now()); !ok {
+	user, _, _ := strings.Cut(o.who, "\x00")
+	if ok, retry := s.breaker.enter(g.deps.Now(), user); !ok {
 		return wire.Message{}, breakerError{retry}
 	}
 	m, err := p.request(ctx, o, h)
-	s.breaker.done(g.deps.Now(), err != nil && !errors.As(err, new(*accountError)), whole.Err() != nil || errors.Is(err, errLost) || errors.Is(err, errMoved))
+	s.breaker.done(g.deps.Now(), user, err != nil && !errors.As(err, new(*accountError)), whole.Err() != nil || errors.Is(err, errLost) || errors.Is(err, errMoved))
 	return m, err
 }
 

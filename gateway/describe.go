@@ -64,7 +64,7 @@ func (g *Gateway) Describe(ctx context.Context, user, resource string) []Offer {
 			if g.connects(c, s) != nil {
 				return
 			}
-			items, ok := g.listOne(ctx, c, s)
+			items, ok, _ := g.listOne(ctx, c, s)
 			if !ok && len(items) == 0 {
 				return
 			}

@@ -692,7 +692,7 @@ func TestGPX3_HostileServers(t *testing.T) {
 		},
 	} {
 		behave.Store(b)
-		r.g.state.Load().servers["bad"].breaker.done(time.Now(), false, false) // each on its own
+		r.g.state.Load().servers["bad"].breaker.done(time.Now(), "alice", false, false) // each on its own
 		a := r.post("bad", "alice", listTools)
 		if a.status < 429 || strings.Contains(a.body, marker) || a.header.Get("WWW-Authenticate") != "" {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
@@ -717,7 +717,7 @@ func TestGPX3_HostileServers(t *testing.T) {
 		"silent afterward": func(w http.ResponseWriter, r *http.Request, b string) { sse(": hi\n\n")(w, r, b); <-r.Context().Done() },
 	} {
 		behave.Store(b)
-		r.g.state.Load().servers["bad"].breaker.done(time.Now(), false, false)
+		r.g.state.Load().servers["bad"].breaker.done(time.Now(), "alice", false, false)
 		r.g.state.Load().servers["bad"].eras.learn(time.Now(), true, true)
 		a := r.post("bad", "alice", body, header...)
 		if !strings.Contains(a.body, `"id":"m1","error"`) {

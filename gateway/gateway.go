@@ -424,7 +424,7 @@ func (g *Gateway) judge(st *state, c *call) *Refusal {
 	}
 	ctx, d := c.r.Context(), g.deps.Guards
 	c.Upstream = &c.server.Server
-	g.listed(c)
+	unlisted := g.listed(c)
 	if c.Message.Method == wire.MethodToolsCall {
 		c.Tool, c.toolSum = c.server.catalog.tool(c.accountKey(), c.Params.Name)
 		if refusal := c.mirrorsArguments(); refusal != nil {
@@ -443,7 +443,11 @@ func (g *Gateway) judge(st *state, c *call) *Refusal {
 		}
 	}
 	if d.Pins != nil {
-		if refusal := d.Pins.Check(ctx, &c.Call); refusal != nil {
+		refusal := d.Pins.Check(ctx, &c.Call)
+		if refusal != nil && unlisted != nil && refusal.Rule == "pin:never_listed" {
+			return unlisted // nothing says that the server lacks it
+		}
+		if refusal != nil {
 			return refusal
 		}
 	}

@@ -38,8 +38,8 @@ func (g *Gateway) Health() []Health {
 		}
 		s.breaker.mu.Lock()
 		h.Fails, h.Good, h.Bad = s.breaker.fails, s.breaker.good, s.breaker.bad
-		if h.Fails >= s.Failures && now.Before(s.breaker.until) {
-			h.Open, h.Retry = true, s.breaker.until
+		if retry := s.breaker.bad.Add(s.breaker.wait); h.Fails >= s.Failures && now.Before(retry) {
+			h.Open, h.Retry = true, retry
 		}
 		s.breaker.mu.Unlock()
 		out = append(out, h)

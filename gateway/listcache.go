@@ -270,7 +270,7 @@ func (g *Gateway) collect(c *call) (*gathered, error) {
 			ctx, cancel := context.WithTimeout(c.r.Context(), wait)
 			defer cancel()
 			var ok bool
-			v.parts[i], ok = g.listOne(ctx, c, s)
+			v.parts[i], ok, _ = g.listOne(ctx, c, s)
 			failed[i] = !ok
 		})
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kidoban/kidoban/wire"
@@ -10,18 +11,19 @@ import (
 // listed makes sure that the definition of what is called is known: a client may
 // remember a list from before this process began, or from another replica. The server
 // is asked once for each view of it, which calls beside the first one wait for; what it
-// does not list then has no definition.
-func (g *Gateway) listed(c *call) {
+// does not list then has no definition. A server that did not answer is why nothing is
+// known of what it lists.
+func (g *Gateway) listed(c *call) (why *Refusal) {
 	method := wire.MethodToolsList
 	switch c.Message.Method {
 	case wire.MethodToolsCall:
 	case wire.MethodPromptsGet:
 		method = wire.MethodPromptsList
 	default:
-		return
+		return nil
 	}
 	if g.deps.Guards.Pins == nil {
-		return
+		return nil
 	}
 	for {
 		first, asking := c.server.catalog.unasked(c.accountKey(), method, g.deps.Now())
@@ -29,26 +31,36 @@ func (g *Gateway) listed(c *call) {
 			break
 		}
 		if asking == nil {
-			return
+			return nil
 		}
 		select {
 		case <-asking.done:
 			if !asking.left {
-				return // also when it was in vain: the server would say no to each of us
+				return g.whyUnlisted(c, asking.why) // the server would say no to each of us
 			}
 		case <-c.r.Context().Done():
-			return
+			return nil
 		}
 	}
 	lc := *c
 	lc.Message = wire.Message{Kind: wire.Request, Method: method}
 	lc.Params, lc.Era = wire.Params{}, wire.Legacy
-	_, ok := g.listOne(c.r.Context(), &lc, c.server)
+	_, ok, why := g.listOne(c.r.Context(), &lc, c.server)
 	left := !ok && c.r.Context().Err() != nil
 	if left { // some pages may be here, and nobody waits for the others
 		c.server.catalog.forget(c.accountKey())
 	}
-	c.server.catalog.answered(c.accountKey(), method, ok, left)
+	c.server.catalog.answered(c.accountKey(), method, ok, left, why)
+	return g.whyUnlisted(c, why)
+}
+
+// whyUnlisted tells a caller what is wrong with its own account, as its era wants it,
+// where another one asked.
+func (g *Gateway) whyUnlisted(c *call, why *Refusal) *Refusal {
+	if why != nil && strings.HasPrefix(why.Rule, "account") {
+		_, why = g.credential(c.r.Context(), c, false)
+	}
+	return why
 }
 
 // listFor is how long what a server listed is believed: a server that changes in
@@ -93,22 +105,23 @@ func (k *catalog) see(view string, now time.Time) {
 	k.seen[view] = now
 }
 
-// listAsk is a list that somebody asks for. left is set before done is closed.
+// listAsk is a list that somebody asks for. The rest is set before done is closed.
 type listAsk struct {
 	done chan struct{}
-	left bool // whoever asked has gone before the answer
+	left bool     // whoever asked has gone before the answer
+	why  *Refusal // of the server that did not answer
 }
 
 // answered ends what unasked began. If it was in vain, the next call asks again; if
 // only because whoever asked has gone, those who wait do.
-func (k *catalog) answered(view, method string, ok, left bool) {
+func (k *catalog) answered(view, method string, ok, left bool, why *Refusal) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !ok && k.asked[view] != nil { // a list that only grew old was not noted there
 		k.asked[view] = slices.DeleteFunc(k.asked[view], func(m string) bool { return m == method })
 	}
 	if a := k.asking[viewMethod{view, method}]; a != nil {
-		a.left = left
+		a.left, a.why = left, why
 		close(a.done)
 		delete(k.asking, viewMethod{view, method})
 	}

@@ -32,8 +32,8 @@ func (g *Gateway) probe(c *call) (modern bool, refusal *Refusal) {
 	if refusal != nil {
 		return false, refusal
 	}
-	if ok, _ := s.breaker.enter(g.deps.Now()); !ok {
-		return false, refuse(http.StatusServiceUnavailable, wire.CodeInternal, "breaker", "The server "+s.Name+" does not answer at present. Try again later.")
+	if ok, retry := s.breaker.enter(g.deps.Now(), c.Caller.User); !ok {
+		return false, leftAlone(s.Name, retry)
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), s.Wait)
 	defer cancel()
@@ -54,7 +54,7 @@ func (g *Gateway) probe(c *call) (modern bool, refusal *Refusal) {
 		req.Header.Set(f.Name, f.Value)
 	}
 	resp, err := s.http.RoundTrip(req)
-	s.breaker.done(g.deps.Now(), err != nil, c.r.Context().Err() != nil)
+	s.breaker.done(g.deps.Now(), c.Caller.User, err != nil, c.r.Context().Err() != nil)
 	if err != nil {
 		return false, refuse(http.StatusBadGateway, wire.CodeInternal, "upstream:unreachable", "The server "+s.Name+" cannot be reached.").because(err)
 	}

@@ -153,6 +153,7 @@ func (g *Gateway) pass(st *state, c *call) *Refusal {
 // keeps silent for too long; touch puts that off.
 type upcall struct {
 	server *server
+	user   string
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 	idle   time.Duration
@@ -172,7 +173,7 @@ func (u *upcall) close() {
 		u.body.Close()
 	}
 	u.cancel(nil)
-	u.server.breaker.done(u.now(), u.failed, u.gone)
+	u.server.breaker.done(u.now(), u.user, u.failed, u.gone)
 }
 
 // Read reads the answer's body and puts off the end with every piece.
@@ -187,11 +188,11 @@ func (u *upcall) Read(p []byte) (int, error) {
 // send makes one HTTP request to the server. On success the caller closes up.
 func (g *Gateway) send(st *state, c *call, method string, body []byte) (*http.Response, *upcall, *Refusal) {
 	s := c.server
-	if ok, retry := s.breaker.enter(g.deps.Now()); !ok {
+	if ok, retry := s.breaker.enter(g.deps.Now(), c.Caller.User); !ok {
 		return nil, nil, leftAlone(s.Name, retry)
 	}
 	ctx, cancel := context.WithCancelCause(c.r.Context())
-	up := &upcall{server: s, cancel: cancel, idle: st.config.IdleWait, now: g.deps.Now}
+	up := &upcall{server: s, user: c.Caller.User, cancel: cancel, idle: st.config.IdleWait, now: g.deps.Now}
 	up.timer = time.AfterFunc(s.Wait, func() { cancel(errSilent) })
 	for attempt := 0; ; attempt++ {
 		resp, refusal := g.attempt(ctx, c, method, body, attempt > 0)

@@ -76,63 +76,6 @@ func (c *call) accountKey() string {
 	return ""
 }
 
-// breaker keeps a dead server from being asked, and its callers from waiting
-// (G-PX3). After some failures in a row it opens for one second, then twice as
-// long each time up to a bound; one call at a time may try in between.
-type breaker struct {
-	most    int           // failures; set once
-	longest time.Duration // set once
-
-	mu     sync.Mutex
-	fails  int
-	until  time.Time
-	trying bool
-	good   time.Time // last answer
-	bad    time.Time // last failure
-}
-
-// enter tells whether a call may be made; retry is how long to wait otherwise.
-func (b *breaker) enter(now time.Time) (ok bool, retry time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.fails < b.most:
-		return true, 0
-	case now.Before(b.until):
-		return false, b.until.Sub(now)
-	case b.trying:
-		return false, time.Second
-	}
-	b.trying = true
-	return true, 0
-}
-
-// failing tells whether the last call failed.
-func (b *breaker) failing() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.fails > 0
-}
-
-// done notes how a call went. A caller that left early says nothing of the server.
-func (b *breaker) done(now time.Time, failed, unknown bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.trying = false
-	switch {
-	case unknown:
-	case !failed:
-		b.fails, b.good = 0, now
-	default:
-		b.fails++
-		b.bad = now
-		if b.fails >= b.most {
-			wait := time.Second << min(b.fails-b.most, 12)
-			b.until = now.Add(min(wait, b.longest))
-		}
-	}
-}
-
 // catalog remembers the tools that a server listed, by whose view it was.
 type catalog struct {
 	mu    sync.RWMutex
