@@ -59,11 +59,13 @@ func styleOf(x Provider, p *oidc.Provider) oauth2.AuthStyle {
 	return oauth2.AuthStyleInHeader
 }
 
-// unknownClient tells whether a provider refused the client itself (RFC 6749 §5.2).
+// unknownClient tells whether a provider refused the client itself: by its word, or by
+// a 401, which is for nothing else (RFC 6749 §5.2). Auth0 says access_denied with it to
+// a client that authenticates in the other way.
 func unknownClient(err error) bool {
 	var said *oauth2.RetrieveError
 	if !errors.As(err, &said) || said.Response == nil {
 		return false
 	}
-	return said.ErrorCode == "invalid_client" || said.ErrorCode == "" && said.Response.StatusCode == http.StatusUnauthorized
+	return said.ErrorCode == "invalid_client" || said.ErrorCode != "invalid_grant" && said.Response.StatusCode == http.StatusUnauthorized
 }

@@ -1,6 +1,7 @@
 package authserver_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -22,6 +23,7 @@ func TestGVA2_TokenRequestsToProvidersAreSentOnce(t *testing.T) {
 		answer  string
 		secret  string
 		takes   string // the way of authentication that the provider knows the client by
+		says    string // to the other one; "" is invalid_client
 		want    []string
 		again   []string // and of the next renewal
 	}{
@@ -32,6 +34,7 @@ func TestGVA2_TokenRequestsToProvidersAreSentOnce(t *testing.T) {
 		"it takes the form alone":   {methods: []string{"client_secret_post"}, status: 400, answer: `{"error":"invalid_grant"}`, secret: "s", want: []string{body}, again: []string{body}},
 		"no secret":                 {status: 401, answer: `{"error":"invalid_client"}`, want: []string{body}, again: []string{body}},
 		"the client is not known":   {status: 401, answer: `{"error":"invalid_client"}`, secret: "s", want: []string{header, body}, again: []string{header, body}},
+		"it is, in other words":     {status: 200, answer: `{"access_token":"a","token_type":"Bearer"}`, secret: "s", takes: body, says: `{"error":"access_denied","error_description":"Unauthorized"}`, want: []string{header, body}, again: []string{body}},
 		"known by the form, of two": {methods: []string{"client_secret_basic", "client_secret_post"}, status: 200, answer: `{"access_token":"a","token_type":"Bearer"}`, secret: "s", takes: body, want: []string{header, body}, again: []string{body}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -54,7 +57,7 @@ func TestGVA2_TokenRequestsToProvidersAreSentOnce(t *testing.T) {
 				}
 				if c.takes != "" && how != c.takes {
 					w.WriteHeader(http.StatusUnauthorized)
-					fmt.Fprint(w, `{"error":"invalid_client"}`)
+					fmt.Fprint(w, cmp.Or(c.says, `{"error":"invalid_client"}`))
 					return
 				}
 				w.WriteHeader(c.status)
