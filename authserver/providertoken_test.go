@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/authserver"
 )
 
@@ -24,18 +25,19 @@ func TestGVA2_TokenRequestsToProvidersAreSentOnce(t *testing.T) {
 		secret  string
 		takes   string // the way of authentication that the provider knows the client by
 		says    string // to the other one; "" is invalid_client
+		over    bool   // the login, for good
 		want    []string
 		again   []string // and of the next renewal
 	}{
-		"a dead token":              {status: 400, answer: `{"error":"invalid_grant"}`, secret: "s", want: []string{header}, again: []string{header}},
-		"a dead token, by 401":      {status: 401, answer: `{"error":"invalid_grant"}`, secret: "s", want: []string{header}, again: []string{header}},
+		"a dead token":              {status: 400, answer: `{"error":"invalid_grant"}`, secret: "s", over: true, want: []string{header}, again: []string{header}},
+		"a dead token, by 401":      {status: 401, answer: `{"error":"invalid_grant"}`, secret: "s", over: true, want: []string{header}, again: []string{header}},
 		"a failure":                 {status: 500, answer: `oops`, secret: "s", want: []string{header}, again: []string{header}},
 		"nonsense":                  {status: 200, answer: `<html>`, secret: "s", want: []string{header}, again: []string{header}},
-		"it takes the form alone":   {methods: []string{"client_secret_post"}, status: 400, answer: `{"error":"invalid_grant"}`, secret: "s", want: []string{body}, again: []string{body}},
+		"it takes the form alone":   {methods: []string{"client_secret_post"}, status: 400, answer: `{"error":"invalid_grant"}`, secret: "s", over: true, want: []string{body}, again: []string{body}},
 		"no secret":                 {status: 401, answer: `{"error":"invalid_client"}`, want: []string{body}, again: []string{body}},
 		"the client is not known":   {status: 401, answer: `{"error":"invalid_client"}`, secret: "s", want: []string{header, body}, again: []string{header, body}},
-		"it is, in other words":     {status: 200, answer: `{"access_token":"a","token_type":"Bearer"}`, secret: "s", takes: body, says: `{"error":"access_denied","error_description":"Unauthorized"}`, want: []string{header, body}, again: []string{body}},
-		"known by the form, of two": {methods: []string{"client_secret_basic", "client_secret_post"}, status: 200, answer: `{"access_token":"a","token_type":"Bearer"}`, secret: "s", takes: body, want: []string{header, body}, again: []string{body}},
+		"it is, in other words":     {status: 200, answer: `{"access_token":"a","token_type":"Bearer"}`, secret: "s", takes: body, says: `{"error":"access_denied","error_description":"Unauthorized"}`, over: true, want: []string{header, body}, again: []string{body}},
+		"known by the form, of two": {methods: []string{"client_secret_basic", "client_secret_post"}, status: 200, answer: `{"access_token":"a","token_type":"Bearer"}`, secret: "s", takes: body, over: true, want: []string{header, body}, again: []string{body}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked []string
@@ -69,8 +71,9 @@ func TestGVA2_TokenRequestsToProvidersAreSentOnce(t *testing.T) {
 			})
 			for i, want := range [][]string{c.want, c.again} {
 				asked = nil
-				if _, err := w.s.RenewLogin(t.Context(), authserver.ProviderLogin{Issuer: idp.URL, Subject: "42", Refresh: "granted"}); err == nil {
-					t.Fatal("renewed")
+				_, err := w.s.RenewLogin(t.Context(), authserver.ProviderLogin{Issuer: idp.URL, Subject: "42", Refresh: "granted"})
+				if over := kidoban.KindOf(err) == kidoban.KindNotFound; err == nil || over != c.over {
+					t.Errorf("the login is over: %v, %v", over, err)
 				}
 				if !slices.Equal(asked, want) {
 					t.Errorf("renewal %d asked by %v, want %v", i, asked, want)

@@ -44,6 +44,8 @@ func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin) (ProviderLog
 	})
 	var said *oauth2.RetrieveError
 	switch {
+	case unknownClient(err): // a wrong secret of ours ends nobody's login
+		return ProviderLogin{}, kidoban.Wrap(kidoban.KindUnreachable, err, "the identity provider %s does not take the client: check its client_id and secret", x.ID)
 	case errors.As(err, &said) && said.Response != nil && (said.Response.StatusCode == http.StatusBadRequest || said.Response.StatusCode == http.StatusUnauthorized):
 		return again(err)
 	case err != nil:
