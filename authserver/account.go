@@ -23,7 +23,7 @@ type accountPage struct {
 	Password  bool
 	Form      string
 	Problem   string
-	Done      string
+	Notice    *notice
 	ID        func([]byte) string
 	Connected bool
 	Console   string
@@ -48,15 +48,12 @@ func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request, c *call) {
 		s.showLogin(w, r, c, loginPage{}, http.StatusOK)
 		return
 	}
-	s.showAccount(w, r, c, who, "", r.URL.Query().Get("done"))
+	s.showAccount(w, r, c, who, "")
 }
 
-func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, c *call, who *visitor, problem, done string) {
+func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, c *call, who *visitor, problem string) {
 	p := accountPage{User: who.User, Form: s.formToken(who), Problem: problem, Console: s.deps.Console, CanAdd: c.policy.passkeys(), Password: who.User.PasswordHash != "",
 		ID: base64.RawURLEncoding.EncodeToString}
-	if done == "revoked" || done == "changed" || done == "removed" {
-		p.Done = done
-	}
 	grants, err := s.deps.Store.UserGrants(r.Context(), who.User.ID, c.now)
 	if err == nil {
 		p.Passkeys, err = s.deps.Store.Passkeys(r.Context(), who.User.ID)
@@ -69,6 +66,7 @@ func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, c *call, wh
 		s.failPage(w, c, err)
 		return
 	}
+	p.Notice = s.remarked(w, r, c, who, p.Accounts)
 	for _, g := range grants {
 		p.Grants = append(p.Grants, s.viewGrant(r.Context(), c, g))
 	}
@@ -105,13 +103,17 @@ func (s *Server) serveAccountChange(w http.ResponseWriter, r *http.Request, c *c
 	done, problem, err := s.changeAccount(r.Context(), c, who, action, arg, v)
 	switch {
 	case kidoban.KindOf(err) == kidoban.KindNotFound && err != nil:
-		s.showAccount(w, r, c, who, "already_gone", "")
+		s.showAccount(w, r, c, who, "already_gone")
 	case err != nil:
 		s.failPage(w, c, err)
 	case problem != "":
-		s.showAccount(w, r, c, who, problem, "")
+		s.showAccount(w, r, c, who, problem)
 	default:
-		http.Redirect(w, r, c.policy.path+"/account?done="+done, http.StatusSeeOther)
+		if err := s.remark(w, c, who, note{Did: done}); err != nil {
+			s.failPage(w, c, err)
+			return
+		}
+		http.Redirect(w, r, c.policy.path+"/account", http.StatusSeeOther)
 	}
 }
 

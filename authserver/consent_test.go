@@ -24,6 +24,7 @@ import (
 // it over HTTP.
 type thirdParty struct {
 	loggedOut bool // the login that proves who the user is has ended
+	broken    bool // gives no token; guarded by mu
 	*httptest.Server
 	mu         sync.Mutex
 	requests   int
@@ -43,7 +44,8 @@ func newThirdParty(t testing.TB) *thirdParty {
 			q := r.URL.Query()
 			if _, err := r.Cookie("agreed"); err != nil && r.Method == http.MethodGet {
 				w.Header().Set("Content-Type", "text/html")
-				fmt.Fprintf(w, `<title>Third party</title><form method="post" action="/authorize?%s"><button id="agree">Agree</button></form>`, html.EscapeString(r.URL.RawQuery))
+				fmt.Fprintf(w, `<title>Third party</title><form method="post" action="/authorize?%s"><button id="agree">Agree</button></form><a id="refuse" href="%s">No</a>`,
+					html.EscapeString(r.URL.RawQuery), html.EscapeString(q.Get("redirect_uri")+"?error=access_denied&state="+url.QueryEscape(q.Get("state"))))
 				return
 			}
 			http.SetCookie(w, &http.Cookie{Name: "agreed", Value: "1", Path: "/"})
@@ -51,7 +53,7 @@ func newThirdParty(t testing.TB) *thirdParty {
 			p.challenges[code] = q.Get("code_challenge")
 			http.Redirect(w, r, q.Get("redirect_uri")+"?code="+code+"&state="+url.QueryEscape(q.Get("state")), http.StatusSeeOther)
 		case "/token":
-			if !oauth.VerifyS256(p.challenges[r.FormValue("code")], r.FormValue("code_verifier")) {
+			if p.broken || !oauth.VerifyS256(p.challenges[r.FormValue("code")], r.FormValue("code_verifier")) {
 				http.Error(w, `{"error":"invalid_grant"}`, 400)
 				return
 			}

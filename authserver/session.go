@@ -17,6 +17,7 @@ import (
 const (
 	cookieSession = "session" // a login
 	cookieLogin   = "login"   // binds a login form to the browser it was given to
+	cookieNote    = "note"    // what the next page says once
 	cookieStep    = "step"    // binds a third party's answer to the browser; exists after consent only (PX-09)
 )
 

@@ -138,7 +138,9 @@ var texts = map[string]line{
 	"connect_later":   {"Go on without the rest", "残りは後にして続ける", "跳过其余并继续"},
 	"connect_go_on":   {"Go on", "続ける", "继续"},
 	"connect_done":    {"Everything is connected. You can close this page.", "すべて接続済みです。このページは閉じて構いません。", "已全部连接。您可以关闭此页面。"},
-	"connect_failed":  {"Connecting %s did not succeed. Try again; if it fails again, tell the operator the request id below.", "%s の接続に失敗しました。もう一度お試しください。繰り返し失敗する場合は、下のリクエストIDを管理者に伝えてください。", "连接 %s 未成功。请重试;如再次失败,请将下方的请求编号告知管理员。"},
+	"connect_ok":      {"Your account at %s is connected.", "%s のアカウントを接続しました。", "您在 %s 的账户已连接。"},
+	"connect_no":      {"%s gave no access. Nothing has changed; connect again when you want to.", "%s でアクセスが許可されませんでした。何も変更していません。必要なときにもう一度接続してください。", "%s 未授予访问权限。没有任何更改;需要时请重新连接。"},
+	"connect_failed":  {"Connecting %s did not succeed. Try again; if it fails again, tell the operator this request id: %s", "%s の接続に失敗しました。もう一度お試しください。繰り返し失敗する場合は、次のリクエストIDを管理者に伝えてください:%s", "连接 %s 未成功。请重试;如再次失败,请将此请求编号告知管理员:%s"},
 
 	// Errors: what failed, and what to do.
 	"error_title":                      {"This did not work", "処理できませんでした", "操作未成功"},

@@ -86,7 +86,7 @@ type connectPage struct {
 	Form     string
 	Resume   bool
 	User     string
-	Failed   string
+	Notice   *notice
 }
 
 // ConnectURL returns the page on which one user, and nobody else, connects the
@@ -132,7 +132,7 @@ func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request, c *call) {
 			return
 		}
 	}
-	s.showConnect(w, r, c, who, t, r.URL.Query().Get("c"), "")
+	s.showConnect(w, r, c, who, t, r.URL.Query().Get("c"))
 }
 
 // connectVisitor finds who is at a connect page and refuses everybody but the
@@ -159,13 +159,14 @@ func (s *Server) connectVisitor(w http.ResponseWriter, r *http.Request, c *call,
 	return nil, t, false
 }
 
-func (s *Server) showConnect(w http.ResponseWriter, r *http.Request, c *call, who *visitor, t connectTicket, sealed, failed string) {
+func (s *Server) showConnect(w http.ResponseWriter, r *http.Request, c *call, who *visitor, t connectTicket, sealed string) {
 	accounts, err := s.deps.Upstream.Accounts(r.Context(), who.User.ID, t.Resource)
 	if err != nil {
 		s.failPage(w, c, err)
 		return
 	}
-	p := connectPage{Accounts: accounts, Ticket: sealed, Form: s.formToken(who), Resume: t.Resume != nil, User: who.User.Name, Failed: failed}
+	p := connectPage{Accounts: accounts, Ticket: sealed, Form: s.formToken(who), Resume: t.Resume != nil, User: who.User.Name,
+		Notice: s.remarked(w, r, c, who, accounts)}
 	if res := c.policy.resources[t.Resource]; res != nil {
 		p.Resource = res.Name
 	}
@@ -262,15 +263,21 @@ func (s *Server) serveConnectCallback(w http.ResponseWriter, r *http.Request, c 
 	}
 	if err := s.deps.Upstream.Finish(r.Context(), st.UserID, st.Account, st.Memo, q, st.Verifier, c.policy.url("/connect/callback")); err != nil {
 		c.event.Outcome, c.event.Code, c.event.Detail = "failed", "upstream", err.Error()
-		s.showConnect(w, r, c, who, t, st.Ticket, st.Account)
+		n := note{"failed", st.Account, c.id}
+		if q.Get("error") == "access_denied" {
+			n = note{Did: "no", Account: st.Account}
+		}
+		s.afterStep(w, r, c, who, t, st, n)
 		return
 	}
-	s.afterStep(w, r, c, who, t, st.Ticket)
+	s.afterStep(w, r, c, who, t, st, note{Did: "ok", Account: st.Account})
 }
 
-// afterStep goes on by itself when nothing is missing any more.
-func (s *Server) afterStep(w http.ResponseWriter, r *http.Request, c *call, who *visitor, t connectTicket, sealed string) {
-	if t.Resume != nil {
+// afterStep goes on by itself when nothing is missing any more; otherwise it leads
+// back to the page, which says what became of the step. It always leads away from the
+// callback's address, which is good for one time only.
+func (s *Server) afterStep(w http.ResponseWriter, r *http.Request, c *call, who *visitor, t connectTicket, st step, n note) {
+	if t.Resume != nil && n.Did == "ok" {
 		missing, err := s.missing(r.Context(), who.User.ID, t.Resource)
 		if err != nil {
 			s.failPage(w, c, err)
@@ -281,9 +288,13 @@ func (s *Server) afterStep(w http.ResponseWriter, r *http.Request, c *call, who 
 			return
 		}
 	}
+	if err := s.remark(w, c, who, n); err != nil {
+		s.failPage(w, c, err)
+		return
+	}
 	to := c.policy.path + "/connect"
-	if sealed != "" {
-		to += "?c=" + sealed
+	if st.Ticket != "" {
+		to += "?c=" + st.Ticket
 	}
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
