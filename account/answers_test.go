@@ -148,7 +148,7 @@ func TestGVA2_AnswersOfTokenEndpoints(t *testing.T) {
 			}
 			if grant == GrantAssert { // and what the provider may answer instead of an assertion
 				w.forget(walletKey{"alice", "tools"})
-				if err := s.DeleteAccount(t.Context(), "alice", "tools"); err != nil {
+				if _, err := s.DeleteAccount(t.Context(), "alice", "tools"); err != nil {
 					t.Fatal(err)
 				}
 				before := len(as.asked)

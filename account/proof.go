@@ -131,7 +131,10 @@ func (w *Wallet) renewProof(ctx context.Context, acc Account, p proof) (proof, e
 	defer done()
 	l, err := w.Renew(ctx, Login{acc.Issuer, p.Subject, p.Token, p.Refresh, p.Expires})
 	if err == nil {
-		return l.proof(), w.swap(ctx, acc, l.proof(), p.spent)
+		if err = w.swap(ctx, acc, l.proof(), p.spent); kidoban.KindOf(err) == kidoban.KindConflict {
+			err = nil // a login that came meanwhile stands
+		}
+		return l.proof(), err
 	}
 	if _, fresh, rerr := w.proof(ctx, acc.User, acc.Issuer); rerr == nil && w.Now().Add(slack).Before(fresh.Expires) {
 		return fresh, nil // a login that came meanwhile

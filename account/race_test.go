@@ -72,8 +72,13 @@ func TestGCO6_ARenewalKeepsNoAccountThatIsGone(t *testing.T) {
 				left = w.Finish(context.Background(), "alice", "drive", memo, url.Values{"code": {"code-other"}, "iss": {p.URL}}, "verifier", callback)
 			}
 			clock.forward(at)
-			if _, err := w.Credential(t.Context(), "alice", "drive", false); err != nil {
-				t.Fatal(err)
+			call, err := w.Credential(t.Context(), "alice", "drive", false)
+			switch before := at > time.Hour; {
+			case before && !again && kidoban.KindOf(err) != kidoban.KindNotFound:
+				t.Errorf("the call in which it was renewed got %v %v", call, err)
+			case before && !again:
+			case err != nil || before && p.owner[strings.TrimPrefix(call[0].Value, "Bearer ")] != "other":
+				t.Errorf("the call got %v %v", call, err)
 			}
 			<-done
 			w.wg.Wait() // a renewal in the background is over
@@ -270,4 +275,26 @@ func TestGVA2_NobodyIsLeftInAFlight(t *testing.T) {
 	if len(w.flights) > 0 {
 		t.Errorf("%d flights", len(w.flights))
 	}
+}
+
+// TestE36_03_ARenewalTakesNoTokenOfAnotherServer: while it runs, the server's name comes
+// to stand for another host, and the user connects that one. Its token is not for the
+// call that is on its way to the host of before.
+func TestE36_03_ARenewalTakesNoTokenOfAnotherServer(t *testing.T) {
+	var clock later
+	p := newProvider(t)
+	w, _ := newWallet(t, p, clock.now)
+	connectAccount(t, w, p, "alice")
+	moved := *w.apps["drive"]
+	moved.URL = "https://other.example/mcp"
+	p.during = func() {
+		w.SetApps(map[string]*App{"drive": &moved})
+		connectAccount(t, w, p, "alice")
+	}
+	clock.forward(2 * time.Hour)
+	if h, err := w.Credential(t.Context(), "alice", "drive", false); kidoban.KindOf(err) != kidoban.KindUnreachable {
+		t.Errorf("%v %v", h, err)
+	}
+	p.during = nil
+	bearer(t, w, false)
 }

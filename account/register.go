@@ -88,7 +88,7 @@ func (w *Wallet) registration(ctx context.Context, server, issuer string) (r reg
 // lost forgets a registration that its issuer does not know any more, so that
 // the next connection makes a new one.
 func (w *Wallet) lost(ctx context.Context, id identity, issuer string) error {
-	if err := w.Store.DeleteAccount(ctx, ClientUser+issuer, id.server); err != nil && kidoban.KindOf(err) != kidoban.KindNotFound {
+	if _, err := w.Store.DeleteAccount(ctx, ClientUser+issuer, id.server); err != nil && kidoban.KindOf(err) != kidoban.KindNotFound {
 		return err
 	}
 	return kidoban.Errorf(kidoban.KindNotFound, "the authorization server %s has forgotten the gateway: connect the account again", issuer)

@@ -28,8 +28,9 @@ type Store interface {
 	// and issuer; otherwise KindConflict: of several replicas that refresh a token
 	// at once, one wins.
 	SwapAccount(ctx context.Context, a Account) error
-	// DeleteAccount forgets an account.
-	DeleteAccount(ctx context.Context, user, server string) error
+	// DeleteAccount forgets an account and returns what it was, in one step: nothing is
+	// stored in between.
+	DeleteAccount(ctx context.Context, user, server string) (Account, error)
 	// UserAccounts lists the accounts of a user in order of server.
 	UserAccounts(ctx context.Context, user string) ([]Account, error)
 	// AllAccounts lists all, the gateway's own registrations too, in order of user and server, after the given pair.

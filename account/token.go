@@ -221,7 +221,10 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 	}
 	next := t.take(w.Now(), r)
 	next.Renewed, next.Want, next.Host, next.Trying = w.Now(), t.Want, a.host(), time.Time{}
-	return next, w.swap(ctx, acc, next, t.spent)
+	if err = w.swap(ctx, acc, next, t.spent); kidoban.KindOf(err) == kidoban.KindConflict {
+		return w.overtaken(ctx, a, acc, next)
+	}
+	return next, err
 }
 
 // end notes that an account is of no use any more, so that pages offer to connect it
@@ -232,9 +235,9 @@ func (w *Wallet) end(ctx context.Context, acc Account, t token, cause error) (to
 	return t, cause
 }
 
-// swap stores what an account holds next, a token or a proof. Another replica that
-// was faster has stored one that is as good, unless yields says of its plaintext that
-// it is not; nil says so of nothing. A database that is away for a moment is tried
+// swap stores what an account holds next, a token or a proof. KindConflict: something
+// else stands there and stays, or nothing does, unless yields says of its plaintext that
+// it makes room; nil says so of nothing. A database that is away for a moment is tried
 // again: what it should keep may be the only refresh token that still works.
 func (w *Wallet) swap(ctx context.Context, acc Account, secret any, yields func([]byte) bool) error {
 	next, err := w.seal(ctx, acc.User, acc.Server, acc.Issuer, secret)
@@ -248,7 +251,7 @@ func (w *Wallet) swap(ctx context.Context, acc Account, secret any, yields func(
 			return err
 		}
 		if yields == nil || !w.outlives(ctx, &next, yields) {
-			return nil
+			return err
 		}
 	}
 }
@@ -293,6 +296,10 @@ const maxSwapWait = 3200 * time.Millisecond
 // may have done it in the meantime all the same.
 func (w *Wallet) elsewhere(ctx context.Context, acc Account, t token, cause error) (token, error) {
 	now, err := w.Store.Account(ctx, acc.User, acc.Server)
+	if kidoban.KindOf(err) == kidoban.KindNotFound && kidoban.KindOf(cause) != kidoban.KindNotFound {
+		w.revoke(ctx, acc, t) // the issuer may have given the next one all the same
+		return t, gone(acc)
+	}
 	if err != nil || now.Issuer != acc.Issuer {
 		return t, cause
 	}
@@ -339,42 +346,4 @@ func (w *Wallet) post(ctx context.Context, a *App, e endpoints, id identity, for
 		return t, kidoban.Errorf(kidoban.KindInput, "the authorization server %s gave a token that cannot be used", e.issuer)
 	}
 	return t, nil
-}
-
-// Disconnect forgets an account and ends its token at the third party, as far as
-// that one can be reached (G-CO6). Not found: KindNotFound.
-func (w *Wallet) Disconnect(ctx context.Context, user, server string) error {
-	acc, err := w.Store.Account(ctx, user, server)
-	if err != nil {
-		return err
-	}
-	if err := w.Store.DeleteAccount(ctx, user, server); err != nil {
-		return err
-	}
-	w.replaced(walletKey{user, server})
-	t, err := w.token(ctx, acc)
-	if err != nil || t.Kind != "oauth" {
-		return nil
-	}
-	a, err := w.app(server)
-	if err != nil || a.Issuer != "" && a.Issuer != acc.Issuer {
-		return nil
-	}
-	e, err := w.endpoints(ctx, a, acc.Issuer)
-	if err != nil || e.revoke == "" {
-		return nil
-	}
-	id, err := w.identity(ctx, a, server, acc.Issuer, t.Client)
-	if err != nil {
-		return nil
-	}
-	form := url.Values{"token": {t.Access}}
-	if t.Refresh != "" {
-		form = url.Values{"token": {t.Refresh}, "token_type_hint": {"refresh_token"}}
-	}
-	h, err := w.authenticate(e, id, form, kidoban.Fields{{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}})
-	if err == nil {
-		_, _ = w.client(a).Do(ctx, outbound.Req{Method: http.MethodPost, URL: e.revoke, Header: h, Body: []byte(form.Encode()), Credential: true, CredentialOrigin: e.revoke}) // forgotten here, whatever it says
-	}
-	return nil
 }

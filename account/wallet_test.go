@@ -57,11 +57,15 @@ func (s *shelf) SwapAccount(_ context.Context, a Account) error {
 	return nil
 }
 
-func (s *shelf) DeleteAccount(_ context.Context, user, server string) error {
+func (s *shelf) DeleteAccount(_ context.Context, user, server string) (Account, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	a, ok := s.all[walletKey{user, server}]
+	if !ok {
+		return a, kidoban.Errorf(kidoban.KindNotFound, "no account")
+	}
 	delete(s.all, walletKey{user, server})
-	return nil
+	return a, nil
 }
 
 func (s *shelf) UserAccounts(context.Context, string) ([]Account, error) { return nil, nil }
@@ -217,7 +221,7 @@ func TestGVA2_ConnectUseAndDisconnect(t *testing.T) {
 	if _, err := w.Credential(t.Context(), "alice", "drive", false); kidoban.KindOf(err) != kidoban.KindNotFound {
 		t.Errorf("afterwards: %v", err)
 	}
-	if len(p.revoked) != 1 || p.revoked[0] != "refresh-1-of-alice" {
+	if fmt.Sprint(p.revoked) != "[refresh-1-of-alice access-1-of-alice]" {
 		t.Errorf("revoked %v", p.revoked)
 	}
 }

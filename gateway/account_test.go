@@ -56,11 +56,12 @@ func (s *shelf) SwapAccount(_ context.Context, a account.Account) error {
 	return nil
 }
 
-func (s *shelf) DeleteAccount(_ context.Context, user, server string) error {
+func (s *shelf) DeleteAccount(_ context.Context, user, server string) (account.Account, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	a := s.all[[2]string{user, server}]
 	delete(s.all, [2]string{user, server})
-	return nil
+	return a, nil
 }
 
 func (s *shelf) UserAccounts(context.Context, string) ([]account.Account, error) { return nil, nil }

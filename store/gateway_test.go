@@ -131,8 +131,14 @@ func TestContractAccounts(t *testing.T) {
 		if diff := cmp.Diff([]string{"/x", "u1/a", "u1/github", "u2/github"}, seen); diff != "" {
 			t.Error(diff)
 		}
-		must(t, s.DeleteAccount(ctx, "u1", "github"))
-		if err := s.DeleteAccount(ctx, "u1", "github"); kidoban.KindOf(err) != kidoban.KindNotFound {
+		had, err := s.Account(ctx, "u1", "github")
+		must(t, err)
+		gone, err := s.DeleteAccount(ctx, "u1", "github")
+		must(t, err)
+		if diff := cmp.Diff(had, gone); diff != "" {
+			t.Error(diff)
+		}
+		if _, err := s.DeleteAccount(ctx, "u1", "github"); kidoban.KindOf(err) != kidoban.KindNotFound {
 			t.Errorf("%v", err)
 		}
 		// A renewal that began before an account was taken out is not stored over the
@@ -141,7 +147,8 @@ func TestContractAccounts(t *testing.T) {
 		must(t, s.PutAccount(ctx, first))
 		late, err := s.Account(ctx, "u1", "github")
 		must(t, err)
-		must(t, s.DeleteAccount(ctx, "u1", "github"))
+		_, err = s.DeleteAccount(ctx, "u1", "github")
+		must(t, err)
 		first.Sealed, first.Updated = []byte{6}, epoch.Add(time.Minute)
 		must(t, s.PutAccount(ctx, first))
 		if err := s.SwapAccount(ctx, late); kidoban.KindOf(err) != kidoban.KindConflict {

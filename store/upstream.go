@@ -48,14 +48,16 @@ func (d *DB) SwapAccount(ctx context.Context, a account.Account) error {
 }
 
 // DeleteAccount implements account.Store.
-func (d *DB) DeleteAccount(ctx context.Context, user, server string) error {
-	return d.write(ctx, func(t tx) error {
-		n, err := t.exec(`DELETE FROM accounts WHERE user_id = $1 AND server = $2`, user, server)
-		if err == nil && n == 0 {
+func (d *DB) DeleteAccount(ctx context.Context, user, server string) (a account.Account, err error) {
+	err = d.write(ctx, func(t tx) error {
+		a = account.Account{}
+		err := t.query(`DELETE FROM accounts WHERE user_id = $1 AND server = $2 RETURNING `+accountColumns, scanAccount(&a), user, server)
+		if err == nil && a.Server == "" {
 			return notFound("account")
 		}
 		return err
 	})
+	return a, err
 }
 
 // UserAccounts implements account.Store.
