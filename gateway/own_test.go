@@ -184,3 +184,42 @@ func TestGTG1_CallsOfAColdStartWaitForTheList(t *testing.T) {
 		}
 	}
 }
+
+// TestGTG1_APartOfAListKeepsNobodyOut: after a start one client has read the first page
+// of a list so far; another calls, from what it remembers, a tool of a later page, and
+// one that is not there at all.
+func TestGTG1_APartOfAListKeepsNobodyOut(t *testing.T) {
+	var firsts atomic.Int64
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case strings.Contains(body, `"initialize"`):
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`)
+		case strings.Contains(body, `"cursor":"2"`):
+			result(w, body, `{"tools":[{"name":"late","inputSchema":{"type":"object"}}]}`)
+		case strings.Contains(body, "tools/list"):
+			firsts.Add(1)
+			result(w, body, `{"tools":[{"name":"early","inputSchema":{"type":"object"}}],"nextCursor":"2"}`)
+		case strings.Contains(body, "tools/call"):
+			result(w, body, `{"content":[{"type":"text","text":"ran"}]}`)
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	r := newRig(t, []Server{at("s", up.URL)}, func(_ *Config, d *Deps) {
+		d.Guards.Pins = NewPinGuard(&pinMemory{}, "", toolscan.New(), nil, nil, time.Now)
+	})
+	if a := r.post("s", "alice", listTools); !strings.Contains(a.body, "nextCursor") {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	for range 2 {
+		if a := r.post("s", "bob", callTool("late")); !strings.Contains(a.body, "ran") {
+			t.Errorf("a tool of a page that nobody has read yet: %d %s", a.status, a.body)
+		}
+		if a := r.post("s", "bob", callTool("absent")); strings.Contains(a.body, "ran") {
+			t.Errorf("a tool that is not there: %d %s", a.status, a.body)
+		}
+	}
+	if n := firsts.Load(); n != 2 { // by alice, and once for bob
+		t.Errorf("the server was asked for its list %d times", n)
+	}
+}

@@ -26,7 +26,7 @@ func (g *Gateway) listed(c *call) (why *Refusal) {
 		return nil
 	}
 	for {
-		first, asking := c.server.catalog.unasked(c.accountKey(), method, g.deps.Now())
+		first, asking := c.server.catalog.unasked(c.accountKey(), method, c.Params.Name, g.deps.Now())
 		if first {
 			break
 		}
@@ -67,15 +67,17 @@ func (g *Gateway) whyUnlisted(c *call, why *Refusal) *Refusal {
 // silence, and whose clients do not ask, is asked before the next call (G-TG1).
 const listFor = 5 * time.Minute
 
-// unasked tells once for each view and method that nobody has listed it lately. Until
-// whoever was told so says how that went (answered), the others get what to wait for.
-func (k *catalog) unasked(view, method string, now time.Time) (first bool, asking *listAsk) {
+// unasked tells once for each view and method that nobody has listed it lately, or only
+// a part of it without the name that is called: clients read as many pages as they like.
+// Until whoever was told so says how that went (answered), the others get what to wait for.
+func (k *catalog) unasked(view, method, name string, now time.Time) (first bool, asking *listAsk) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if a := k.asking[viewMethod{view, method}]; a != nil {
 		return false, a // of several pages some may be here
 	}
-	if method == wire.MethodToolsList && k.tools[view] != nil {
+	asked := slices.Contains(k.asked[view], method)
+	if method == wire.MethodToolsList && (k.tools[view][name].def != nil || k.tools[view] != nil && asked) {
 		if k.seen[view].IsZero() || now.Sub(k.seen[view]) >= listFor {
 			stale := !k.seen[view].IsZero()
 			k.see(view, now)
@@ -83,7 +85,7 @@ func (k *catalog) unasked(view, method string, now time.Time) (first bool, askin
 		}
 		return false, nil
 	}
-	if slices.Contains(k.asked[view], method) {
+	if asked {
 		return false, nil
 	}
 	if k.asked == nil || len(k.asked) >= maxViews {
