@@ -61,10 +61,12 @@ type benchRow struct {
 
 // benchResult is the JSON contract of kidoban bench gateway.
 type benchResult struct {
-	Ratio    float64    `json:"throughput_ratio"` // the worse of 16 and 64 connections
-	AddedP50 float64    `json:"added_p50_us"`     // gateway minus direct, one connection
-	RSS      float64    `json:"rss_mb"`           // of the gateway's process, after 64 connections
-	Own      float64    `json:"rss_own_mb"`       // of that what is not the program's file, which the system maps and takes back as it likes
+	Ratio    float64    `json:"throughput_ratio"`    // the worse of 16 and 64 connections
+	AddedP50 float64    `json:"added_p50_us"`        // gateway minus direct, one connection, processors awake
+	Asleep   float64    `json:"added_p50_asleep_us"` // the same while processors sleep between the steps of a call
+	Awake    *benchRow  `json:"awake"`               // one connection, processors awake; the rows are as the machine is
+	RSS      float64    `json:"rss_mb"`              // of the gateway's process, after 64 connections
+	Own      float64    `json:"rss_own_mb"`          // of that what is not the program's file, which the system maps and takes back as it likes
 	ProxyRSS float64    `json:"reverse_proxy_rss_mb"`
 	List     float64    `json:"list_ms"` // tools/list of 1,000 tools over 100 servers from the cache, all pages, median
 	Rows     []benchRow `json:"rows"`
@@ -108,18 +110,20 @@ func (c benchGatewayCmd) Run(e *env) error {
 	}
 	defer gate.stop()
 	guarded := &benchRole{cmd: gate.cmd, url: strings.Replace(gate.url, "/s/up/", "/s/guarded/", 1), secret: gate.secret}
+	ways := []*benchRole{up, proxy, gate, guarded}
 	var res benchResult
 	for _, n := range c.Conns {
-		ways := []*benchRole{up, proxy, gate, guarded}
-		points, err := c.turns(e.ctx, ways, n, func(to *benchRole) bool { return c.Profile != "" && to != gate })
+		row, err := c.row(e.ctx, ways, n)
 		if err != nil {
 			return err
 		}
-		row := benchRow{Conns: n, Direct: points[0], Proxy: points[1], Gateway: points[2], Guarded: points[3]}
-		row.Ratio = row.Gateway.RPS / row.Proxy.RPS
 		switch n {
 		case 1:
-			res.AddedP50 = row.Gateway.P50 - row.Direct.P50
+			res.Asleep = row.added(row.Gateway)
+			if res.Awake, err = c.awake(e, ways); err != nil {
+				return err
+			}
+			res.AddedP50 = res.Awake.added(res.Awake.Gateway)
 		case 16, 64:
 			if res.Ratio == 0 || row.Ratio < res.Ratio {
 				res.Ratio = row.Ratio
@@ -127,7 +131,7 @@ func (c benchGatewayCmd) Run(e *env) error {
 			res.RSS, res.ProxyRSS = rss(gate.cmd.Process.Pid), rss(proxy.cmd.Process.Pid)
 			res.Own = statusOf(gate.cmd.Process.Pid, "RssAnon:")
 		}
-		res.Rows = append(res.Rows, row)
+		res.Rows = append(res.Rows, *row)
 	}
 	if c.Profile == "" {
 		if res.List, err = listTime(e.ctx, gate, time.Duration(c.Seconds*float64(time.Second))); err != nil {
@@ -150,12 +154,40 @@ func (c benchGatewayCmd) Run(e *env) error {
 		}
 		fmt.Fprintf(e.stdout, " %6.2f\n", r.Ratio)
 	}
-	fmt.Fprintf(e.stdout, "throughput ratio %.2f, added p50 %.0f µs, resident memory %.1f MB, %.1f MB without the program's file (reverse proxy %.1f MB)\n", res.Ratio, res.AddedP50, res.RSS, res.Own, res.ProxyRSS)
+	if r := res.Awake; r != nil {
+		asleep := res.Rows[slices.Index(c.Conns, 1)]
+		fmt.Fprintf(e.stdout, "added to the median of one connection: %.0f µs (reverse proxy %.0f), and %.0f (%.0f) where processors sleep between the steps of a call\n", res.AddedP50, r.added(r.Proxy), res.Asleep, asleep.added(asleep.Proxy))
+	}
+	fmt.Fprintf(e.stdout, "throughput ratio %.2f, resident memory %.1f MB, %.1f MB without the program's file (reverse proxy %.1f MB)\n", res.Ratio, res.RSS, res.Own, res.ProxyRSS)
 	fmt.Fprintf(e.stdout, "tools/list of %d tools over %d servers from the cache, all pages: %.2f ms\n", benchTools, benchServers, res.List)
 	if l := res.Long; l != nil {
 		fmt.Fprintf(e.stdout, "%.0f minutes at 64 connections, %d calls: memory grew by %.1f MB, highest %.1f MB\n", l.Minutes, l.Calls, l.Growth, l.Highest)
 	}
 	return nil
+}
+
+// row measures all ways at n connections.
+func (c benchGatewayCmd) row(ctx context.Context, ways []*benchRole, n int) (*benchRow, error) {
+	p, err := c.turns(ctx, ways, n, func(to *benchRole) bool { return c.Profile != "" && to != ways[2] })
+	if err != nil {
+		return nil, err
+	}
+	return &benchRow{Conns: n, Direct: p[0], Proxy: p[1], Gateway: p[2], Guarded: p[3], Ratio: p[2].RPS / p[1].RPS}, nil
+}
+
+// added is what a way adds to a call's median, in microseconds.
+func (r *benchRow) added(way benchPoint) float64 { return way.P50 - r.Direct.P50 }
+
+// awake measures one connection while no processor sleeps. Between the steps of a
+// lonely call they do, and waking one takes a virtual machine longer than a whole step:
+// a direct call waits for that twice, one through whatever is between four times.
+func (c benchGatewayCmd) awake(e *env, ways []*benchRole) (*benchRow, error) {
+	keeper, err := startRole(e, "awake", "")
+	if err != nil {
+		return nil, err
+	}
+	defer keeper.stop()
+	return c.row(e.ctx, ways, 1)
 }
 
 // maxBenchConns bounds the connections, each of which costs open files in three processes.

@@ -74,6 +74,16 @@ func (r *benchRole) stop() {
 
 // role serves until standard input closes.
 func (c benchGatewayCmd) role(e *env) error {
+	if c.Role == "awake" {
+		ctx, cancel := context.WithCancel(e.ctx)
+		defer cancel()
+		if err := keepAwake(ctx); err != nil {
+			return err
+		}
+		fmt.Fprintln(e.stdout, c.Role)
+		_, _ = io.Copy(io.Discard, e.stdin)
+		return nil
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "no port")
