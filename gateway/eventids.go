@@ -26,8 +26,9 @@ const (
 	// maxEventAbout bounds what is sealed with it, in bytes. Streams of requests with
 	// more, such as those for endless URIs, cannot be resumed.
 	maxEventAbout = 1 << 10
-	// maxSealedID bounds what a client sends back: nonce, tag and four thirds of it.
-	maxSealedID = (maxEventID+maxEventAbout+12+16)*4/3 + 4
+	// maxSealedID bounds what a client sends back: both with their lengths, nonce, tag,
+	// and four thirds of it.
+	maxSealedID = (maxEventID+maxEventAbout+2*binary.MaxVarintLen16+12+16)*4/3 + 4
 )
 
 func (c *call) eventBinding() []byte {

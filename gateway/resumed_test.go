@@ -128,3 +128,35 @@ func TestGTG1_GTG5_ResumedAnswersAreJudged(t *testing.T) {
 		}
 	}
 }
+
+// TestTR03_TheLongestEventIDsComeBack: of a server's id and of what the stream is about,
+// both as long as they may be, and one letter longer, which is left out.
+func TestTR03_TheLongestEventIDsComeBack(t *testing.T) {
+	r := newRig(t, []Server{at("s", "http://127.0.0.1:1")})
+	st := r.g.state.Load()
+	for _, more := range []int{0, 1} {
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.resource("s"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &call{r: q, st: st, target: st.targets["/s/s/mcp"], server: st.servers["s"]}
+		c.Message = wire.Message{Kind: wire.Request, ID: wire.IntID(1), Method: "resources/read"}
+		c.Params.URI = strings.Repeat("u", 2*maxEventAbout)
+		c.Params.URI = c.Params.URI[len(c.about())-maxEventAbout-more:]
+		if n := len(c.about()); n != maxEventAbout+more {
+			t.Fatalf("%d bytes", n)
+		}
+		id, has := r.g.outEvent(c, wire.Event{ID: strings.Repeat("i", maxEventID), HasID: true})
+		if has != (more == 0) {
+			t.Fatalf("%d more: %t", more, has)
+		}
+		if !has {
+			continue
+		}
+		q.Header.Set("Last-Event-ID", id)
+		got, refusal := r.g.lastEvent(c)
+		if refusal != nil || len(got) != maxEventID {
+			t.Errorf("%d bytes: %v", len(id), refusal)
+		}
+	}
+}
