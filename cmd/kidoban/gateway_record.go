@@ -58,25 +58,33 @@ func (t *traffic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x.Request.Body = asked.b
 	x.Response = &kidoban.Response{Status: k.status, Proto: r.Proto, Header: k.header, Body: k.body.b, Truncated: k.body.more}
-	discreet(&x)
+	discreet(&x, r.URL.Path)
 	t.to.Add(x)
 }
 
-// discreet takes away what a person asked a tool for and got from it. The lists
-// that a server gives to everybody stay, and so do states and addresses that it
-// hands out.
-func discreet(x *kidoban.Exchange) {
-	method := wire.LookupString(wire.Raw(x.Request.Body), "method")
-	switch method {
-	case "tools/call", "resources/read", "prompts/get", "completion/complete":
-	default:
+// discreet takes away what a person asked a tool for and got from it, wherever at an
+// endpoint of MCP it may stand: in a call, in the answer to a server's question, or on
+// the stream on which a cut answer is fetched. The lists that a server gives to
+// everybody stay, and so do states and addresses that it hands out.
+func discreet(x *kidoban.Exchange, path string) {
+	if path = strings.TrimSuffix(path, "/"); !strings.HasSuffix(path, "/mcp") || strings.Contains(path, "/.well-known/") {
 		return
 	}
-	ask := `{"jsonrpc":"2.0","method":"` + method + `"`
-	if id, ok := wire.Lookup(wire.Raw(x.Request.Body), "id"); ok {
-		ask += `,"id":` + string(id)
+	method := wire.LookupString(wire.Raw(x.Request.Body), "method")
+	switch method {
+	case wire.MethodInitialize, wire.MethodDiscover, wire.MethodPing, wire.MethodToolsList, wire.MethodPromptsList, wire.MethodResourcesList, wire.MethodTemplatesList, "notifications/initialized":
+		return
 	}
-	x.Request.Body = []byte(ask + "}")
+	if len(x.Request.Body) > 0 {
+		ask := `{"jsonrpc":"2.0"`
+		if method != "" {
+			ask += `,"method":` + string(wire.Quote(method))
+		}
+		if id, ok := wire.Lookup(wire.Raw(x.Request.Body), "id"); ok {
+			ask += `,"id":` + string(id)
+		}
+		x.Request.Body = []byte(ask + "}")
+	}
 	x.Response.Body, x.Response.Truncated = nil, true
 }
 

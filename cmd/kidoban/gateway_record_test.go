@@ -2,12 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
 )
 
 // TestGatewayRecord: a gateway records what a real client does at its door; the
@@ -55,5 +60,49 @@ func TestGatewayRecord(t *testing.T) {
 	}
 	if code != exitClean || stderr != "" {
 		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
+// TestGatewayRecordIsDiscreet: what people say and get stays out wherever it stands, and
+// what everybody gets stays in.
+func TestGatewayRecordIsDiscreet(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "door.har")
+	rec, err := outbound.CreateRecorder(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer string
+	front := &traffic{public: "https://gate.example", to: rec, now: time.Now, next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, answer)
+	})}
+	const told = `{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"between-us"}]}}`
+	for _, c := range []struct{ method, path, body, answer string }{
+		{"POST", "/s/x/mcp", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x","arguments":{"a":"between-us"}}}`, told},
+		{"POST", "/mcp", `{"jsonrpc":"2.0","id":7,"params":{"arguments":{"a":"between-us` + strings.Repeat("x", keptBody) + `"}},"method":"tools/call"}`, told},
+		{"POST", "/mcp/", `{"jsonrpc":"2.0","id":7,"method":"tasks/result","params":{"taskId":"t"}}`, told},
+		{"POST", "/s/x/mcp", `{"jsonrpc":"2.0","id":"q","result":{"action":"accept","content":{"name":"between-us"}}}`, ""},
+		{"POST", "/s/x/mcp", `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"between-us"}}`, ""},
+		{"GET", "/s/x/mcp", "", "id: 1\ndata: " + told + "\n\n"},
+		{"POST", "/s/x/mcp", `{"jsonrpc":"2.0","id":8,"method":"tools/list"}`, `{"jsonrpc":"2.0","id":8,"result":{"tools":[{"name":"look-at-me"}]}}`},
+		{"GET", "/.well-known/oauth-protected-resource/s/x/mcp", "", `{"resource":"https://gate.example/s/x/mcp","resource_name":"named-so"}`},
+	} {
+		answer = c.answer
+		front.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(c.method, c.path, strings.NewReader(c.body)))
+	}
+	if err := rec.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(raw), "between-us"); n != 0 {
+		t.Errorf("what was said stands there %d times", n)
+	}
+	for _, open := range []string{"look-at-me", "named-so", "tasks/result", "notifications/cancelled"} {
+		if !strings.Contains(string(raw), open) {
+			t.Errorf("%s is missing", open)
+		}
 	}
 }
