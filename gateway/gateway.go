@@ -324,16 +324,16 @@ func (g *Gateway) close(c *call) {
 	if c.dated { // the connection's next request has its own
 		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
 	}
-	g.rooms.Give(c.room)
+	r := &c.rec
+	r.Trace = traceparent(c.asked.Meta, c.r.Header)
+	g.rooms.Give(c.room) // nothing of the message is looked at after this
 	if g.deps.Journal == nil || c.unrecorded {
 		return
 	}
-	r := &c.rec
 	r.ID, r.At, r.Address = c.ID, c.from, c.Address
 	r.User, r.Client, r.Grant, r.Server = c.Caller.User, c.Caller.Client, c.Caller.Grant, c.Server
 	r.Era = string(c.Era)
 	r.Micros = g.deps.Now().Sub(c.from).Microseconds()
-	r.Trace = traceparent(c.asked.Meta, c.r.Header)
 	if r.Decision == "" {
 		r.Decision = "allowed"
 	}

@@ -1,15 +1,19 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/wire"
 )
 
 // memorySink keeps entries in order, as a store does.
@@ -139,6 +143,48 @@ func TestAuditLogIsNeverLostInSilence(t *testing.T) {
 	}
 	if records != served+1 || !told {
 		t.Errorf("%d records for %d calls; told of the refusals: %v", records, served+1, told)
+	}
+}
+
+// TestARecordHoldsItsOwnTrace: what a record takes of a message is taken before the
+// message's memory serves another call, whose words would stand in it.
+func TestARecordHoldsItsOwnTrace(t *testing.T) {
+	sink := &memorySink{}
+	j, err := OpenJournal(t.Context(), sink, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rooms atomic.Pointer[wire.Rooms]
+	r := newRig(t, []Server{at("one", listServer(t).URL)}, func(_ *Config, d *Deps) {
+		d.Journal = j
+		d.Now = func() time.Time {
+			for range 8 { // other calls come, and have whatever memory is free
+				if free := rooms.Load(); free != nil {
+					room := free.Take(1)
+					copy(room[:cap(room)], bytes.Repeat([]byte{'x'}, cap(room)))
+					defer free.Give(room)
+				}
+			}
+			return time.Now()
+		}
+	})
+	rooms.Store(&r.g.rooms)
+	const calls = 20
+	trace := func(i int) string { return fmt.Sprintf("00-%032x-%016x-01", i+1, i+1) }
+	for i := range calls {
+		if a := r.post("one", "alice", `{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"_meta":{"traceparent":"`+trace(i)+`"}}}`); a.status != 200 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	closeJournal(t, j)
+	for i, e := range sink.entries() {
+		var rec Record
+		if err := json.Unmarshal(e.Body, &rec); err != nil || rec.Trace != trace(i) {
+			t.Errorf("call %d has the trace %q, %v", i, rec.Trace, err)
+		}
+	}
+	if n := len(sink.entries()); n != calls {
+		t.Errorf("%d records", n)
 	}
 }
 
