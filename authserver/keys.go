@@ -174,7 +174,7 @@ func (k *KeySet) load(ctx context.Context, keys []SigningKey, now time.Time) err
 func (k *KeySet) signer(ctx context.Context, key SigningKey) (jose.Signer, error) {
 	secret, err := k.sealer.Open(ctx, key.Sealed, []byte("signing key "+key.KID))
 	if err != nil {
-		return nil, kidoban.Wrap(kidoban.KindUsage, err, "the key source cannot open signing key %s: it is not the key source it was sealed with", key.KID)
+		return nil, kidoban.Wrap(kidoban.KindUsage, err, "the key source cannot open signing key %s: it is not the key source it was sealed with; restore that one from your backup", key.KID)
 	}
 	var j jose.JSONWebKey
 	if err := json.Unmarshal(secret, &j); err != nil || j.IsPublic() {

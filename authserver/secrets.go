@@ -164,7 +164,7 @@ func serverSecret(ctx context.Context, s Store, sealer Sealer, r io.Reader, name
 	}
 	plain, err := sealer.Open(ctx, stored, []byte("authserver secret "+name))
 	if err != nil || len(plain) != 32 {
-		return nil, kidoban.Wrap(kidoban.KindUsage, err, "the key source cannot open the secrets in the database: it is not the key source they were sealed with")
+		return nil, kidoban.Wrap(kidoban.KindUsage, err, "the key source cannot open the secrets in the database: it is not the key source they were sealed with; restore that one from your backup")
 	}
 	return plain, nil
 }

@@ -50,7 +50,9 @@ servers:
     url: $weak
     address: loopback
     account: shared
-limits: # one machine plays two people who do in seconds what people do in days
+limits: # one machine plays two people who do in seconds what people do in days, and in minutes what attackers try in hours
+  registration_per_ip: {count: 20, per: 1m, burst: 10}
+  registration_per_prefix: {count: 60, per: 1m, burst: 30}
 $(for l in authorize_per_ip authorize_per_user token_per_ip token_per_client revoke_per_ip login_per_ip login_per_prefix consent_per_user; do echo "  $l: {count: 6000, per: 1m, burst: 2000}"; done)
 EOF
 export PASSWORD_ALICE='a long demo passphrase' PASSWORD_BOB='another demo passphrase'
@@ -82,12 +84,15 @@ Both are still running:
   the gateway    http://$gate/s/notes/mcp   console: http://$gate/console
   accounts       alice (administrator) '$PASSWORD_ALICE', bob '$PASSWORD_BOB'
   reports        demo-out/report-1-weak.html  demo-out/report-2-gateway.html  demo-out/screenshots/
-Audit them yourself:
+
+Audit them yourself. Wait a minute first: these audits tried how many registrations are taken,
+and both servers take new ones only then:
   bin/kidoban audit $weak --lab --active --thorough
   bin/kidoban doctor http://$gate/s/notes/mcp
-An audit uses up the registrations that the weak server takes in a minute, to see that there is a limit: leave a minute between two.
-Paste this to use the gateway from an MCP client (Claude Code):
+
+Use the gateway from an MCP client (Claude Code; others: http://$gate/console/start):
   claude mcp add --transport http notes http://$gate/s/notes/mcp
+
 Whoever can still reach the weak server directly gets in: in earnest, let only the gateway reach it.
 End it: make demo-stop
 EOF

@@ -31,6 +31,12 @@ type Source interface {
 	adopt(ctx context.Context, ring []byte) error
 }
 
+// Holds tells whether a source has keys. It makes none.
+func Holds(ctx context.Context, src Source) (bool, error) {
+	ring, err := src.export(ctx)
+	return ring != nil, err
+}
+
 // Move copies the keys of one source to another that has none yet, so that
 // everything that was sealed under the first opens under the second. The first
 // keeps its copy: who moves removes it when the second has proved itself.

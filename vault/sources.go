@@ -64,7 +64,7 @@ func (s fileSource) read() ([]byte, error) {
 		return nil, err
 	}
 	if !i.Mode().IsRegular() || runtime.GOOS != "windows" && i.Mode().Perm()&othersBits(i) != 0 {
-		return nil, kidoban.Errorf(kidoban.KindRefused, "vault: the key file %s has mode %#o, others could read it: chmod 600 it", s.path, i.Mode().Perm())
+		return nil, kidoban.Errorf(kidoban.KindUsage, "vault: the key file %s has mode %#o, others could read it: chmod 600 it", s.path, i.Mode().Perm())
 	}
 	return io.ReadAll(io.LimitReader(f, maxRing))
 }

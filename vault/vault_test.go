@@ -262,7 +262,7 @@ func TestGVA4_KeyFileIsPrivate(t *testing.T) {
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Reload(t.Context()); kidoban.KindOf(err) != kidoban.KindRefused || !strings.Contains(err.Error(), "chmod 600") {
+	if err := v.Reload(t.Context()); kidoban.KindOf(err) != kidoban.KindUsage || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("%v", err)
 	}
 	os.Chmod(path, 0o600)

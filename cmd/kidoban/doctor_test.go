@@ -98,8 +98,18 @@ func TestDoctorSaysWhatItDidNotReach(t *testing.T) {
 		{ID: "F2", Outcome: kidoban.NotApplicable},
 		{ID: "E15", Outcome: kidoban.NotTested, Reason: kidoban.ReasonCanary}, {ID: "E15", Outcome: kidoban.NotApplicable},
 	}
-	if order, flaws := unreached(results); len(order) != 1 || strings.Join(flaws[kidoban.ReasonCanary], " ") != "E15" {
-		t.Errorf("%v %v", order, flaws)
+	if gaps := unreached(results); len(gaps) != 1 || gaps[0].why != kidoban.ReasonCanary || strings.Join(gaps[0].flaws, " ") != "E15" {
+		t.Errorf("%v", gaps)
+	}
+	people := []kidoban.Result{{ID: "E22", Outcome: kidoban.NotTested, Reason: kidoban.ReasonLogin}, {ID: "E37", Outcome: kidoban.NotTested, Reason: kidoban.ReasonSecondLogin}}
+	if gaps := unreached(people); len(gaps) != 1 || strings.Join(gaps[0].flaws, " ") != "E22 E37" {
+		t.Errorf("two people are one gap: %v", gaps)
+	}
+	var said strings.Builder
+	doctorCmd{testers: testers{Tool: []string{"add_note"}}}.tellReach(&said, []kidoban.Result{
+		{ID: "E37", Outcome: kidoban.NotTested, Reason: kidoban.ReasonToolNamed, Detail: "--tool NAME, of a tool that tells who calls"}})
+	if !strings.Contains(said.String(), "not of add_note") || !strings.Contains(said.String(), "tells who calls") {
+		t.Errorf("the tools that were given are not told from the one that is missing: %s", said.String())
 	}
 }
 

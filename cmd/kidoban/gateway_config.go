@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -59,6 +61,12 @@ type gatewayConfig struct {
 type tlsConfig struct {
 	Cert string `yaml:"cert" doc:"PEM file with the certificate chain."`
 	Key  string `yaml:"key" doc:"PEM file with the private key."`
+}
+
+// load reads the certificate and its key. KindUsage when they cannot be used.
+func (t tlsConfig) load() (tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	return pair, kidoban.Wrap(kidoban.KindUsage, err, "the TLS certificate %s with the key %s cannot be used", t.Cert, t.Key)
 }
 
 type toolsConfig struct {
@@ -208,6 +216,9 @@ func readGatewayConfig(path string) (gatewayConfig, error) {
 }
 
 func parseGatewayConfig(path string, raw []byte) (c gatewayConfig, err error) {
+	if !isText(raw) {
+		return c, kidoban.Errorf(kidoban.KindInput, "%s is no text: a config is YAML in UTF-8, as docs/config.md shows", path)
+	}
 	err = decodeYAML(raw, &c)
 	if err == nil || errors.Is(err, io.EOF) {
 		return c, nil
@@ -220,7 +231,7 @@ func parseGatewayConfig(path string, raw []byte) (c gatewayConfig, err error) {
 			where = fmt.Sprintf("%s:%d:%d", path, t.Position.Line, t.Position.Column)
 		}
 		_, lines, _ := strings.Cut(strings.TrimRight(ye.FormatError(false, true), "\n"), "\n") // the first says again what is said here
-		text = ye.GetMessage() + meant(ye.GetMessage()) + "\n" + lines
+		text = yamlFault(ye) + "\n" + clipLines(lines, 160)
 	}
 	return gatewayConfig{}, kidoban.Errorf(kidoban.KindInput, "%s: %s", where, text)
 }
@@ -498,11 +509,11 @@ func (c gatewayConfig) check() (out []gatewayFinding) {
 		}
 		if j, ok := err.(interface{ Unwrap() []error }); ok {
 			for _, e := range j.Unwrap() {
-				out = append(out, gatewayFinding{code, e.Error(), true})
+				out = append(out, gatewayFinding{code, said(e), true})
 			}
 			return
 		}
-		out = append(out, gatewayFinding{code, err.Error(), true})
+		out = append(out, gatewayFinding{code, said(err), true})
 	}
 	warn := func(code, format string, args ...any) {
 		out = append(out, gatewayFinding{code, fmt.Sprintf(format, args...), false})
@@ -542,6 +553,9 @@ func (c gatewayConfig) check() (out []gatewayFinding) {
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		out = append(out, gatewayFinding{"tls", "tls needs both cert and key", true})
+	} else if c.TLS.Cert != "" {
+		_, err := c.TLS.load()
+		fail("tls", err)
 	}
 	if u, err := url.Parse(c.PublicURL); err == nil && !local && c.TLS.Cert == "" && len(c.Proxies) == 0 && u.Scheme == "https" {
 		warn("tls", "the public URL is https, but %s listens without TLS: put a TLS proxy before it and name its address under trusted_proxies", c.Listen)
@@ -560,6 +574,9 @@ func (c gatewayConfig) check() (out []gatewayFinding) {
 		}
 		if s.Stdio != nil && (s.Stdio.Runner == "" || s.Stdio.Runner == sandbox.RunnerBox) {
 			fail("box", sandbox.Available())
+			if _, err := exec.LookPath(s.Stdio.Command); err != nil {
+				warn("servers", "server %s: the command %.100q is not found here; give an absolute path", s.Name, s.Stdio.Command)
+			}
 		}
 	}
 	return out

@@ -424,10 +424,10 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	server := &http.Server{Handler: s.front, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	if s.conf.TLS.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(s.conf.TLS.Cert, s.conf.TLS.Key)
+		cert, err := s.conf.TLS.load()
 		if err != nil {
 			l.Close()
-			return kidoban.Wrap(kidoban.KindUsage, err, "the TLS certificate cannot be used")
+			return err
 		}
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
 	}

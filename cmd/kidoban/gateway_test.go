@@ -433,6 +433,27 @@ func within(span time.Duration, f func() bool) bool {
 	return false
 }
 
+// TestGatewayConfigErrorsSpeakOfYAML: what belongs there, in words of the file, not of
+// the program; and nothing that a terminal would obey.
+func TestGatewayConfigErrorsSpeakOfYAML(t *testing.T) {
+	for text, want := range map[string]string{
+		"listen: [1]\n":   "a text belongs here, not a list",
+		"open: perhaps\n": "true or false belongs here, not a text",
+		"limits:\n  login_per_ip: {count: many}\n": "a whole number belongs here, not a text",
+		"servers: 3\n":                              "members belong here",
+		"trusted_proxies: 10.0.0.0/8\n":             "a list belongs here",
+		"servers:\n\ta: {}\n":                       "a tab stands where",
+		"name: \x1b[2J\n":                           "is no text",
+		"name: \xff\n":                              "is no text",
+		"nmae: " + strings.Repeat("x", 5000) + "\n": "…",
+	} {
+		_, err := parseGatewayConfig("f.yaml", []byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "Go ") || len(err.Error()) > 600 {
+			t.Errorf("%.40q: %v", text, err)
+		}
+	}
+}
+
 func TestGatewayConfigErrorsHaveAPlace(t *testing.T) {
 	for text, want := range map[string]string{
 		"servers:\n  a:\n    url: x\n    colour: red\n":  "f.yaml:4:5: unknown field",

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"reflect"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -26,6 +28,71 @@ func decodeYAML(raw []byte, into any) error {
 		return yaml.NewDecoder(bytes.NewReader(raw), strict...).Decode(into)
 	}
 	return yaml.NodeToValue(file.Docs[0].Body, into, strict...)
+}
+
+// isText tells whether a file can be shown to a person: UTF-8 without control
+// characters, which a terminal might obey.
+func isText(raw []byte) bool {
+	return utf8.Valid(raw) && !bytes.ContainsFunc(raw, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\n\r", r) })
+}
+
+// clipLines cuts each line to so many characters.
+func clipLines(text string, most int) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		if r := []rune(l); len(r) > most {
+			lines[i] = string(r[:most-1]) + "…"
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// yamlFault says what is wrong in words of YAML: the library speaks of Go's types.
+func yamlFault(err yaml.Error) string {
+	switch e := err.(type) {
+	case *yaml.TypeError:
+		return speakOf(e.DstType) + ", not " + aKind(e.SrcType)
+	case *yaml.UnexpectedNodeTypeError:
+		switch e.Expected {
+		case ast.MappingType:
+			return "members belong here, each as name: value"
+		case ast.SequenceType:
+			return "a list belongs here, in brackets or with - before each entry"
+		}
+	}
+	text := err.GetMessage()
+	if strings.Contains(text, "found character '\t'") || strings.Contains(text, "found a tab character") {
+		return "a tab stands where YAML takes only spaces"
+	}
+	return text + meant(text)
+}
+
+// speakOf says what belongs into a value of a type.
+func speakOf(t reflect.Type) string {
+	if a := aKind(t); a != "members" {
+		return a + " belongs here"
+	}
+	return "members belong here, each as name: value"
+}
+
+// aKind is what YAML calls a value of Go's type.
+func aKind(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch k := t.Kind(); {
+	case k == reflect.String:
+		return "a text"
+	case k == reflect.Bool:
+		return "true or false"
+	case k == reflect.Slice || k == reflect.Array:
+		return "a list"
+	case k == reflect.Map || k == reflect.Struct:
+		return "members"
+	case k >= reflect.Int && k <= reflect.Uint64:
+		return "a whole number"
+	}
+	return "a number"
 }
 
 // meant names the member that a misspelt one may have been meant for.

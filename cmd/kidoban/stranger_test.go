@@ -63,6 +63,8 @@ func TestStrangerIsToldWhatToDo(t *testing.T) {
 		{exitUsage, "no such file", []string{"gateway", "-c", none}},
 		{exitUsage, "is a directory", []string{"gateway", "-c", state}},
 		{exitUsage, "--listen", []string{"gateway", "--data", data, "--listen", taken.Addr().String()}},
+		{exitFindings, "nobody.pem with the key " + none + " cannot be used: no such file", []string{"gateway", "check", "-c", write("tls.yaml", "tls: {cert: "+filepath.Join(state, "nobody.pem")+", key: "+none+"}\n")}},
+		{exitClean, "the command \"no-such-program\" is not found here", []string{"gateway", "check", "-c", write("cmd.yaml", "servers:\n  a: {command: [no-such-program]}\n")}},
 		{exitUsage, "needs a login name", []string{"gateway", "user", "add", " ", "--data", data}},
 		{exitUsage, "there is no secret", []string{"vault", "set", "a", "--data", data}},
 		{exitUsage, "neither a URL nor a file", []string{"tools", "scan", none}},
@@ -88,7 +90,8 @@ func TestStrangerIsToldWhatToDo(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(strings.Join(c.args, " "), state, "DIR"), func(t *testing.T) {
 			t.Setenv("XDG_CONFIG_HOME", state)
-			code, _, said := command(t, state, c.args...)
+			code, out, said := command(t, state, c.args...)
+			said += out
 			if code != c.code || !strings.Contains(said, c.says) {
 				t.Errorf("exit %d, want %d and %q:\n%s", code, c.code, c.says, said)
 			}

@@ -109,3 +109,45 @@ func TestGVA4_NothingStartsWithoutTheService(t *testing.T) {
 		t.Errorf("%d %s", code, out)
 	}
 }
+
+// TestGVA4_AnotherKeyIsRefused: where the database holds secrets, a key file that is
+// gone is not made anew and another one is not taken, by any command; with the right
+// one back, everything is as it was.
+func TestGVA4_AnotherKeyIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "vault.key")
+	writeVaultConfig(t, dir, "file:"+key)
+	if out, code := vaultRun(t, dir, "ghp_topsecret\n", "vault", "set", "github"); code != exitClean {
+		t.Fatalf("%d %s", code, out)
+	}
+	right, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := [][]string{{"vault", "set", "notes"}, {"vault", "status"}, {"vault", "rotate"}, {"vault", "retire"}, {"gateway", "run"}}
+	refused := func(want string) {
+		t.Helper()
+		for _, args := range all {
+			if out, code := vaultRun(t, dir, "x\n", args...); code != exitUsage || !strings.Contains(out, want) || !strings.Contains(out, "restore") {
+				t.Errorf("%v: %d %s", args, code, out)
+			}
+		}
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	refused("there is no key in file " + key)
+	if _, err := os.Stat(key); err == nil {
+		t.Fatal("a key was made")
+	}
+	if code, out, said := command(t, dir, "vault", "key", key); code != exitClean {
+		t.Fatalf("%d %s%s", code, out, said)
+	}
+	refused("is not the one that seals the secrets in the database")
+	if err := os.WriteFile(key, right, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := vaultRun(t, dir, "", "vault", "rotate"); code != exitClean || !strings.Contains(out, "1 accounts") {
+		t.Errorf("with the right key: %d %s", code, out)
+	}
+}
