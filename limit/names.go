@@ -17,7 +17,6 @@ type Limits struct {
 	RegistrationGlobal    Limit
 
 	AuthorizePerIP    Limit
-	AuthorizePerUser  Limit
 	TokenPerIP        Limit
 	TokenPerClient    Limit
 	RevokePerIP       Limit
@@ -25,7 +24,6 @@ type Limits struct {
 	LoginPerIP        Limit // failed attempts
 	LoginPerPrefix    Limit // failed attempts
 	ConsentPerUser    Limit
-	SignupPerIP       Limit
 	DocumentPerSource Limit // client ID metadata documents: who makes us fetch
 	DocumentPerHost   Limit // … and whom we fetch from
 	DocumentGlobal    Limit
@@ -44,7 +42,6 @@ func Defaults() Limits {
 		RegistrationPerPrefix: Limit{"registration_per_prefix", 60, time.Hour, 30, PerPrefix},
 		RegistrationGlobal:    Limit{"registration_global", 1000, time.Hour, 200, Global},
 		AuthorizePerIP:        Limit{"authorize_per_ip", 60, time.Minute, 60, PerIP},
-		AuthorizePerUser:      Limit{"authorize_per_user", 30, time.Minute, 30, PerUser},
 		TokenPerIP:            Limit{"token_per_ip", 120, time.Minute, 120, PerIP},
 		TokenPerClient:        Limit{"token_per_client", 60, time.Minute, 60, PerClient},
 		RevokePerIP:           Limit{"revoke_per_ip", 60, time.Minute, 60, PerIP},
@@ -52,7 +49,6 @@ func Defaults() Limits {
 		LoginPerIP:            Limit{"login_per_ip", 20, 15 * time.Minute, 20, PerIP},
 		LoginPerPrefix:        Limit{"login_per_prefix", 100, 15 * time.Minute, 100, PerPrefix},
 		ConsentPerUser:        Limit{"consent_per_user", 20, time.Hour, 20, PerUser},
-		SignupPerIP:           Limit{"signup_per_ip", 5, time.Hour, 5, PerIP},
 		DocumentPerSource:     Limit{"document_per_source", 30, time.Hour, 10, PerIP},
 		DocumentPerHost:       Limit{"document_per_host", 60, time.Hour, 10, PerHost},
 		DocumentGlobal:        Limit{"document_global", 600, time.Hour, 60, Global},
@@ -69,8 +65,8 @@ func Defaults() Limits {
 func (l *Limits) All() []*Limit {
 	return []*Limit{
 		&l.RegistrationPerIP, &l.RegistrationPerPrefix, &l.RegistrationGlobal,
-		&l.AuthorizePerIP, &l.AuthorizePerUser, &l.TokenPerIP, &l.TokenPerClient, &l.RevokePerIP,
-		&l.LoginPerName, &l.LoginPerIP, &l.LoginPerPrefix, &l.ConsentPerUser, &l.SignupPerIP,
+		&l.AuthorizePerIP, &l.TokenPerIP, &l.TokenPerClient, &l.RevokePerIP,
+		&l.LoginPerName, &l.LoginPerIP, &l.LoginPerPrefix, &l.ConsentPerUser,
 		&l.DocumentPerSource, &l.DocumentPerHost, &l.DocumentGlobal,
 		&l.CallPerUser, &l.CallPerClient, &l.CallPerServer, &l.CallPerTool, &l.ConnectPerUser,
 	}

@@ -53,7 +53,7 @@ servers:
 limits: # one machine plays two people who do in seconds what people do in days, and in minutes what attackers try in hours
   registration_per_ip: {count: 20, per: 1m, burst: 10}
   registration_per_prefix: {count: 60, per: 1m, burst: 30}
-$(for l in authorize_per_ip authorize_per_user token_per_ip token_per_client revoke_per_ip login_per_ip login_per_prefix consent_per_user; do echo "  $l: {count: 6000, per: 1m, burst: 2000}"; done)
+$(for l in authorize_per_ip token_per_ip token_per_client revoke_per_ip login_per_ip login_per_prefix consent_per_user; do echo "  $l: {count: 6000, per: 1m, burst: 2000}"; done)
 EOF
 export PASSWORD_ALICE='a long demo passphrase' PASSWORD_BOB='another demo passphrase'
 for s in notes other; do echo "service-token" | "$k" vault set "$s" -c "$out/kidoban.yaml" >/dev/null || fail "the vault took no secret"; done

@@ -226,7 +226,7 @@ func admit(ctx context.Context, dir, database string, roots *x509.CertPool) (*pa
 	// wrong passwords stay, they are part of what is examined.
 	fast := limitConfig{Count: 6000, Per: span(time.Minute), Burst: 2000}
 	limits := map[string]limitConfig{}
-	for _, name := range []string{"authorize_per_ip", "authorize_per_user", "token_per_ip", "token_per_client", "revoke_per_ip",
+	for _, name := range []string{"authorize_per_ip", "token_per_ip", "token_per_client", "revoke_per_ip",
 		"login_per_ip", "login_per_prefix", "consent_per_user", "document_per_source", "document_per_host", "document_global"} {
 		limits[name] = fast
 	}

@@ -51,7 +51,7 @@ type gatewayConfig struct {
 	Login        loginConfig             `yaml:"login" doc:"How people prove who they are."`
 	Tokens       tokensConfig            `yaml:"tokens" doc:"Lifetimes."`
 	Clients      []clientConfig          `yaml:"clients" doc:"Clients that the operator registered."`
-	Limits       map[string]limitConfig  `yaml:"limits" doc:"Rates by name; kidoban gateway check lists the names."`
+	Limits       map[string]limitConfig  `yaml:"limits" doc:"Rates by name; the names and their defaults stand at the end of docs/config.md."`
 	Telemetry    telemetryConfig         `yaml:"telemetry" doc:"What monitoring systems are told."`
 	Alerts       alertsConfig            `yaml:"alerts" doc:"Who is told of alerts."`
 	AuditKeep    span                    `yaml:"audit_keep" doc:"How long the audit log keeps records, such as 8760h for a year. What goes leaves a checkpoint from which the rest is verified. Default: for ever."`
@@ -94,8 +94,8 @@ type serverConfig struct {
 	Image     string            `yaml:"image" doc:"Container image for docker and podman."`
 	Shared    bool              `yaml:"shared" doc:"All users share its processes."`
 	Processes int               `yaml:"processes" doc:"At most so many processes. Default 16."`
-	Idle      span              `yaml:"idle" doc:"A process without calls ends after. Default 5m."`
-	Wait      span              `yaml:"wait" doc:"Until it begins to answer. Default 60s."`
+	Idle      span              `yaml:"idle" doc:"After so long without calls a process ends. Default 5m."`
+	Wait      span              `yaml:"wait" doc:"How long it may take to begin an answer. Default 60s."`
 	Rate      int64             `yaml:"mib_per_second" doc:"How fast its long answers are relayed, all together; one user gets half of it. The first 16 KiB of an answer are not counted. Default 4."`
 	Breaker   breakerConfig     `yaml:"breaker" doc:"When a server that fails is left alone."`
 	MemoryMiB int64             `yaml:"memory_mib" doc:"Memory of one process with all it starts. Default 1024."`
@@ -105,12 +105,12 @@ type serverConfig struct {
 	Results   resultsConfig     `yaml:"results" doc:"How what comes back is guarded."`
 
 	Labels  map[string][]string `yaml:"labels" doc:"Tools and resources by label, as patterns with *: untrusted, private, sends, reaches, unclear, or labels of your own. A label that stands here holds for exactly those."`
-	Sources sourcesConfig       `yaml:"sources" doc:"What may be read through this server; everything without."`
+	Sources sourcesConfig       `yaml:"sources" doc:"What may be read through this server. Default: everything."`
 }
 
 type breakerConfig struct {
 	Failures int  `yaml:"failures" doc:"Failures in a row. Default 5."`
-	Longest  span `yaml:"longest" doc:"It is asked again after a second, then after twice as long each time, at most after. Default 1m."`
+	Longest  span `yaml:"longest" doc:"It is asked again after a second, then after twice as long each time, and after this at the latest. Default 1m."`
 }
 
 type registrationConfig struct {

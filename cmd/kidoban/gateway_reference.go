@@ -22,12 +22,30 @@ func configReference() string {
 	var b strings.Builder
 	b.WriteString("# Every member of the gateway's config\n\nMade by `kidoban config docs` from the program itself; `kidoban config schema` prints the same as JSON Schema ([for editors](schema/gateway.schema.json)). An empty file is a whole config: every member has a default. What is unknown, misspelt or of the wrong type stops the start with file, line and column; `kidoban gateway check -c FILE` lists everything that is unsafe or impossible.\n")
 	referenceOf(&b, "", reflect.TypeFor[gatewayConfig]())
-	b.WriteString("\n## Names under limits\n\nSo many at a steady rate, and a burst at once. What each protects is in [Limits](gateway-limits.md).\n\n| name | count | per | burst |\n|---|---|---|---|\n")
+	b.WriteString("\n## Names under limits\n\nSo many at a steady rate, and a burst at once. What they hold under hostile load is in [Limits](gateway-limits.md).\n\n| name | of what | count | per | burst |\n|---|---|---|---|---|\n")
 	l := limit.Defaults()
 	for _, p := range l.All() {
-		fmt.Fprintf(&b, "| `%s` | %d | %s | %d |\n", p.Name, p.Count, strings.TrimSuffix(strings.TrimSuffix(p.Per.String(), "0s"), "0m"), p.Burst)
+		fmt.Fprintf(&b, "| `%s` | %s | %d | %s | %d |\n", p.Name, counted(p.Name), p.Count, strings.TrimSuffix(strings.TrimSuffix(p.Per.String(), "0s"), "0m"), p.Burst)
 	}
 	return b.String()
+}
+
+// counted says in words what a limit counts, and of whom.
+func counted(name string) string {
+	what, of, _ := strings.Cut(name, "_")
+	of = strings.TrimPrefix(of, "per_")
+	for _, w := range []struct {
+		word *string
+		of   map[string]string
+	}{
+		{&what, map[string]string{"registration": "registrations", "authorize": "requests to authorize", "token": "requests for tokens", "revoke": "revocations",
+			"login": "failed logins", "consent": "consents", "document": "client documents fetched", "call": "calls", "connect": "accounts connected at servers"}},
+		{&of, map[string]string{"ip": "of one address (IPv6: one /64)", "prefix": "of one network (/24, IPv6: /48)", "global": "in all", "user": "of one user",
+			"client": "of one client (calls: and user)", "name": "of one login name", "source": "for one address that asks", "host": "from one host", "server": "of one server, all users", "tool": "of one tool and user"}},
+	} {
+		*w.word = w.of[*w.word]
+	}
+	return what + " " + of
 }
 
 // referenceOf writes the table of a struct, and those of the structs in it.

@@ -7,10 +7,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kidoban/kidoban/limit"
 	"github.com/kidoban/kidoban/outbound/freeport"
 )
 
@@ -111,6 +114,36 @@ func TestTelemetryConfigIsChecked(t *testing.T) {
 		}
 		if code, said := operate(t, "gateway", "check", "--config", path); code != exitFindings || !strings.Contains(said, want) {
 			t.Errorf("%s: exit %d, %s", config, code, said)
+		}
+	}
+}
+
+// TestEveryLimitIsTaken: a limit that the config offers and nobody asks would be a promise.
+func TestEveryLimitIsTaken(t *testing.T) {
+	var code strings.Builder
+	for _, dir := range []string{"gateway", "authserver"} {
+		files, err := filepath.Glob("../../" + dir + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			raw, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(f, "_test.go") {
+				code.Write(raw)
+			}
+		}
+	}
+	for field := range reflect.TypeFor[limit.Limits]().Fields() {
+		if !regexp.MustCompile(`\.` + field.Name + `\b`).MatchString(code.String()) {
+			t.Errorf("nobody takes %s", field.Name)
+		}
+	}
+	for _, row := range strings.Split(configReference(), "\n") {
+		if strings.HasPrefix(row, "| `call_per_tool`") && !strings.Contains(row, "calls of one tool and user") {
+			t.Errorf("a limit does not say what it counts: %s", row)
 		}
 	}
 }
