@@ -15,18 +15,17 @@ import (
 // accountPage is a person's own page: what may act for them, and how to end it
 // (G-CO6).
 type accountPage struct {
-	User      User
-	Grants    []grantView
-	Accounts  []UpstreamAccount
-	Passkeys  []Passkey
-	CanAdd    bool // passkeys work here
-	Password  bool
-	Form      string
-	Problem   string
-	Notice    *notice
-	ID        func([]byte) string
-	Connected bool
-	Console   string
+	User     User
+	Grants   []grantView
+	Accounts []UpstreamAccount
+	Passkeys []Passkey
+	CanAdd   bool // passkeys work here
+	Password bool
+	Form     string
+	Problem  string
+	Notice   *notice
+	ID       func([]byte) string
+	Console  string
 }
 
 type grantView struct {
@@ -59,7 +58,6 @@ func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, c *call, wh
 		p.Passkeys, err = s.deps.Store.Passkeys(r.Context(), who.User.ID)
 	}
 	if err == nil && s.deps.Upstream != nil {
-		p.Connected = true
 		p.Accounts, err = s.deps.Upstream.Accounts(r.Context(), who.User.ID, "")
 	}
 	if err != nil {

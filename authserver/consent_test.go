@@ -23,6 +23,7 @@ import (
 // ground on which the confused deputy stands. It is also the Upstream that uses
 // it over HTTP.
 type thirdParty struct {
+	none      bool // no server wants an account
 	loggedOut bool // the login that proves who the user is has ended
 	broken    bool // gives no token; guarded by mu
 	*httptest.Server
@@ -72,7 +73,7 @@ func (p *thirdParty) key(user, account string) string { return user + "|" + acco
 func (p *thirdParty) Accounts(_ context.Context, user, resource string) ([]authserver.UpstreamAccount, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if strings.HasSuffix(resource, "/s/files/mcp") {
+	if p.none || strings.HasSuffix(resource, "/s/files/mcp") {
 		return nil, nil
 	}
 	since, ok := p.connected[p.key(user, "tp")]
@@ -131,6 +132,20 @@ func (b *browser) connect(page answer) *url.URL {
 	to := a.location(b.w.t)
 	back := b.post(to.String(), url.Values{})
 	return back.location(b.w.t)
+}
+
+// TestGCO6_AccountPageHasNoEmptyPart: connected accounts are spoken of where a server
+// wants one.
+func TestGCO6_AccountPageHasNoEmptyPart(t *testing.T) {
+	w, p := newUpstreamWorld(t)
+	alice := w.person()
+	if body := alice.get("/account").body; !strings.Contains(body, "Connected accounts") {
+		t.Error("the account is not there")
+	}
+	p.none = true
+	if body := alice.get("/account").body; strings.Contains(body, "Connected accounts") || !strings.Contains(body, "Your account") {
+		t.Error("a heading stands over nothing")
+	}
 }
 
 // TestGCO1_ConsentStandsBeforeTheThirdParty is the attack of the confused deputy:
