@@ -68,6 +68,7 @@ func TestStrangerIsToldWhatToDo(t *testing.T) {
 		{exitUsage, "needs a login name", []string{"gateway", "user", "add", " ", "--data", data}},
 		{exitUsage, "there is no secret", []string{"vault", "set", "a", "--data", data}},
 		{exitUsage, "neither a URL nor a file", []string{"tools", "scan", none}},
+		{exitIncomplete, "add --lab", []string{"tools", "scan", "http://127.0.0.1:1/mcp"}},
 		{exitUsage, "none of these hosts has a configuration", []string{"tools", "scan"}},
 		{exitUsage, "no census", []string{"census", "report", "--dir", none}},
 		{exitUsage, "not JSON", []string{"report", write("bad.json", "garbage")}},

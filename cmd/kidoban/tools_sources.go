@@ -243,6 +243,9 @@ var lists = []struct {
 
 // remote lists a server over HTTP.
 func (c toolSources) remote(ctx context.Context, e *env, en *toolscan.Entry) (*toolscan.Server, error) {
+	if !c.Lab && loopbackURL(en.URL) {
+		return nil, kidoban.Errorf(kidoban.KindUsage, "this is a server on your own machine: add --lab, which allows loopback addresses")
+	}
 	out := outbound.New(outbound.Options{Lab: c.Lab, MaxBody: 16 << 20, MaxRequests: 500})
 	defer out.Close()
 	o := mcp.Options{URL: en.URL, MaxBody: 16 << 20}
