@@ -35,8 +35,11 @@ func (g *Gateway) listed(c *call) (why *Refusal) {
 		}
 		select {
 		case <-asking.done:
-			if !asking.left {
-				return g.whyUnlisted(c, asking.why) // the server would say no to each of us
+			// The server would say no to each of us, unless it was not asked or whoever
+			// asked has to leave it alone.
+			alone := asking.why != nil && asking.why.Rule == "breaker" && c.server.breaker.shut(g.deps.Now(), c.Caller.User) == 0
+			if !asking.left && !alone {
+				return g.whyUnlisted(c, asking.why)
 			}
 		case <-c.r.Context().Done():
 			return nil
@@ -45,13 +48,17 @@ func (g *Gateway) listed(c *call) (why *Refusal) {
 	lc := *c
 	lc.Message = wire.Message{Kind: wire.Request, Method: method}
 	lc.Params, lc.Era = wire.Params{}, wire.Legacy
-	_, ok, why := g.listOne(c.r.Context(), &lc, c.server)
-	left := !ok && c.r.Context().Err() != nil
-	if left { // some pages may be here, and nobody waits for the others
-		c.server.catalog.forget(c.accountKey())
-	}
-	c.server.catalog.answered(c.accountKey(), method, ok, left, why)
-	return g.whyUnlisted(c, why)
+	ok := false
+	defer func() { // whatever happens: others wait for it
+		left := !ok && c.r.Context().Err() != nil
+		if left { // some pages may be here, and nobody waits for the others
+			c.server.catalog.forget(c.accountKey())
+		}
+		c.server.catalog.answered(c.accountKey(), method, ok, left, why)
+		why = g.whyUnlisted(c, why)
+	}()
+	_, ok, why = g.listOne(c.r.Context(), &lc, c.server)
+	return why
 }
 
 // whyUnlisted tells a caller what is wrong with its own account, as its era wants it,
