@@ -109,7 +109,8 @@ func (a *answering) notes(notes *notices, pass func(wire.Message) (wire.Message,
 
 // guardMessage guards what a server says before its answer, or to nobody's request.
 func (g *Gateway) guardMessage(c *call, m wire.Message) (wire.Message, *Refusal) {
-	if refusal := c.pages(m); refusal != nil {
+	m, refusal := g.pages(c, m)
+	if refusal != nil {
 		return m, refusal
 	}
 	m = g.sealTasks(c, m)

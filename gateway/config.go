@@ -81,6 +81,9 @@ type Server struct {
 	// Account names how the gateway shows itself to the server: "" is nothing,
 	// "shared" one secret for all users, "user" each user's own account.
 	Account string
+	// DirectPages passes on the addresses that the server would have a person open, and
+	// has them lead through no page of ours.
+	DirectPages bool
 	// Arguments are the rules for what tools of this server are sent.
 	Arguments ArgumentRules
 	// Results are the rules for what comes back.

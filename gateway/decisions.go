@@ -24,8 +24,8 @@ import (
 )
 
 // Decisions are the pages on which people decide: about calls that wait for
-// them, and about what their agents count as having read. Administrators find the
-// way to the console, where held definitions are decided. They need no script. A decision needs the person's login in
+// them, and about what their agents count as having read; and the page before those
+// that servers would have them open. Administrators find the way to the console, where held definitions are decided. They need no script. A decision needs the person's login in
 // a browser and a form that was given to that person for exactly this: what an
 // agent has (a token, the address of the page) opens nothing.
 type Decisions struct {
@@ -51,7 +51,8 @@ type DecisionDeps struct {
 	Pins      PinStore
 	// Held is the path of the page that decides about held definitions.
 	Held     string
-	Journal  *Journal // may be nil
+	Journal  *Journal                             // may be nil
+	Alert    func(context.Context, kidoban.Alert) // may be nil
 	StateKey []byte
 	Now      func() time.Time
 }
@@ -166,6 +167,7 @@ func (d *Decisions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (v *view) route(path string) {
 	post := v.r.Method == http.MethodPost
 	call, isCall := strings.CutPrefix(path, "/call/")
+	sealed, isPage := strings.CutPrefix(path, strings.TrimPrefix(pagePath, "/decisions"))
 	switch {
 	case (path == "" || path == "/") && !post:
 		v.overview()
@@ -173,6 +175,8 @@ func (v *view) route(path string) {
 		v.forget()
 	case path == "/definitions" && !post: // the page of earlier versions
 		http.Redirect(v.w, v.r, v.deps.Held, http.StatusSeeOther)
+	case isPage && !post:
+		v.leaveTo(sealed)
 	case isCall && !post:
 		v.call(call)
 	case isCall:

@@ -68,6 +68,19 @@ var pageTexts = map[string]pageText{
 
 	"held_title": {"Held definitions", "保留中の定義", "被保留的定义"},
 
+	"page_title":    {"A page of another service", "外部サービスのページ", "其他服务的页面"},
+	"page_question": {"Open a page of another service?", "外部サービスのページを開きますか?", "是否打开其他服务的页面?"},
+	"page_lead":     {"A server that your program uses asks you to open the page below. It does not belong to this gateway, and nobody here has checked it.", "お使いのプログラムが利用するサーバーが、次のページを開くよう求めています。このゲートウェイのページではなく、内容は確認されていません。", "您的程序所用的服务器请您打开以下页面。该页面不属于本网关,也未经检查。"},
+	"page_where":    {"Where it leads", "移動先", "将前往"},
+	"page_foreign":  {"This name is written with characters of other alphabets, which can look like those of a name that you know.", "この名前には他の文字体系の文字が使われており、ご存じの名前に似て見える場合があります。", "该名称使用了其他文字体系的字符,可能与您熟悉的名称看起来相似。"},
+	"page_plain":    {"What you enter there is not encrypted on its way.", "そこに入力した内容は暗号化されずに送られます。", "您在该页面输入的内容在传输中不加密。"},
+	"page_address":  {"The whole address; hidden characters are spelled out:", "アドレス全体(見えない文字は明示しています):", "完整地址(不可见字符已显示出来):"},
+	"page_who":      {"Who asks", "要求しているのは", "请求方"},
+	"page_through":  {"through", "経由:", "通过"},
+	"page_for":      {"It was asked of you, %s, and of nobody else. What you agree to there is used for your calls.", "これは %s さんへの依頼であり、他の人へのものではありません。そこで同意した内容はあなたの呼び出しに使われます。", "这是向您(%s)而非他人提出的请求。您在那里同意的内容将用于您的调用。"},
+	"page_warn":     {"Go on only if you have just asked for this in your program. If somebody sent you this link, close this page.", "今ご自身のプログラムで依頼した場合にのみ進んでください。誰かからこのリンクを受け取った場合は、このページを閉じてください。", "只有在您刚刚在程序中发起此操作时才继续。如果是别人发给您此链接,请关闭此页面。"},
+	"page_go":       {"Go on to %s", "%s へ進む", "前往 %s"},
+
 	"done_approved":      {"Allowed once", "1回だけ許可しました", "已允许一次"},
 	"done_approved_text": {"The agent may make exactly this call, once. Go back to your client; it may have to try again.", "エージェントはこの呼び出しを1回だけ行えます。クライアントに戻ってください。再試行が必要な場合があります。", "代理可以进行这一次调用,仅限一次。请返回客户端,可能需要重试。"},
 	"done_refused":       {"Refused", "拒否しました", "已拒绝"},
@@ -78,6 +91,8 @@ var pageTexts = map[string]pageText{
 	"no_title":       {"This cannot be done", "この操作はできません", "无法执行此操作"},
 	"no_other":       {"This call belongs to another person. Log in as that person, or leave it.", "この呼び出しは別の利用者のものです。", "此调用属于另一位用户。"},
 	"no_unknown":     {"There is no such call. It may have been too long ago.", "該当する呼び出しはありません。期限が過ぎた可能性があります。", "没有此调用,可能已过期太久。"},
+	"no_page":        {"This link is too old or was changed on the way. Let your program ask again.", "このリンクは古すぎるか、途中で変更されています。プログラムからもう一度実行してください。", "此链接已过期或在途中被更改。请让程序重新请求。"},
+	"no_page_other":  {"This page was made for another person. If somebody sent you the link, tell the operator.", "このページは別の利用者のためのものです。リンクが送られてきた場合は管理者に知らせてください。", "此页面是为另一位用户准备的。如果有人向您发送了此链接,请告知管理员。"},
 	"no_expired":     {"The time to decide is over. If you want the call, let your client make it again.", "回答期限が過ぎました。必要な場合はクライアントからもう一度実行してください。", "决定的时间已过。如需该调用,请让客户端重新发起。"},
 	"no_decided":     {"This was decided before (%s). A decision counts once and is not changed.", "すでに決定済みです(%s)。決定は1回限りで変更できません。", "此前已作出决定(%s)。决定只算一次,不可更改。"},
 	"no_form":        {"The form was too old or did not come from this page. Open the page again.", "フォームの有効期限が切れたか、このページから送信されたものではありません。ページを開き直してください。", "表单已过期或并非来自本页面。请重新打开页面。"},

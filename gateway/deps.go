@@ -41,6 +41,9 @@ type Deps struct {
 	// Connect is the page where a user connects the account of a server, or, with an
 	// empty server, all that are missing; nil: there is none.
 	Connect func(user, server string) (url string)
+	// Pages tells that Decisions answer below the public URL: then addresses that servers
+	// would have a person open lead through a page of theirs.
+	Pages bool
 	// Alert raises an alert: log, console and webhooks; nil: alerts go nowhere. It
 	// may wait for the store: call it off the path of calls where that matters.
 	Alert func(context.Context, kidoban.Alert)

@@ -4,9 +4,6 @@ import (
 	"encoding/base32"
 	"io"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"strings"
 
 	"github.com/kidoban/kidoban/wire"
 )
@@ -15,7 +12,7 @@ import (
 // client/elicitation). The two eras do not say it alike: the earlier one names each
 // with an id, tells when it is over, and has an error by which a server says that a
 // page must be seen first; the later one has none of these, and forbids the error
-// (TR-21). Servers choose the address, so one that is no page is not passed on.
+// (TR-21). Servers choose the address; what becomes of it is in pages.go.
 
 // methodElicited tells that an elicitation is over, to legacy clients alone.
 const methodElicited = "notifications/elicitation/complete"
@@ -74,49 +71,3 @@ func (g *Gateway) elicited(c *call, m wire.Message) (wire.Message, *Refusal) {
 
 // maxPagesAsked bounds the pages of one answer.
 const maxPagesAsked = 9
-
-// pages refuses a message of a server that would have a person open what is no page:
-// a script, a file, an address with a password in it, plain http (CL-14,
-// mcp-authorization 2.6).
-func (c *call) pages(m wire.Message) *Refusal {
-	ok := true
-	inside := c.server != nil && (c.server.Transport == TransportStdio || c.server.Loopback || c.server.Private)
-	check := func(params wire.Raw) { ok = ok && isPage(wire.LookupString(params, "url"), inside) }
-	switch {
-	case m.Kind == wire.Request && urlMode(m.Method, m.Params):
-		check(m.Params)
-	case m.Kind == wire.Result && c.Era == wire.Modern && wire.LookupString(m.Result, "resultType") == "input_required":
-		asked, _ := wire.Lookup(m.Result, "inputRequests")
-		wire.Each(asked, func(_, req wire.Raw) bool {
-			if params, _ := wire.Lookup(req, "params"); urlMode(wire.LookupString(req, "method"), params) {
-				check(params)
-			}
-			return true
-		})
-	case m.Kind == wire.ErrorReply && errorCode(m) == wire.CodeElicitationRequired:
-		list, _ := wire.Lookup(m.Error, "data", "elicitations")
-		wire.Elements(list, func(e wire.Raw) bool {
-			if urlMode(wire.MethodElicit, e) {
-				check(e)
-			}
-			return true
-		})
-	}
-	if ok {
-		return nil
-	}
-	return refuse(http.StatusOK, wire.CodeInternal, "upstream:page", "The server "+c.Server+" wants an address opened that is not a page.")
-}
-
-// isPage tells whether a person may be sent to an address: https, a host, and nobody's
-// name or password; plain http where a server that is itself inside the house sends
-// to an address inside.
-func isPage(address string, inside bool) bool {
-	u, err := url.Parse(address)
-	if err != nil || u.Hostname() == "" || u.User != nil || strings.ContainsAny(address, "\\ \t\r\n") {
-		return false
-	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	near := u.Hostname() == "localhost" || err == nil && (ip.IsLoopback() || ip.IsPrivate())
-	return u.Scheme == "https" || u.Scheme == "http" && inside && near
-}

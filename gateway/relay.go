@@ -433,18 +433,17 @@ func (g *Gateway) back(c *call, m wire.Message) (wire.Message, *Refusal) {
 		}
 		m.ID = c.Message.ID
 	}
-	if refusal := c.pages(m); refusal != nil {
+	m, refusal := g.pages(c, m)
+	if refusal != nil {
 		return m, refusal
 	}
 	m = g.sealTasks(c, m)
 	if m.Kind == wire.Result {
-		var refusal *Refusal
 		if m.Result, refusal = g.result(c, m.Result); refusal != nil {
 			return m, refusal
 		}
 	}
 	if r := g.deps.Guards.Results; r != nil {
-		var refusal *Refusal
 		if m, refusal = r.Guard(c.r.Context(), &c.Call, m); refusal != nil {
 			return m, refusal
 		}

@@ -82,6 +82,7 @@ type serverConfig struct {
 	Address   string            `yaml:"address" enum:"public,loopback,private" doc:"Which addresses the url may lead to. Default public."`
 	Headers   map[string]string `yaml:"headers" doc:"Fixed headers without secrets."`
 	Account   string            `yaml:"account" enum:"none,shared,user" doc:"How the gateway shows itself to the server. Default none."`
+	Pages     string            `yaml:"pages" enum:"through,direct" doc:"How a person gets to a page that the server wants opened (URL elicitation): through a page of the gateway, which tells who asks and where it leads and serves only the user who was asked, or direct. Default through."`
 	OAuth     oauthConfig       `yaml:"oauth" doc:"Where accounts come from; without it they are fixed secrets in the vault."`
 	Command   []string          `yaml:"command" doc:"Command line of a stdio server."`
 	Env       map[string]string `yaml:"env" doc:"Its environment, besides PATH, HOME, TMPDIR and LANG. No secrets."`
@@ -377,6 +378,13 @@ func (s serverConfig) server(name string, keep []string) (gateway.Server, error)
 		out.Private = true
 	default:
 		errs = append(errs, bad("address must be public, loopback or private, not %.40q", s.Address))
+	}
+	switch s.Pages {
+	case "", "through":
+	case "direct":
+		out.DirectPages = true
+	default:
+		errs = append(errs, bad("pages must be through or direct, not %.40q", s.Pages))
 	}
 	var wrong []error
 	out.Arguments, wrong = s.Arguments.rules(bad)

@@ -159,7 +159,7 @@ func (s *service) Person(ctx context.Context, id string) (gateway.Person, error)
 // decisions are the pages on which people decide.
 func (s *service) decisionPages(key []byte) (*gateway.Decisions, error) {
 	return gateway.NewDecisions(gateway.DecisionDeps{
-		PublicURL: s.conf.PublicURL, Name: s.conf.Name, Approvals: s.decide.approvals, Policy: s.decide.policy, Pins: s.db, Held: s.conf.consolePath() + "/definitions?state=held", Journal: s.journal, StateKey: key, Now: time.Now,
+		PublicURL: s.conf.PublicURL, Name: s.conf.Name, Approvals: s.decide.approvals, Policy: s.decide.policy, Pins: s.db, Held: s.conf.consolePath() + "/definitions?state=held", Journal: s.journal, StateKey: key, Now: time.Now, Alert: s.as.Raise,
 		Visitor: func(r *http.Request) (gateway.Person, error) {
 			u, err := s.as.Visitor(r)
 			return gateway.Person{ID: u.ID, Name: u.Name, Admin: u.Admin}, err

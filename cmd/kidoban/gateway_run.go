@@ -170,7 +170,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	}})
 	deps := gateway.Deps{Guards: s.guards(conf), Coverage: grantCoverage{s},
 		Keys: s.as.KeySet(), Liveness: s.as.Liveness(), Accounts: s.wallet, Journal: s.journal, Sandbox: s.box,
-		StateKey: key, Once: s.db, Connect: s.connect, Alert: s.as.Raise, Address: s.address, Log: log, Notes: s.db,
+		StateKey: key, Once: s.db, Connect: s.connect, Pages: true, Alert: s.as.Raise, Address: s.address, Log: log, Notes: s.db,
 	}
 	if s.replicas = s.db.Replicas(); s.replicas != nil {
 		deps.Replicas, deps.Rates = s.replicas, s.as.Rates()
