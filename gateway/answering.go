@@ -89,22 +89,42 @@ func (a *answering) notes(notes *notices, pass func(wire.Message) (wire.Message,
 			err = a.alive()
 		case n := <-notes.in:
 			notes.wait.took(n.m)
-			method := n.m.Method
-			m, ok := pass(n.m)
-			if !ok || a.g.connects(a.c, n.from) != nil { // rules may have changed since the stream began
+			m, ok := a.notice(notes, n, pass)
+			if !ok {
+				if n.ask != nil {
+					notes.s.unask(n.ask)
+					n.ask.answer(reply{refusal: cannotAsk})
+				}
 				continue
 			}
-			a.g.announce(a.c.r.Context(), a.c.Caller, method, &announced)
-			m, refusal := a.g.guardMessage(a.c, m)
-			if refusal != nil {
-				continue
-			}
+			a.g.announce(a.c.r.Context(), a.c.Caller, n.m.Method, &announced)
 			err = a.stream().message(m)
 		}
 		if err != nil || !lives() {
 			return false
 		}
 	}
+}
+
+// notice is what the client is told, as its server's guards let it.
+func (a *answering) notice(notes *notices, n notice, pass func(wire.Message) (wire.Message, bool)) (wire.Message, bool) {
+	if a.g.connects(a.c, n.from) != nil || !a.g.hears(a.c, n.from, n.m) { // rules may have changed since the stream began
+		return wire.Message{}, false
+	}
+	if n.ask != nil {
+		n.ask.params = a.g.withElicitationID(n.ask.method, n.ask.params)
+	}
+	m, ok := notes.message(n, a.g.where())
+	if ok {
+		m, ok = pass(a.c.outside(n.from, m))
+	}
+	if !ok {
+		return m, false
+	}
+	one := *a.c // as if the server's own endpoint had been called
+	one.server, one.Server, one.Upstream = n.from, n.from.Name, &n.from.Server
+	m, refusal := a.g.guardMessage(&one, m)
+	return m, refusal == nil
 }
 
 // guardMessage guards what a server says before its answer, or to nobody's request.

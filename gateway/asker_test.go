@@ -56,6 +56,23 @@ func (p *memPipe) next(t *testing.T) string {
 	}
 }
 
+// openMemory is a legacy server at a memPipe.
+func openMemory(t *testing.T) (*memPipe, *duplex) {
+	t.Helper()
+	p := &memPipe{out: make(chan string), in: make(chan string), over: make(chan struct{})}
+	t.Cleanup(p.close)
+	go func() { // ends when the gateway has introduced itself
+		<-p.out
+		p.in <- `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}`
+		<-p.out
+	}()
+	d, err := openDuplex(t.Context(), p, wire.NewReader(wire.Limits{}), false, wire.Legacy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, d
+}
+
 // TestGPX5_AQuestionGoesToWhoseCallItIs: a pipe does not say which call a server's
 // request belongs to. It is put to a client when all calls are from one session of it,
 // and refused to the server otherwise, also among the clients of one user.
@@ -76,22 +93,12 @@ func TestGPX5_AQuestionGoesToWhoseCallItIs(t *testing.T) {
 		"two of who knows whom":          {[]string{"", ""}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &memPipe{out: make(chan string), in: make(chan string), over: make(chan struct{})}
-			defer p.close()
-			go func() { // ends when the gateway has introduced itself
-				<-p.out
-				p.in <- `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}`
-				<-p.out
-			}()
-			d, err := openDuplex(t.Context(), p, wire.NewReader(wire.Limits{}), false, wire.Legacy)
-			if err != nil {
-				t.Fatal(err)
-			}
+			p, d := openMemory(t)
 			heard := make(chan string, len(c.calls))
 			for i, who := range c.calls {
 				go func() { // ends with the pipe
 					_, _ = d.request(t.Context(), outgoing{method: wire.MethodToolsCall, caps: wire.Raw(`{"elicitation":{"form":{}}}`), who: who}, handler{
-						ask: func(context.Context, string, wire.Raw) (wire.Raw, wire.Raw) {
+						ask: func(context.Context, *question) (wire.Raw, wire.Raw) {
 							heard <- fmt.Sprint(i, " ", who)
 							return wire.Raw(`{"action":"cancel"}`), nil
 						}})
@@ -119,7 +126,7 @@ func TestGPX5_ClientsOfOneUserShareNoLog(t *testing.T) {
 	d := &duplex{pending: map[string]*pending{}}
 	var got []string
 	for range 2 {
-		defer d.subscribe(func(m wire.Message) { got = append(got, m.Method) })()
+		defer d.subscribe(subscriber{handler: handler{note: func(m wire.Message) { got = append(got, m.Method) }}})()
 	}
 	say := func() int {
 		got = nil
@@ -155,5 +162,82 @@ func TestGPX5_TwoClientsOfOneUserAtAProcess(t *testing.T) {
 	}
 	if again := post("one"); strings.Contains(again, "hello") {
 		t.Error(again)
+	}
+}
+
+// TestGPX2_AQuestionOutlivesTheCallThatCarriedIt: of parallel calls of one session the
+// newest carries a question of any. When that call is over, the client may still answer;
+// a call that ends before it asked leaves the question to another; with the last call
+// the questions end.
+func TestGPX2_AQuestionOutlivesTheCallThatCarriedIt(t *testing.T) {
+	p, d := openMemory(t)
+	type call struct {
+		asked chan *question
+		ended chan struct{}
+	}
+	begin := func(ask func(context.Context, *question) (wire.Raw, wire.Raw)) (c call) {
+		c = call{make(chan *question, 1), make(chan struct{})}
+		go func() { // ends with its answer
+			defer close(c.ended)
+			_, _ = d.request(t.Context(), outgoing{method: wire.MethodToolsCall, caps: wire.Raw(`{"elicitation":{}}`), who: "alice\x00c\x00s"}, handler{
+				ask: func(ctx context.Context, q *question) (wire.Raw, wire.Raw) {
+					c.asked <- q
+					return ask(ctx, q)
+				}})
+		}()
+		p.next(t)
+		return c
+	}
+	var old, young call
+	old = begin(func(ctx context.Context, q *question) (wire.Raw, wire.Raw) { // id 2
+		<-ctx.Done()
+		return nil, cannotAsk
+	})
+	young = begin(func(ctx context.Context, q *question) (wire.Raw, wire.Raw) { // id 3
+		if wire.LookupString(q.params, "message") == "late" {
+			<-young.ended
+			return nil, nil // it never came to asking
+		}
+		<-young.ended
+		if ctx.Err() != nil {
+			t.Error("the question ended with the call that carried it")
+		}
+		return wire.Raw(`{"action":"accept"}`), nil
+	})
+	p.in <- `{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"early"}}`
+	<-young.asked
+	p.in <- `{"jsonrpc":"2.0","id":"r","method":"elicitation/create","params":{"message":"late"}}`
+	<-young.asked
+	p.in <- `{"jsonrpc":"2.0","id":3,"result":{}}`
+	if got := p.next(t); got != `{"jsonrpc":"2.0","id":"q","result":{"action":"accept"}}` {
+		t.Errorf("the server heard %s", got)
+	}
+	if q := <-old.asked; wire.LookupString(q.params, "message") != "late" {
+		t.Errorf("the older call carries %s", q.params)
+	}
+	p.in <- `{"jsonrpc":"2.0","id":2,"result":{}}`
+	if got := p.next(t); !strings.Contains(got, `"id":"r","error"`) {
+		t.Errorf("the server heard %s", got)
+	}
+	<-old.ended
+}
+
+// TestGPX3_QuestionsOfAServerAreBounded: a server that asks without end, or twice under
+// one id, is refused.
+func TestGPX3_QuestionsOfAServerAreBounded(t *testing.T) {
+	p, d := openMemory(t)
+	go func() { // ends with the pipe
+		_, _ = d.request(t.Context(), outgoing{method: wire.MethodToolsCall, caps: wire.Raw(`{"roots":{}}`), who: "a"}, handler{
+			ask: func(ctx context.Context, _ *question) (wire.Raw, wire.Raw) { <-ctx.Done(); return nil, cannotAsk }})
+	}()
+	p.next(t)
+	for i := range maxQuestions {
+		p.in <- fmt.Sprintf(`{"jsonrpc":"2.0","id":"q%d","method":"roots/list"}`, i)
+	}
+	for _, id := range []string{"q0", "more"} {
+		p.in <- `{"jsonrpc":"2.0","id":"` + id + `","method":"roots/list"}`
+		if got := p.next(t); !strings.Contains(got, `"id":"`+id+`","error"`) {
+			t.Errorf("the server heard %s", got)
+		}
 	}
 }

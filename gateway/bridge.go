@@ -389,20 +389,12 @@ func (v *conversation) next(e event) {
 
 // event is one thing that happens in a conversation: exactly one member is set.
 type event struct {
-	note *wire.Message
-	ask  *question
-	done *wire.Message
-	err  error
+	note      *wire.Message
+	ask       *question
+	withdrawn *question // that was asked: the server no longer wants to know
+	done      *wire.Message
+	err       error
 }
-
-// question is a request of the server that the client must answer.
-type question struct {
-	method string
-	params wire.Raw
-	reply  chan reply // has room for the one answer
-}
-
-type reply struct{ result, refusal wire.Raw }
 
 // converse sends the request. release is called when the conversation is over.
 func (g *Gateway) converse(s *server, p peer, release func(), o outgoing) *conversation {
@@ -442,22 +434,22 @@ func (g *Gateway) talk(release func(), may func(method string, params wire.Raw) 
 				v.notes.took(m)
 			}
 		},
-		ask: func(ctx context.Context, method string, params wire.Raw) (wire.Raw, wire.Raw) {
-			q := &question{method: method, params: params, reply: make(chan reply, 1)}
-			if !may(method, params) {
+		ask: func(ctx context.Context, q *question) (wire.Raw, wire.Raw) {
+			if !may(q.method, q.params) {
 				return nil, cannotAsk
 			}
-			select {
-			case v.events <- event{ask: q}:
-			case <-ctx.Done():
-				return nil, cannotAsk
-			}
-			select {
-			case r := <-q.reply:
-				return r.result, r.refusal
-			case <-ctx.Done():
-				return nil, cannotAsk
-			}
+			return q.put(ctx, v.ctx.Done(), func(withdrawn bool) bool {
+				e := event{ask: q}
+				if withdrawn {
+					e = event{withdrawn: q}
+				}
+				select {
+				case v.events <- e:
+					return true
+				case <-v.ctx.Done():
+					return false
+				}
+			})
 		},
 	}
 	g.bridges.wg.Go(func() {

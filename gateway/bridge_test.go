@@ -29,6 +29,14 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 			os.Exit(0)
+		case "stdio-hearing":
+			if err := hearing().Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+				os.Exit(1)
+			}
+			os.Exit(0)
+		case "stdio-plain":
+			plainServer(os.Args[2])
+			os.Exit(0)
 		}
 	}
 	os.Exit(m.Run())
@@ -184,12 +192,15 @@ func TestGPX2_EraMatrix(t *testing.T) {
 	}
 }
 
-func stdioServer(t testing.TB, name string) Server {
+func stdioServer(t testing.TB, name string) Server { return stdioOf(t, name, "stdio-server") }
+
+// stdioOf is a server that this binary is when it is started so.
+func stdioOf(t testing.TB, name string, args ...string) Server {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Server{Name: name, Stdio: &sandbox.Spec{Name: name, Command: exe, Args: []string{"stdio-server"}}}
+	return Server{Name: name, Stdio: &sandbox.Spec{Name: name, Command: exe, Args: args}}
 }
 
 func withSandbox(t testing.TB) rigOption {

@@ -338,7 +338,7 @@ func TestGPX5_SharedServersTellNobodyOfOthers(t *testing.T) {
 	d := &duplex{shared: true, pending: map[string]*pending{}}
 	var got []string
 	for range 2 {
-		defer d.subscribe(func(m wire.Message) { got = append(got, m.Method) })()
+		defer d.subscribe(subscriber{handler: handler{note: func(m wire.Message) { got = append(got, m.Method) }}})()
 	}
 	for _, method := range []string{"notifications/tasks/status", wire.MethodLogMessage, "notifications/elicitation/complete", "notifications/vendor", wire.MethodToolsChanged} {
 		d.note(wire.Message{Kind: wire.Notification, Method: method, Params: wire.Raw(`{"taskId":"t-1","statusMessage":"of alice"}`)})

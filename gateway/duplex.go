@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -33,11 +34,14 @@ type duplex struct {
 	order   []*pending          // oldest first; guarded by mu
 	subs    fan                 // guarded by mu
 	err     error               // why it ended; guarded by mu
+
+	questions questions
 }
 
 // pending is a request of ours that waits for its answer.
 type pending struct {
 	id    string
+	asks  string   // the method
 	who   string   // outgoing.who
 	token wire.Raw // the client's progress token; nil without
 	h     handler
@@ -60,7 +64,7 @@ func openDuplex(ctx context.Context, p pipe, reader *wire.Reader, shared bool, e
 
 func (d *duplex) introduce(ctx context.Context, era wire.Era) error {
 	if era != wire.Modern {
-		m, err := d.exchange(ctx, outgoing{method: wire.MethodInitialize, params: initializeParams()}, handler{})
+		m, err := d.exchange(ctx, outgoing{method: wire.MethodInitialize, params: initializeParams(d.shared)}, handler{})
 		if err != nil {
 			return err
 		}
@@ -87,10 +91,10 @@ func (d *duplex) hello() hello          { return d.said }
 func (d *duplex) done() <-chan struct{} { return d.ended }
 func (d *duplex) close()                { d.pipe.close() }
 
-func (d *duplex) subscribe(f func(wire.Message)) func() {
+func (d *duplex) subscribe(s subscriber) func() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := d.subs.add(f)
+	n := d.subs.add(s)
 	return func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -109,7 +113,7 @@ func (d *duplex) request(ctx context.Context, o outgoing, h handler) (wire.Messa
 // exchange sends one request under an id of our own and waits for its answer.
 func (d *duplex) exchange(ctx context.Context, o outgoing, h handler) (wire.Message, error) {
 	method, params := o.method, o.params
-	p := &pending{who: o.who, h: h, caps: o.caps, ctx: ctx, reply: make(chan wire.Message, 1)}
+	p := &pending{asks: method, who: o.who, h: h, caps: o.caps, ctx: ctx, reply: make(chan wire.Message, 1)}
 	d.mu.Lock()
 	if d.err != nil {
 		d.mu.Unlock()
@@ -123,8 +127,7 @@ func (d *duplex) exchange(ctx context.Context, o outgoing, h handler) (wire.Mess
 	defer d.forget(p)
 	if token, ok := wire.Lookup(params, "_meta", wire.MetaProgressToken); ok {
 		p.token = append(wire.Raw(nil), token...)
-		meta, _ := wire.Lookup(params, "_meta")
-		params = wire.SetMember(params, "_meta", wire.SetMember(meta, wire.MetaProgressToken, wire.Quote("k"+p.id)))
+		params = withToken(params, wire.Quote("k"+p.id))
 	}
 	if err := d.pipe.send(ctx, wire.AppendRequest(nil, wire.ID{Raw: wire.Raw(p.id)}, method, params)); err != nil {
 		return wire.Message{}, kidoban.Wrap(kidoban.KindUnreachable, err, "The server cannot be reached.")
@@ -154,11 +157,9 @@ func (d *duplex) forget(p *pending) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.pending, p.id)
-	for i, o := range d.order {
-		if o == p {
-			d.order = append(d.order[:i], d.order[i+1:]...)
-			break
-		}
+	d.order = slices.DeleteFunc(d.order, func(o *pending) bool { return o == p })
+	if !slices.ContainsFunc(d.order, func(o *pending) bool { return o.who == p.who }) {
+		d.questions.left(p.who)
 	}
 }
 
@@ -228,7 +229,12 @@ func (d *duplex) note(m wire.Message) {
 		}
 		m.Params = wire.SetMember(m.Params, "progressToken", to.token)
 	case wire.MethodCancelled:
+		id, _ := wire.Lookup(m.Params, "requestId")
+		to = d.pending[string(id)]
 		d.mu.Unlock()
+		if d.questions.withdraw(id); to != nil && to.asks == wire.MethodListen && d.said.era == wire.Modern {
+			d.arrived(wire.Message{Kind: wire.ErrorReply, ID: wire.ID{Raw: id}, Error: cannotAsk}) // the server ends the stream
+		}
 		return
 	case wire.MethodToolsChanged, wire.MethodPromptsChanged, wire.MethodResChanged, wire.MethodResUpdated:
 	default:
@@ -247,13 +253,20 @@ func (d *duplex) note(m wire.Message) {
 		d.mu.Unlock()
 		return // whose it is, is not known: a line of the log, a task of somebody's
 	}
-	subs := make([]func(wire.Message), 0, len(d.subs.to))
-	for _, f := range d.subs.to {
-		subs = append(subs, f)
-	}
+	subs := d.subs.all()
 	d.mu.Unlock()
-	for _, f := range subs {
-		f(m)
+	for _, s := range subs {
+		s.note(m)
+	}
+}
+
+// tell keeps to itself what the server would take for what another client says.
+func (d *duplex) tell(ctx context.Context, client, method string, params wire.Raw) {
+	d.mu.Lock()
+	its := !d.shared && d.client == client
+	d.mu.Unlock()
+	if its {
+		_ = d.pipe.send(ctx, wire.AppendNotification(nil, method, params))
 	}
 }
 
@@ -268,35 +281,38 @@ func (d *duplex) usedBy(client string) {
 	d.shared = d.shared || d.client != client
 }
 
-// asker is the call that a request of the server belongs to: the newest, if all that
-// are under way come from one session of one client. Which of several the server
-// means, a pipe does not say, so then it is none.
-func (d *duplex) asker() *pending {
+// asker is who a request of the server belongs to: the newest call, if all that are
+// under way come from one session of one client; without any, who listens, if that
+// is one session. Which of several the server means, a pipe does not say, so then it
+// is none.
+func (d *duplex) asker() (a asking) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var p *pending
 	for _, o := range d.order {
 		if p != nil && (o.who != p.who || o.who == "") { // a replica of an earlier version says nothing
-			return nil
+			return a
 		}
 		p = o
 	}
-	return p
+	if p != nil {
+		return asking{p.ctx, p.caps, p.h, p.who}
+	}
+	if s, ok := d.subs.asker(); ok && !d.shared {
+		return asking{ctx: s.ctx, caps: s.caps, h: s.handler}
+	}
+	return a
 }
 
 // asked routes a request of the server to the client that is being served.
 func (d *duplex) asked(m wire.Message) {
-	p := d.asker()
 	switch {
 	case m.Method == wire.MethodPing:
 		d.answer(m.ID, wire.Raw("{}"), nil)
-	case p == nil || p.h.ask == nil || d.said.era == wire.Modern || !capable(p.caps, m.Method, m.Params):
+	case d.said.era == wire.Modern:
 		d.answer(m.ID, nil, cannotAsk)
 	default:
-		go func() { // ends with the call's context, which ask heeds
-			res, refusal := p.h.ask(p.ctx, m.Method, m.Params)
-			d.answer(m.ID, res, refusal)
-		}()
+		d.questions.put(func() asking { return d.asker().of(m) }, m, progressBy(d.pipe.send), func(result, refusal wire.Raw) { d.answer(m.ID, result, refusal) })
 	}
 }
 

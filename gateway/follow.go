@@ -14,14 +14,14 @@ import (
 // servers are told. watch names resources whose changes are wanted, too; watched
 // are those whose servers agreed, by their names for the client.
 func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) (notes *notices, watched []string, stop func()) {
-	out := &notices{in: make(chan notice, 64)}
+	out := &notices{in: make(chan notice, 64), s: s}
 	ctx, cancel := context.WithCancel(c.r.Context())
 	var wg sync.WaitGroup
 	for _, srv := range g.reach(c) {
 		f := &follower{g: g, c: c, s: s, srv: srv, out: out, uris: watch[srv]}
 		p, leave := f.attach(ctx)
 		for _, uri := range f.agreed {
-			watched = append(watched, f.outside(uri))
+			watched = append(watched, c.outsideURI(srv, uri))
 		}
 		wg.Go(func() { f.stay(ctx, p, leave) })
 	}
@@ -31,13 +31,27 @@ func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) 
 // notices are notifications that wait for a client.
 type notices struct {
 	in   chan notice
-	wait backlog // of in
+	wait backlog  // of in
+	s    *session // that may be asked something; nil for none
 }
 
-// notice is one of them, with the server that it comes from.
+// notice is one of them, with the server that it comes from; or a question of that
+// server, or one that it takes back.
 type notice struct {
-	from *server
-	m    wire.Message
+	from           *server
+	m              wire.Message
+	ask, withdrawn *question
+}
+
+// message is what a notice says to the client; false for nothing.
+func (n *notices) message(from notice, where string) (wire.Message, bool) {
+	switch {
+	case from.ask != nil:
+		return n.s.ask(from.ask, where), true
+	case from.withdrawn != nil:
+		return n.s.unask(from.withdrawn)
+	}
+	return from.m, true
 }
 
 // offer drops what there is no room for.
@@ -46,7 +60,7 @@ func (n *notices) offer(from *server, m wire.Message) {
 		return
 	}
 	select {
-	case n.in <- notice{from, m}:
+	case n.in <- notice{from: from, m: m}:
 	default:
 		n.wait.took(m)
 	}
@@ -73,7 +87,7 @@ func (f *follower) attach(ctx context.Context) (peer, func()) {
 	if refusal != nil {
 		return nil, func() {}
 	}
-	cancel := p.subscribe(f.pass)
+	cancel := p.subscribe(f.subscriber(ctx))
 	if f.s != nil {
 		f.g.remind(ctx, f.s, f.srv, p)
 	}
@@ -92,12 +106,29 @@ func (f *follower) attach(ctx context.Context) (peer, func()) {
 	}
 }
 
-// outside is the client's name of a resource.
-func (f *follower) outside(uri string) string {
-	if f.c.server == nil {
-		return f.srv.Name + uriMark + uri
+// subscriber is the follower as a peer sees it. A legacy session may be asked something
+// on its stream, too.
+func (f *follower) subscriber(ctx context.Context) subscriber {
+	s := subscriber{handler: handler{note: f.pass}, ctx: ctx}
+	if f.s == nil || f.s.id == "" {
+		return s
 	}
-	return uri
+	s.caps, s.who = f.s.caps, f.c.who()
+	s.ask = func(asking context.Context, q *question) (result, refusal wire.Raw) {
+		return q.put(asking, ctx.Done(), func(withdrawn bool) bool {
+			n := notice{from: f.srv, ask: q}
+			if withdrawn {
+				n = notice{from: f.srv, withdrawn: q}
+			}
+			select {
+			case f.out.in <- n:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		})
+	}
+	return s
 }
 
 func (f *follower) pass(m wire.Message) {
@@ -105,12 +136,41 @@ func (f *follower) pass(m wire.Message) {
 		if f.srv.Shared && f.s != nil && !f.s.followed(f.srv.Name, wire.LookupString(m.Params, "uri")) {
 			return // another user's
 		}
-		m.Params = wire.SetMember(m.Params, "uri", wire.Quote(f.outside(wire.LookupString(m.Params, "uri"))))
 	}
 	if changesLists(m.Method) {
 		f.g.bridges.list.drop(f.c.Caller.User, f.c.Caller.Client)
 	}
 	f.out.offer(f.srv, m) // a client that does not read asks again anyway
+}
+
+// outside gives a notification the client's name of what it is about.
+func (c *call) outside(from *server, m wire.Message) wire.Message {
+	if m.Method == wire.MethodResUpdated {
+		m.Params = wire.SetMember(m.Params, "uri", wire.Quote(c.outsideURI(from, wire.LookupString(m.Params, "uri"))))
+	}
+	return m
+}
+
+// outsideURI is the client's name of a resource.
+func (c *call) outsideURI(from *server, uri string) string {
+	if c.server == nil {
+		return from.Name + uriMark + uri
+	}
+	return uri
+}
+
+// hears tells whether policy lets the caller hear of a resource: a server may name a
+// part of the one that was asked about when it was followed, and rules change.
+func (g *Gateway) hears(c *call, from *server, m wire.Message) bool {
+	p := g.deps.Guards.Policy
+	if m.Method != wire.MethodResUpdated || p == nil {
+		return true
+	}
+	one := c.Call
+	one.Server, one.Upstream = from.Name, &from.Server
+	one.Params = wire.Params{URI: wire.LookupString(m.Params, "uri")}
+	one.Message = wire.Message{Kind: wire.Request, Method: wire.MethodSubscribe, Params: wire.SetMember(wire.Raw("{}"), "uri", wire.Quote(one.Params.URI))}
+	return p.Decide(c.r.Context(), &one) == nil
 }
 
 // stay subscribes anew whenever the relationship has ended, after a while that

@@ -125,10 +125,13 @@ func (p *remotePeer) done() <-chan struct{} { return p.ctx.Done() }
 func (p *remotePeer) close()                { p.cancel() }
 func (p *remotePeer) usedBy(string)         {} // the home, which acquires it for the client, notes that
 
-func (p *remotePeer) subscribe(f func(wire.Message)) func() {
+// tell does nothing: the home is told by itself (bridges.tell).
+func (p *remotePeer) tell(context.Context, string, string, wire.Raw) {}
+
+func (p *remotePeer) subscribe(s subscriber) func() {
 	ctx, cancel := context.WithCancel(p.ctx)
 	go func() { // ends with the subscription
-		if _, err := p.lead(ctx, letter{Kind: "subscribe"}, handler{note: f}); err != nil && ctx.Err() == nil {
+		if _, err := p.lead(ctx, letter{Kind: "subscribe", Caps: s.caps, Text: s.who}, s.handler); err != nil && ctx.Err() == nil {
 			p.cancel() // subscribers watch done
 		}
 	}()
@@ -172,8 +175,9 @@ func (m *mail) lead(ctx context.Context, home string, l letter, h handler) (lett
 	if err := m.post(ctx, home, l); err != nil {
 		return letter{}, err
 	}
-	asking, done := context.WithCancel(ctx)
+	live, done := context.WithCancel(ctx)
 	defer done()
+	var asked questions
 	for {
 		select {
 		case <-ctx.Done():
@@ -186,17 +190,18 @@ func (m *mail) lead(ctx context.Context, home string, l letter, h handler) (lett
 			}
 			switch e.Kind {
 			case "note":
-				if h.note != nil {
+				if e.Num != 0 {
+					asked.withdraw(wire.IntID(int64(e.Num)).Raw)
+				} else if h.note != nil {
 					h.note(wire.Message{Kind: wire.Notification, Method: e.Method, Params: e.Params})
 				}
 			case "ask":
-				go func() { // ends with the conversation
-					a := letter{Kind: "answer", Box: id, Num: e.Num, Error: cannotAsk}
-					if h.ask != nil {
-						a.Result, a.Error = h.ask(asking, e.Method, e.Params)
-					}
-					_ = m.post(asking, home, a) // a home that has gone needs none
-				}()
+				answer := func(result, refusal wire.Raw) {
+					_ = m.post(live, home, letter{Kind: "answer", Box: id, Num: e.Num, Result: result, Error: refusal}) // a home that has gone needs none
+				}
+				asked.put(func() asking { return asking{ctx: live, h: h} }, wire.Message{ID: wire.IntID(int64(e.Num)), Method: e.Method, Params: e.Params}, func(ctx context.Context, params wire.Raw) {
+					_ = m.post(ctx, home, letter{Kind: "said", Box: id, Num: e.Num, Params: params}) // a courtesy
+				}, answer)
 			case "fail":
 				return letter{}, e.failure()
 			default:
@@ -275,7 +280,7 @@ type served struct {
 
 	mu   sync.Mutex
 	next int
-	asks map[int]chan reply // guarded by mu
+	asks map[int]*question // guarded by mu
 }
 
 // take handles what the other side writes meanwhile.
@@ -286,17 +291,47 @@ func (s *served) take(l letter) {
 	}
 	s.mu.Lock()
 	to := s.asks[l.Num]
-	delete(s.asks, l.Num)
-	s.mu.Unlock()
-	if to != nil {
-		to <- reply{result: l.Result, refusal: l.Error} // has room for one
+	if l.Kind == "answer" {
+		delete(s.asks, l.Num)
 	}
+	s.mu.Unlock()
+	switch {
+	case to == nil:
+	case l.Kind == "answer":
+		to.answer(reply{result: l.Result, refusal: l.Error})
+	default:
+		to.tell(l.Params)
+	}
+}
+
+// ask is the letter that puts a question to the client.
+func (s *served) ask(box string, q *question) letter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next++
+	s.asks[s.next] = q
+	return letter{Kind: "ask", Box: box, Num: s.next, Method: q.method, Params: q.params}
+}
+
+// withdraw is the letter that takes a question back, a notification that has its
+// number.
+func (s *served) withdraw(box string, q *question) letter {
+	l := letter{Kind: "note", Box: box, Method: wire.MethodCancelled}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n, o := range s.asks {
+		if o == q {
+			delete(s.asks, n)
+			l.Num = n
+		}
+	}
+	return l
 }
 
 // serve leads a conversation for another replica.
 func (m *mail) serve(l letter) {
 	ctx, cancel := context.WithCancel(m.g.ctx)
-	s := &served{to: l.From, cancel: cancel, asks: map[int]chan reply{}}
+	s := &served{to: l.From, cancel: cancel, asks: map[int]*question{}}
 	m.mu.Lock()
 	full := len(m.served) >= maxServed
 	if !full {
@@ -329,7 +364,7 @@ func (m *mail) led(ctx context.Context, l letter, s *served) letter {
 		if h == nil {
 			return failure(errNoHold)
 		}
-		h.asked.reply <- reply{result: l.Result} // has room for one
+		h.asked.answer(reply{result: l.Result})
 		return m.pump(ctx, l, s, h.conv)
 	}
 	st := g.state.Load()
@@ -358,7 +393,7 @@ func (m *mail) led(ctx context.Context, l letter, s *served) letter {
 		return m.pump(ctx, l, s, g.converse(srv, p, release, outgoing{method: l.Method, params: l.Params, caps: l.Caps, who: l.Text}))
 	}
 	defer release()
-	return m.notes(ctx, l, p)
+	return m.notes(ctx, l, s, p)
 }
 
 // pump writes what happens in a conversation to the replica that wanted it.
@@ -381,11 +416,11 @@ func (m *mail) pump(ctx context.Context, l letter, s *served, v *conversation) l
 		case e.note != nil:
 			out.Kind, out.Method, out.Params = "note", e.note.Method, e.note.Params
 		case e.ask != nil:
-			s.mu.Lock()
-			s.next++
-			s.asks[s.next] = e.ask.reply
-			out.Kind, out.Num, out.Method, out.Params = "ask", s.next, e.ask.method, e.ask.params
-			s.mu.Unlock()
+			out = s.ask(l.Box, e.ask)
+		case e.withdrawn != nil:
+			if out = s.withdraw(l.Box, e.withdrawn); out.Num == 0 {
+				continue // it is answered
+			}
 		}
 		if err := m.post(ctx, l.From, out); err != nil {
 			return failure(err)
@@ -394,14 +429,33 @@ func (m *mail) pump(ctx context.Context, l letter, s *served, v *conversation) l
 }
 
 // notes writes notifications to a replica until it wants no more.
-func (m *mail) notes(ctx context.Context, l letter, p peer) letter {
-	out := make(chan wire.Message, 64)
-	stop := p.subscribe(func(n wire.Message) {
+func (m *mail) notes(ctx context.Context, l letter, s *served, p peer) letter {
+	out := make(chan letter, 64)
+	h := handler{note: func(n wire.Message) {
 		select {
-		case out <- n:
+		case out <- letter{Kind: "note", Box: l.Box, Method: n.Method, Params: n.Params}:
 		default: // a client that does not read asks again anyway
 		}
-	})
+	}}
+	if l.Text != "" { // a replica of an earlier version does not say who may be asked
+		h.ask = func(asking context.Context, q *question) (result, refusal wire.Raw) {
+			return q.put(asking, ctx.Done(), func(withdrawn bool) bool {
+				n := letter{}
+				if !withdrawn {
+					n = s.ask(l.Box, q)
+				} else if n = s.withdraw(l.Box, q); n.Num == 0 {
+					return false
+				}
+				select {
+				case out <- n:
+					return true
+				case <-ctx.Done():
+					return false
+				}
+			})
+		}
+	}
+	stop := p.subscribe(subscriber{handler: h, ctx: ctx, caps: l.Caps, who: l.Text})
 	defer stop()
 	for {
 		select {
@@ -410,7 +464,7 @@ func (m *mail) notes(ctx context.Context, l letter, p peer) letter {
 		case <-p.done():
 			return failure(errMoved)
 		case n := <-out:
-			if err := m.post(ctx, l.From, letter{Kind: "note", Box: l.Box, Method: n.Method, Params: n.Params}); err != nil {
+			if err := m.post(ctx, l.From, n); err != nil {
 				return failure(err)
 			}
 		}

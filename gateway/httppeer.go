@@ -28,23 +28,25 @@ type httpPeer struct {
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
-	next   int64         // guarded by mu
-	subs   fan           // guarded by mu
-	calls  []*asking     // under way, whose clients may be asked something; guarded by mu
-	listen bool          // the stream of notifications runs; guarded by mu
-	heard  chan struct{} // closed when that stream was answered for the first time
-	hear   sync.Once     // closes heard
+	next   int64                  // guarded by mu
+	subs   fan                    // guarded by mu
+	calls  []*asking              // under way, whose clients may be asked something; guarded by mu
+	tokens map[string]progressing // by our token; guarded by mu
+	listen bool                   // the stream of notifications runs; guarded by mu
+	heard  chan struct{}          // closed when that stream was answered for the first time
+	hear   sync.Once              // closes heard
+
+	questions questions
 }
 
-// asking is a call whose client may be asked something.
-type asking struct {
-	ctx  context.Context
-	caps wire.Raw
-	h    handler
+// progressing is a call whose client wants to hear of its progress.
+type progressing struct {
+	token wire.Raw // the client's
+	h     handler
 }
 
 func openHTTP(ctx context.Context, to *line, reader *wire.Reader, c Config, era wire.Era) (*httpPeer, error) {
-	p := &httpPeer{s: to.s, to: to, reader: reader, max: c.MaxResponse, wait: to.s.Wait, idle: c.IdleWait, heard: make(chan struct{})}
+	p := &httpPeer{s: to.s, to: to, reader: reader, max: c.MaxResponse, wait: to.s.Wait, idle: c.IdleWait, heard: make(chan struct{}), tokens: map[string]progressing{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background()) // ended by close
 	if err := p.introduce(ctx, era); err != nil {
 		p.cancel()
@@ -67,7 +69,7 @@ func (p *httpPeer) introduce(ctx context.Context, era wire.Era) error {
 		return nil
 	}
 	p.said.era = wire.Legacy
-	m, err := p.post(ctx, wire.MethodInitialize, initializeParams(), nil, handler{})
+	m, err := p.post(ctx, wire.MethodInitialize, initializeParams(false), nil, handler{})
 	if err != nil {
 		return err
 	}
@@ -143,7 +145,7 @@ func (p *httpPeer) request(ctx context.Context, o outgoing, h handler) (wire.Mes
 	if p.said.era == wire.Modern {
 		return rounds(ctx, o, h, func(params wire.Raw) (wire.Message, error) { return p.post(ctx, o.method, params, o.caps, h) })
 	}
-	defer p.enlist(ctx, o.caps, h)()
+	defer p.enlist(asking{ctx, o.caps, h, o.who})()
 	return p.post(ctx, o.method, legacyParams(o.params), o.caps, h)
 }
 
@@ -153,13 +155,12 @@ const heardWithin = time.Second
 // enlist has what a legacy server asks outside of a call's own answer find this
 // call. Many servers ask so: on the stream of notifications, which must be there
 // before they do.
-func (p *httpPeer) enlist(ctx context.Context, caps wire.Raw, h handler) (leave func()) {
-	if h.ask == nil || len(caps) == 0 || string(caps) == "{}" {
+func (p *httpPeer) enlist(a asking) (leave func()) {
+	if a.h.ask == nil || len(a.caps) == 0 || string(a.caps) == "{}" {
 		return func() {}
 	}
-	a := &asking{ctx, caps, h}
 	p.mu.Lock()
-	p.calls = append(p.calls, a)
+	p.calls = append(p.calls, &a)
 	first := p.listening()
 	p.mu.Unlock()
 	if first {
@@ -168,27 +169,32 @@ func (p *httpPeer) enlist(ctx context.Context, caps wire.Raw, h handler) (leave 
 		select {
 		case <-p.heard:
 		case <-timer.C:
-		case <-ctx.Done():
+		case <-a.ctx.Done():
 		}
 	}
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.calls = slices.DeleteFunc(p.calls, func(o *asking) bool { return o == a })
+		p.calls = slices.DeleteFunc(p.calls, func(o *asking) bool { return o == &a })
+		if !slices.ContainsFunc(p.calls, func(o *asking) bool { return o.who == a.who }) {
+			p.questions.left(a.who)
+		}
 	}
 }
 
-// askedAside routes a request that came on the stream of notifications to the
-// newest call, as there is no telling which one it belongs to. All are of one user
+// askedAside is who a request on the stream of notifications is for: the newest call,
+// as there is no telling which one it belongs to, or who listens. All are of one user
 // and one client.
-func (p *httpPeer) askedAside(m wire.Message) {
-	a := &asking{ctx: p.ctx}
+func (p *httpPeer) askedAside() asking {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if n := len(p.calls); n > 0 {
-		a = p.calls[n-1]
+		return *p.calls[n-1]
 	}
-	p.mu.Unlock()
-	p.asked(a.ctx, m, a.caps, a.h)
+	if s, ok := p.subs.asker(); ok {
+		return asking{ctx: s.ctx, caps: s.caps, h: s.handler}
+	}
+	return asking{}
 }
 
 // post sends one request and reads its answer, which may be a document or a stream.
@@ -197,6 +203,8 @@ func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Ra
 	p.next++
 	id := wire.IntID(p.next)
 	p.mu.Unlock()
+	params, over := p.progresses(id, params, h)
+	defer over()
 	var mirror kidoban.Fields
 	if p.said.era == wire.Modern {
 		peek, err := wire.PeekParams(params)
@@ -302,39 +310,87 @@ func (p *httpPeer) stream(ctx context.Context, id wire.ID, body *hoarder, caps w
 				return own(m), nil
 			}
 		case wire.Notification:
-			if h.note != nil && !m.Misplaced() {
-				h.note(own(m))
+			if !m.Misplaced() {
+				p.noted(own(m), h.note)
 			}
 		case wire.Request:
-			p.asked(ctx, own(m), caps, h)
+			p.asked(func() asking { return asking{ctx: ctx, caps: caps, h: h} }, own(m))
 		}
 	}
 }
 
-// asked answers a request that a legacy server made in the stream of ours.
-func (p *httpPeer) asked(ctx context.Context, m wire.Message, caps wire.Raw, h handler) {
+// asked answers a request that a legacy server made, of whom find finds.
+func (p *httpPeer) asked(find func() asking, m wire.Message) {
 	reply := func(result, refusal wire.Raw) {
 		msg := wire.AppendResult(nil, m.ID, result)
 		if refusal != nil {
 			msg = wire.AppendErrorRaw(nil, m.ID, refusal)
 		}
+		ctx, cancel := context.WithTimeout(p.ctx, p.wait)
+		defer cancel()
 		_ = p.deliver(ctx, msg) // without it the server gives up by itself
 	}
 	switch {
 	case m.Method == wire.MethodPing:
 		reply(wire.Raw("{}"), nil)
-	case h.ask == nil || p.said.era == wire.Modern || !capable(caps, m.Method, m.Params):
+	case p.said.era == wire.Modern:
 		reply(nil, cannotAsk)
 	default:
-		go func() { reply(h.ask(ctx, m.Method, m.Params)) }() // ends with the call
+		p.questions.put(func() asking { return find().of(m) }, m, progressBy(p.deliver), reply)
+	}
+}
+
+// noted routes a notification: progress to the call whose token it has, wherever it
+// came, and the rest to whoever the stream is for.
+func (p *httpPeer) noted(m wire.Message, to func(wire.Message)) {
+	switch m.Method {
+	case wire.MethodProgress:
+		token, _ := wire.Lookup(m.Params, "progressToken")
+		text, _ := wire.String(token)
+		p.mu.Lock()
+		call := p.tokens[text]
+		p.mu.Unlock()
+		if to = call.h.note; to != nil {
+			m.Params = wire.SetMember(m.Params, "progressToken", call.token)
+		}
+	case wire.MethodCancelled:
+		id, _ := wire.Lookup(m.Params, "requestId")
+		p.questions.withdraw(id)
+		return
+	}
+	if to != nil {
+		to(m)
+	}
+}
+
+// tell posts it: the relationship is one client's.
+func (p *httpPeer) tell(ctx context.Context, _, method string, params wire.Raw) {
+	_ = p.deliver(ctx, wire.AppendNotification(nil, method, params))
+}
+
+// progresses gives a request a token of our own: those of two sessions of one client
+// may be alike.
+func (p *httpPeer) progresses(id wire.ID, params wire.Raw, h handler) (wire.Raw, func()) {
+	token, ok := wire.Lookup(params, "_meta", wire.MetaProgressToken)
+	if !ok {
+		return params, func() {}
+	}
+	ours := "k" + string(id.Raw)
+	p.mu.Lock()
+	p.tokens[ours] = progressing{slices.Clone(token), h}
+	p.mu.Unlock()
+	return withToken(params, wire.Quote(ours)), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.tokens, ours)
 	}
 }
 
 // subscribe opens the stream of notifications with its first subscriber.
-func (p *httpPeer) subscribe(f func(wire.Message)) func() {
+func (p *httpPeer) subscribe(s subscriber) func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := p.subs.add(f)
+	n := p.subs.add(s)
 	p.listening()
 	return func() {
 		p.mu.Lock()
@@ -398,20 +454,21 @@ func (p *httpPeer) followOnce() bool {
 		}
 		m, err := p.reader.Read(p.to.clean(ev.Data))
 		if err == nil && m.Kind == wire.Request {
-			p.askedAside(own(m))
+			p.asked(p.askedAside, own(m))
 		}
 		if err != nil || m.Kind != wire.Notification || m.Misplaced() {
 			continue
 		}
-		m = own(m)
-		p.mu.Lock()
-		subs := make([]func(wire.Message), 0, len(p.subs.to))
-		for _, f := range p.subs.to {
-			subs = append(subs, f)
-		}
-		p.mu.Unlock()
-		for _, f := range subs {
-			f(m)
-		}
+		p.noted(own(m), p.everybody)
+	}
+}
+
+// everybody tells all who listen.
+func (p *httpPeer) everybody(m wire.Message) {
+	p.mu.Lock()
+	subs := p.subs.all()
+	p.mu.Unlock()
+	for _, s := range subs {
+		s.note(m)
 	}
 }

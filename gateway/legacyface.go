@@ -19,7 +19,9 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 	}
 	switch c.Message.Kind {
 	case wire.Result, wire.ErrorReply, wire.Notification:
-		if c.Message.Kind != wire.Notification || c.Message.Method == wire.MethodCancelled {
+		if c.Message.Kind == wire.Notification {
+			g.said(c, s)
+		} else {
 			g.replied(c.r.Context(), s, c.Message)
 		}
 		c.w.WriteHeader(http.StatusAccepted)
@@ -191,10 +193,16 @@ func (g *Gateway) serveLegacy(st *state, c *call, s *session, v *conversation) *
 			case e.note != nil:
 				refusal, ended, gone = a.before(*e.note)
 			case e.ask != nil && s.id == "":
-				e.ask.reply <- reply{refusal: cannotAsk}
+				e.ask.answer(reply{refusal: cannotAsk})
 			case e.ask != nil:
 				e.ask.params = g.withElicitationID(e.ask.method, e.ask.params)
-				refusal, ended, gone = a.before(s.ask(e.ask, g.where()))
+				if refusal, ended, gone = a.before(s.ask(e.ask, g.where())); ended || gone {
+					e.ask.answer(reply{refusal: cannotAsk})
+				}
+			case e.withdrawn != nil:
+				if m, open := s.unask(e.withdrawn); open {
+					refusal, ended, gone = a.before(m)
+				}
 			default:
 				return a.finish(e)
 			}

@@ -30,6 +30,7 @@ const inputKey = "input"
 // bridgeModern answers a modern client.
 func (g *Gateway) bridgeModern(st *state, c *call) *Refusal {
 	if c.Message.Kind == wire.Notification {
+		g.said(c, nil)
 		c.w.WriteHeader(http.StatusAccepted)
 		c.rec.Status = http.StatusAccepted
 		return nil
@@ -103,11 +104,13 @@ func (g *Gateway) serveModern(st *state, c *call, h *hold) *Refusal {
 			case e.ask != nil:
 				result, refusal := g.askModern(c, h, e.ask)
 				if refusal != nil {
+					e.ask.answer(reply{refusal: cannotAsk})
 					h.conv.cancel()
 					return a.refuse(refusal)
 				}
 				a.result(wire.Message{Kind: wire.Result, ID: c.Message.ID, Result: result}) // if the client has gone, the hold expires
 				return nil
+			case e.withdrawn != nil: // the client is not being asked: this era has no such thing
 			case e.note == nil:
 				h.conv.cancel()
 				return a.finish(e)
@@ -131,7 +134,7 @@ func (g *Gateway) askModern(c *call, h *hold, q *question) (wire.Raw, *Refusal) 
 		return nil, refusal
 	}
 	h.asked = q
-	h.asked.params = asked.Params
+	h.asked.params = withToken(asked.Params, nil) // nor progress of what it is asked
 	if urlMode(q.method, q.params) {
 		h.asked.params = wire.DropMember(q.params, "elicitationId")
 	}
@@ -163,9 +166,11 @@ func (g *Gateway) park(c *call, h *hold) (wire.Raw, *Refusal) {
 		b.mu.Unlock()
 		return nil, fail(nil)
 	}
+	h.asked.asked.Store(true)
 	b.holds[h.id] = h
 	h.timer = time.AfterFunc(holdLife, func() {
 		if g.unpark(h.id) != nil {
+			h.asked.answer(reply{refusal: cannotAsk})
 			h.conv.cancel()
 		}
 	})
@@ -212,7 +217,7 @@ func (g *Gateway) resume(st *state, c *call) *Refusal {
 				return e.message(), err
 			})})
 	}
-	h.asked.reply <- reply{result: slices.Clone(answer)} // has room for one
+	h.asked.answer(reply{result: slices.Clone(answer)})
 	return g.serveModern(st, c, h)
 }
 

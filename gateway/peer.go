@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/kidoban/kidoban"
@@ -17,9 +18,12 @@ type peer interface {
 	// request sends a request. The answer's slices belong to the caller. An error
 	// means that there is no answer; its sentence may be shown.
 	request(ctx context.Context, o outgoing, h handler) (wire.Message, error)
-	// subscribe gives notifications that belong to no request to f, until cancel.
-	// f must not block.
-	subscribe(f func(wire.Message)) (cancel func())
+	// subscribe gives what belongs to no request to the subscriber, until cancel.
+	subscribe(s subscriber) (cancel func())
+	// tell passes on a notification that the client sends of its own accord, if the
+	// relationship is that client's alone: a server takes it for whom it serves. It is
+	// nobody's loss when it is lost.
+	tell(ctx context.Context, client, method string, params wire.Raw)
 	// usedBy notes a client that has to do with the server through this relationship.
 	usedBy(client string)
 	// done is closed when the relationship has ended.
@@ -40,7 +44,15 @@ type handler struct {
 	note func(wire.Message) // a notification that belongs to the request; must not block
 	// ask puts a request of the server to the client and waits for the result.
 	// refusal is a JSON-RPC error object instead.
-	ask func(ctx context.Context, method string, params wire.Raw) (result, refusal wire.Raw)
+	ask func(ctx context.Context, q *question) (result, refusal wire.Raw)
+}
+
+// subscriber is a client that listens to a server beside its requests.
+type subscriber struct {
+	handler
+	ctx  context.Context // what it may be asked is asked until this ends
+	caps wire.Raw        // what it may be asked; nil is nothing
+	who  string          // as in outgoing
 }
 
 // hello is what a server said of itself.
@@ -76,11 +88,17 @@ func helloOf(era wire.Era, result wire.Raw) hello {
 
 // ourCapabilities is what the gateway declares where one relationship serves
 // many clients. What the asking client cannot do is refused on its behalf.
-var ourCapabilities = wire.Raw(`{"elicitation":{"form":{},"url":{}},"sampling":{},"roots":{}}`)
+var ourCapabilities = wire.Raw(`{"elicitation":{"form":{},"url":{}},"sampling":{},"roots":{"listChanged":true}}`)
 
-func initializeParams() wire.Raw {
+// initializeParams introduces us. A server that several users share is not told of
+// changed roots: they would be everybody's (see peer.tell).
+func initializeParams(shared bool) wire.Raw {
+	caps := ourCapabilities
+	if shared {
+		caps = wire.SetMember(caps, "roots", wire.Raw("{}"))
+	}
 	p := wire.SetMember(wire.Raw("{}"), "protocolVersion", wire.Quote(wire.LatestLegacy))
-	return wire.SetMember(wire.SetMember(p, "capabilities", ourCapabilities), "clientInfo", clientInfo())
+	return wire.SetMember(wire.SetMember(p, "capabilities", caps), "clientInfo", clientInfo())
 }
 
 // maxRounds bounds how often a modern server may ask for input in one request.
@@ -107,7 +125,7 @@ func rounds(ctx context.Context, o outgoing, h handler, send func(params wire.Ra
 				refused = wire.Raw(`{"code":-32603,"message":"The client cannot be asked."}`)
 				return false
 			}
-			res, refused = h.ask(ctx, wire.LookupString(req, "method"), p)
+			res, refused = h.ask(ctx, &question{method: wire.LookupString(req, "method"), params: p})
 			responses = wire.SetMember(responses, key, res)
 			return refused == nil
 		})
@@ -189,14 +207,34 @@ func own(m wire.Message) wire.Message {
 // lock guards it.
 type fan struct {
 	next int
-	to   map[int]func(wire.Message)
+	to   map[int]subscriber
 }
 
-func (f *fan) add(to func(wire.Message)) int {
+func (f *fan) add(to subscriber) int {
 	if f.to == nil {
-		f.to = map[int]func(wire.Message){}
+		f.to = map[int]subscriber{}
 	}
 	f.next++
 	f.to[f.next] = to
 	return f.next
+}
+
+// all are the subscribers, to be told without the owner's lock.
+func (f *fan) all() []subscriber { return slices.Collect(maps.Values(f.to)) }
+
+// asker is the subscriber that a request of the server belongs to when no call is
+// under way: the newest, if all that can be asked are one session's.
+func (f *fan) asker() (newest subscriber, ok bool) {
+	last := 0
+	for n, s := range f.to {
+		switch {
+		case s.ask == nil:
+			continue
+		case s.who == "" || last != 0 && s.who != newest.who:
+			return subscriber{}, false
+		case n > last:
+			newest, last = s, n
+		}
+	}
+	return newest, last != 0
 }

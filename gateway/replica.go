@@ -302,7 +302,7 @@ func (m *mail) arrived(body []byte) {
 	switch l.Kind {
 	case "open", "request", "subscribe", "resume":
 		m.serve(l)
-	case "answer", "cancel":
+	case "answer", "cancel", "said":
 		m.mu.Lock()
 		s := m.served[l.Box]
 		m.mu.Unlock()
@@ -314,7 +314,7 @@ func (m *mail) arrived(body []byte) {
 		delete(m.lives, l.From)
 		m.mu.Unlock()
 		m.lost(l.From)
-	case "reply", "cancelled", "changed", "ended", "lists", "taken", "rates":
+	case "reply", "cancelled", "progress", "tell", "changed", "ended", "lists", "taken", "rates":
 		m.g.bridges.told(l)
 	default:
 		m.mu.Lock()

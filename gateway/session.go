@@ -26,7 +26,7 @@ type session struct {
 
 	mu    sync.Mutex
 	calls map[string]context.CancelFunc // by the client's request id; guarded by mu
-	asks  map[string]chan reply         // by our request id; guarded by mu
+	asks  map[string]*question          // put to the client, by our request id; guarded by mu
 	next  int
 	last  time.Time
 	wish  wishes
@@ -68,7 +68,7 @@ func (w *wishes) follows() (n int) {
 
 func newSession(id, user, version string, caps wire.Raw, now time.Time) *session {
 	return &session{id: id, user: user, version: version, caps: caps, last: now,
-		calls: map[string]context.CancelFunc{}, asks: map[string]chan reply{}, told: map[*server]peer{}}
+		calls: map[string]context.CancelFunc{}, asks: map[string]*question{}, told: map[*server]peer{}}
 }
 
 func (s *session) seen() time.Time {
@@ -340,6 +340,9 @@ func (b *bridges) told(l letter) {
 	case "lists":
 		b.list.drop(l.User, l.Client)
 		return
+	case "tell":
+		b.g.mail.wg.Go(func() { b.tell(b.g.ctx, l) })
+		return
 	case "taken":
 		b.g.limits.Charge(b.g.state.Load().config.Limits, l.Taken)
 		return
@@ -363,6 +366,8 @@ func (b *bridges) told(l letter) {
 		s.answered(wire.Message{ID: wire.ID{Raw: l.ID}, Result: l.Result, Error: l.Error})
 	case "cancelled":
 		s.cancel(string(l.ID))
+	case "progress":
+		s.progressed(l.Text, l.Params)
 	case "changed":
 		s.mu.Lock()
 		s.stale = true
@@ -380,19 +385,6 @@ func (s *session) endCalls() {
 	}
 }
 
-// answered hands the client's answer to whoever asked; false when nobody here did.
-func (s *session) answered(m wire.Message) bool {
-	id, _ := wire.String(m.ID.Raw)
-	s.mu.Lock()
-	to := s.asks[id]
-	delete(s.asks, id)
-	s.mu.Unlock()
-	if to != nil {
-		to <- reply{result: slices.Clone(m.Result), refusal: slices.Clone(m.Error)} // has room for one
-	}
-	return to != nil
-}
-
 // cancel ends a call of the client; false when it is not made here.
 func (s *session) cancel(id string) bool {
 	s.mu.Lock()
@@ -402,38 +394,6 @@ func (s *session) cancel(id string) bool {
 		f()
 	}
 	return f != nil
-}
-
-// ask gives a question an id of ours and remembers who waits for the answer. The
-// id says where, for the answer may come to another replica.
-func (s *session) ask(q *question, where string) wire.Message {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.next++
-	id := "kidoban-" + where + "." + strconv.Itoa(s.next)
-	s.asks[id] = q.reply
-	return wire.Message{Kind: wire.Request, ID: wire.StringID(id), Method: q.method, Params: q.params}
-}
-
-// replied passes an answer or a cancellation on to the replica it is for.
-func (g *Gateway) replied(ctx context.Context, s *session, m wire.Message) {
-	if m.Kind == wire.Notification {
-		id, _ := wire.Lookup(m.Params, "requestId")
-		if !s.cancel(string(id)) && g.mail != nil && s.id != "" && g.mail.others() > 0 {
-			_ = g.mail.post(ctx, "*", letter{Kind: "cancelled", Client: s.id, ID: id}) // as much as a client may expect
-		}
-		return
-	}
-	if s.answered(m) || g.mail == nil {
-		return
-	}
-	id, _ := wire.String(m.ID.Raw)
-	where, _, ok := strings.Cut(strings.TrimPrefix(id, "kidoban-"), ".")
-	if ok && g.mail.alive(where) {
-		if err := g.mail.post(ctx, where, letter{Kind: "reply", Client: s.id, ID: m.ID.Raw, Result: m.Result, Error: m.Error}); err != nil {
-			g.deps.Log.Warn("an answer for another replica is lost", "error", err)
-		}
-	}
 }
 
 // where is this process's name in ids that clients carry.

@@ -226,7 +226,7 @@ func (g *Gateway) streamEvent(st *state, c *call, out *sseWriter, ev wire.Event,
 	if rerr != nil {
 		return false, refuse(http.StatusOK, wire.CodeInternal, "upstream:malformed", "The server "+c.Server+" sent something that is not a valid message.").because(rerr), nil
 	}
-	if m.Misplaced() {
+	if m.Misplaced() || !g.hears(c, c.server, m) {
 		return false, nil, nil
 	}
 	switch m.Kind {

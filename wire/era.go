@@ -121,6 +121,7 @@ const (
 	MethodPromptsChanged = "notifications/prompts/list_changed"
 	MethodResChanged     = "notifications/resources/list_changed"
 	MethodResUpdated     = "notifications/resources/updated"
+	MethodRootsChanged   = "notifications/roots/list_changed" // by clients, up to 2025-11-25
 )
 
 // NotificationPrefix begins the name of every notification (basic/index). A message
@@ -140,7 +141,7 @@ var knownMethods = []string{
 	MethodPromptsList, MethodPromptsGet, MethodComplete, MethodListen, MethodElicit,
 	MethodSampling, MethodRoots, MethodSetLevel, MethodSubscribe, MethodUnsubscribe,
 	MethodProgress, MethodLogMessage, MethodToolsChanged, MethodPromptsChanged,
-	MethodResChanged, MethodResUpdated,
+	MethodResChanged, MethodResUpdated, MethodRootsChanged,
 }
 
 // methodName returns the method as a string without allocating for those known.

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 roots are deprecated, not gone: servers and clients use them.
+
 package main
 
 import (
@@ -163,6 +165,13 @@ func (o oldEra) RoundTrip(q *http.Request) (*http.Response, error) {
 // client connects an SDK client of an era.
 func (c *cluster) client(token, path, era string, o *mcp.ClientOptions) *mcp.ClientSession {
 	c.t.Helper()
+	_, s := c.clientOf(token, path, era, o)
+	return s
+}
+
+// clientOf also returns what can change its roots.
+func (c *cluster) clientOf(token, path, era string, o *mcp.ClientOptions) (*mcp.Client, *mcp.ClientSession) {
+	c.t.Helper()
 	var tr http.RoundTripper = roamer{token, roaming()}
 	if era == "legacy" {
 		tr = oldEra{tr}
@@ -170,15 +179,18 @@ func (c *cluster) client(token, path, era string, o *mcp.ClientOptions) *mcp.Cli
 	if o == nil {
 		o = &mcp.ClientOptions{}
 	}
-	o.ElicitationHandler = func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
-		return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"name": "alice"}}, nil
+	if o.ElicitationHandler == nil {
+		o.ElicitationHandler = func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"name": "alice"}}, nil
+		}
 	}
-	s, err := mcp.NewClient(&mcp.Implementation{Name: "roamer", Version: "1"}, o).Connect(c.t.Context(), &mcp.StreamableClientTransport{Endpoint: c.url + path, HTTPClient: &http.Client{Transport: tr}, MaxRetries: 20}, nil)
+	client := mcp.NewClient(&mcp.Implementation{Name: "roamer", Version: "1"}, o)
+	s, err := client.Connect(c.t.Context(), &mcp.StreamableClientTransport{Endpoint: c.url + path, HTTPClient: &http.Client{Transport: tr}, MaxRetries: 20}, nil)
 	if err != nil {
 		c.t.Fatalf("%v\n%s", err, c.logs())
 	}
 	c.t.Cleanup(func() { s.Close() })
-	return s
+	return client, s
 }
 
 func (c *cluster) logs() string {
@@ -243,7 +255,20 @@ func (c *cluster) at(p *program, path, token, body string) (int, string) {
 // roamingServer is a server with something to remember: how often its tools were
 // called, who asked, which of its calls were cancelled.
 func roamingServer() *mcp.Server {
+	var progressed atomic.Int64
+	var roots atomic.Value
+	roots.Store("")
 	s := mcp.NewServer(&mcp.Implementation{Name: "roaming", Version: "1"}, &mcp.ServerOptions{
+		ProgressNotificationHandler: func(_ context.Context, r *mcp.ProgressNotificationServerRequest) {
+			if r.Params.ProgressToken == "answering" {
+				progressed.Add(1)
+			}
+		},
+		RootsListChangedHandler: func(ctx context.Context, r *mcp.RootsListChangedRequest) {
+			if list, err := r.Session.ListRoots(ctx, nil); err == nil && len(list.Roots) > 0 {
+				roots.Store(list.Roots[0].URI)
+			}
+		},
 		SubscribeHandler:   func(context.Context, *mcp.SubscribeRequest) error { return nil },
 		UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
 	})
@@ -262,13 +287,15 @@ func roamingServer() *mcp.Server {
 	}
 	tool("pid", func(context.Context, *mcp.CallToolRequest) (string, error) { return strconv.Itoa(os.Getpid()), nil })
 	tool("ask", func(ctx context.Context, r *mcp.CallToolRequest) (string, error) {
-		res, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: "your name?", RequestedSchema: map[string]any{"type": "object", "properties": map[string]any{"name": map[string]any{"type": "string"}}}})
+		res, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Meta: mcp.Meta{"progressToken": "answering"}, Message: "your name?", RequestedSchema: map[string]any{"type": "object", "properties": map[string]any{"name": map[string]any{"type": "string"}}}})
 		if err != nil {
 			return "", err
 		}
 		name, _ := res.Content["name"].(string)
 		return "hello " + name, nil
 	})
+	tool("progressed", func(context.Context, *mcp.CallToolRequest) (string, error) { return fmt.Sprint(progressed.Load()), nil })
+	tool("roots", func(context.Context, *mcp.CallToolRequest) (string, error) { return roots.Load().(string), nil })
 	tool("steps", func(ctx context.Context, r *mcp.CallToolRequest) (string, error) {
 		for i := range 3 {
 			_ = r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: r.Params.GetProgressToken(), Progress: float64(i)})
@@ -358,6 +385,30 @@ func TestGAS6_GPX5_ReplicasBehaveAsOne(t *testing.T) {
 	}
 	if len(pids) != 1 {
 		t.Errorf("one user's calls went to processes %v", pids)
+	}
+
+	// What a client says of its own accord finds the server from anywhere: its progress
+	// with a question, and that its roots changed.
+	var asked string // the server that asks
+	roots, rooted := c.clientOf(all.Access, "/mcp", "legacy", &mcp.ClientOptions{ElicitationHandler: func(ctx context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+		within(patience, func() bool { // until the server has heard, which an answer may overtake
+			time.Sleep(50 * time.Millisecond)
+			_ = r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: r.Params.Meta["progressToken"], Progress: 1})
+			text, err := c.call(r.Session, asked+"__progressed", nil)
+			return err == nil && text != "0"
+		})
+		return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"name": "bob"}}, nil
+	}})
+	for i, server := range []string{"local", "web"} {
+		if asked = server; c.must(rooted, server+"__ask") != "hello bob" {
+			t.Error(server)
+		}
+		uri := fmt.Sprint("file:///roots-", i)
+		c.patiently(func() bool {
+			roots.RemoveRoots("file:///roots-0", uri)
+			roots.AddRoots(&mcp.Root{URI: uri})
+			return c.must(rooted, server+"__roots") == uri
+		})
 	}
 
 	// Progress, cancellation and subscriptions of one session.
