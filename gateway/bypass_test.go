@@ -343,7 +343,17 @@ func TestGPX5_SharedServersTellNobodyOfOthers(t *testing.T) {
 	for _, method := range []string{"notifications/tasks/status", wire.MethodLogMessage, "notifications/elicitation/complete", "notifications/vendor", wire.MethodToolsChanged} {
 		d.note(wire.Message{Kind: wire.Notification, Method: method, Params: wire.Raw(`{"taskId":"t-1","statusMessage":"of alice"}`)})
 	}
+	d.note(wire.Message{Kind: wire.Notification, Method: wire.MethodProgress, Params: wire.Raw(`{"progressToken":"k9","progress":1}`)}) // of a call that is over
 	if len(got) != 2 || got[0] != wire.MethodToolsChanged || got[1] != wire.MethodToolsChanged {
+		t.Errorf("%v", got)
+	}
+	got = nil
+	bob := &pending{id: "1", h: handler{note: func(m wire.Message) { got = append(got, "bob's "+m.Method) }}}
+	d.pending["1"], d.order = bob, []*pending{bob} // has the only call under way
+	for _, method := range []string{"notifications/tasks/status", "notifications/elicitation/complete", "notifications/vendor", wire.MethodLogMessage} {
+		d.note(wire.Message{Kind: wire.Notification, Method: method, Params: wire.Raw(`{"taskId":"t-1","statusMessage":"of alice"}`)})
+	}
+	if len(got) != 1 || got[0] != "bob's "+wire.MethodLogMessage {
 		t.Errorf("%v", got)
 	}
 }

@@ -210,11 +210,12 @@ func TestGPX2_GPX5_ServersHearThatRootsChanged(t *testing.T) {
 // plainServer is a stdio server of an era that keeps the lines it reads. Its tool
 // heard says those that are no requests, hang never answers, and withdraw asks, takes
 // the question back when it hears of progress, and answers when it hears notifications/x/go.
-// touch says that resources were updated.
+// touch says that resources were updated; steps, when three calls of it are there, tells
+// of the progress of each, and again when it has answered.
 func plainServer(era string) {
 	var heard []string
 	say := func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
-	withdraw := ""
+	withdraw, steps := "", [][3]string(nil)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		var m struct {
 			ID     json.RawMessage
@@ -222,6 +223,7 @@ func plainServer(era string) {
 			Params struct {
 				Name      string
 				Arguments struct{ URIs []string }
+				Meta      struct{ ProgressToken json.RawMessage } `json:"_meta"`
 			}
 		}
 		_ = json.Unmarshal(in.Bytes(), &m)
@@ -242,6 +244,24 @@ func plainServer(era string) {
 				say(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":%q}}`, uri)
 			}
 			say(`{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"touched"}]}}`, m.ID)
+		case m.Params.Name == "steps":
+			token, who := string(m.Params.Meta.ProgressToken), m.Params.Arguments.URIs[0]
+			if steps = append(steps, [3]string{string(m.ID), token, who}); len(steps) < 3 {
+				continue
+			}
+			step := func(s [3]string, when string) {
+				say(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1,"message":"%s %s"}}`, s[1], s[2], when)
+			}
+			for _, s := range steps {
+				step(s, "now")
+			}
+			for i, s := range steps {
+				say(`{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","content":[{"type":"text","text":"end of %s"}]}}`, s[0], s[2])
+				for _, over := range steps[:i+1] {
+					step(over, "late")
+				}
+			}
+			steps = nil
 		case m.Params.Name == "hang":
 		case m.Params.Name == "withdraw":
 			withdraw = string(m.ID)
@@ -593,5 +613,106 @@ func TestGPX5_GTG5_UpdatesOfPartsAreAskedOfPolicy(t *testing.T) {
 		next, leave := r.stream("/s/web/mcp", user, sid, "", "MCP-Protocol-Version", "2025-11-25")
 		check("what passes", "", next)
 		leave()
+	}
+}
+
+// stepping is a server over streamable HTTP that holds three calls of steps, and tells in
+// the stream of each of the progress of all calls of its user, before and after answers.
+func stepping(t *testing.T, modern bool) *raw {
+	var mu sync.Mutex
+	var all [][2]string // token, who
+	full := make(chan struct{})
+	return newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		var m struct {
+			Params struct {
+				Arguments struct{ URIs []string }
+				Meta      struct{ ProgressToken json.RawMessage } `json:"_meta"`
+			}
+		}
+		_ = json.Unmarshal([]byte(body), &m)
+		switch {
+		case strings.Contains(body, `"initialize"`) && !modern:
+			w.Header().Set("Mcp-Session-Id", "s")
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"p","version":"1"}}`)
+		case strings.Contains(body, `"server/discover"`) && modern:
+			result(w, body, `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private"}`)
+		case strings.Contains(body, `"steps"`):
+			who := m.Params.Arguments.URIs[0]
+			user, _, _ := strings.Cut(who, " ")
+			mu.Lock()
+			if all = append(all, [2]string{string(m.Params.Meta.ProgressToken), who}); len(all) == 3 {
+				close(full)
+			}
+			mu.Unlock()
+			select {
+			case <-full:
+			case <-r.Context().Done():
+				return
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			for _, a := range all {
+				if strings.HasPrefix(a[1], user) {
+					fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":%s,\"progress\":1,\"message\":\"%s in the stream of %s\"}}\n\n", a[0], a[1], who)
+				}
+			}
+			fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"resultType\":\"complete\",\"content\":[{\"type\":\"text\",\"text\":\"end of %s\"}]}}\n\n", idOf(body), who)
+		case r.Method == http.MethodGet:
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+}
+
+// TestGPX5_ProgressReachesItsCallAlone: two users, one of them with two calls, under way
+// at once with tokens that are alike: a number and a string, over each bridge. What a
+// server says of a call, in whatever stream, reaches that call alone, under its own
+// token; what it says of one that is over, nobody.
+func TestGPX5_ProgressReachesItsCallAlone(t *testing.T) {
+	for _, server := range []string{"legacy", "modern"} {
+		for _, transport := range []string{"stdio", "http"} {
+			for _, client := range []string{"legacy", "modern"} {
+				for _, path := range []string{"/s/x/mcp", "/mcp"} {
+					if transport == "http" && client == server && (path == "/s/x/mcp" || client == "modern") {
+						continue // messages pass: each stream is its own call's
+					}
+					t.Run(client+" client, "+server+" server, "+transport+", "+path, func(t *testing.T) {
+						s, tool := stdioOf(t, "x", "stdio-plain", server), "steps"
+						s.Shared = true
+						if transport == "http" {
+							s = at("x", stepping(t, server == "modern").URL)
+							s.Era = server
+						}
+						if path == "/mcp" {
+							tool = "x__steps"
+						}
+						r := newRig(t, []Server{s}, withSandbox(t))
+						var wg sync.WaitGroup
+						for i, c := range []struct{ user, token string }{{"alice", "7"}, {"bob", "7"}, {"alice", `"7"`}} {
+							who := fmt.Sprint(c.user, " ", i)
+							args := `"name":"` + tool + `","arguments":{"uris":["` + who + `"]}`
+							body, header := modern("tools/call", args, tool)
+							body = strings.Replace(body, `"_meta":{`, `"_meta":{"progressToken":`+c.token+`,`, 1)
+							sid := ""
+							if client == "legacy" {
+								sid = r.asClient(path, c.user, "c", "", initializeWithRoots).header.Get("Mcp-Session-Id")
+								body, header = `{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{`+args+`,"_meta":{"progressToken":`+c.token+`}}}`, nil
+							}
+							wg.Go(func() {
+								got := r.asClient(path, c.user, "c", sid, body, header...).body
+								n := 1
+								if transport == "http" { // once in each stream of the user, as long as the call lasts
+									n = strings.Count(got, `"message":"`+who+` in`)
+								}
+								if strings.Count(got, "notifications/progress") != n || n < 1 || n > 2 || strings.Count(got, `"progressToken":`+c.token+`,"progress":1,"message":"`+who) != n || !strings.Contains(got, "end of "+who) || strings.Contains(got, "late") {
+									t.Errorf("%s was told %s", who, got)
+								}
+							})
+						}
+						wg.Wait()
+					})
+				}
+			}
+		}
 	}
 }

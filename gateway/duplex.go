@@ -211,8 +211,10 @@ func (d *duplex) arrived(m wire.Message) {
 	}
 }
 
-// note routes a notification: progress to its request, the log to the only
-// request there is, everything else to the subscribers.
+// note routes a notification: progress to its request, what belongs to requests to the
+// only one there is, everything else to the subscribers. Of several clients, the only
+// one with a call is not whose task is done or whose page is closed: that may come at
+// any time.
 func (d *duplex) note(m wire.Message) {
 	d.mu.Lock()
 	var to *pending
@@ -238,7 +240,7 @@ func (d *duplex) note(m wire.Message) {
 		return
 	case wire.MethodToolsChanged, wire.MethodPromptsChanged, wire.MethodResChanged, wire.MethodResUpdated:
 	default:
-		if len(d.order) == 1 {
+		if len(d.order) == 1 && (m.Method == wire.MethodLogMessage || !d.shared || d.said.era == wire.Modern) {
 			to = d.order[0]
 		}
 	}
