@@ -126,7 +126,12 @@ func rounds(ctx context.Context, o outgoing, h handler, send func(params wire.Ra
 				return false
 			}
 			res, refused = h.ask(ctx, &question{method: wire.LookupString(req, "method"), params: p})
-			responses = wire.SetMember(responses, key, res)
+			if res == nil && refused == nil { // the client has gone
+				refused = cannotAsk
+			}
+			if refused == nil {
+				responses = wire.SetMember(responses, key, res)
+			}
 			return refused == nil
 		})
 		if refused != nil {
