@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"html"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -246,6 +247,19 @@ func (b *browser) startStep(t *testing.T) string {
 		t.Fatal("no transaction cookie")
 	}
 	return b.post(to.String(), url.Values{}).Header.Get("Location")
+}
+
+// TestGCO4_CallbackBelongsToTheUserWhoBegan: somebody else has logged in in the same
+// browser meanwhile. Nothing is connected, for neither of them.
+func TestGCO4_CallbackBelongsToTheUserWhoBegan(t *testing.T) {
+	w, p := newUpstreamWorld(t)
+	shared, bob := w.person(), w.another("bob")
+	step := shared.startStep(t)
+	maps.Copy(shared.Cookies, bob.Cookies)
+	wantPage(t, shared.get(step), http.StatusForbidden)
+	if len(p.connected) != 0 || !w.seen.alerted("callback_other_browser") {
+		t.Errorf("connected: %v", p.connected)
+	}
 }
 
 func TestGCO4_ConnectPageIsForOneUser(t *testing.T) {

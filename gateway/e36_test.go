@@ -144,8 +144,8 @@ func TestGVA1_ServersThatRepeatTheirTokenAreCleaned(t *testing.T) {
 				}
 				text, _ := json.Marshal("I heard " + heard)
 				switch how {
-				case "document":
-					result(w, body, `{"content":[{"type":"text","text":`+string(text)+`}],"n":1}`)
+				case "document": // digits may stand as a number, which must stay one
+					result(w, body, `{"content":[{"type":"text","text":`+string(text)+`}],"n":`+strings.ReplaceAll(heard, "sekrit-token-value", "1")+`}`)
 				case "stream":
 					w.Header().Set("Content-Type", "text/event-stream")
 					fmt.Fprintf(w, "id: %s\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"data\":%s}}\n\nid: 2\ndata: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"content\":[{\"type\":\"text\",\"text\":%s}]}}\n\n", heard, text, idOf(body), text)
@@ -165,6 +165,9 @@ func TestGVA1_ServersThatRepeatTheirTokenAreCleaned(t *testing.T) {
 			for _, a := range []answer{r.post("s", "alice", tell), r.post("s", "alice", modernBody, header...), r.post("s", "alice", initialize)} {
 				if strings.Contains(a.body, secret) || strings.Contains(fmt.Sprint(a.header), secret) || !strings.Contains(a.body, "jsonrpc") {
 					t.Errorf("%s, %s: %d %s", name, how, a.status, a.body)
+				}
+				if strings.Contains(a.body, "not a valid message") {
+					t.Errorf("%s, %s: nothing of it is left: %s", name, how, a.body)
 				}
 			}
 		}

@@ -73,3 +73,21 @@ func TestGatewayCheckOfAccounts(t *testing.T) {
 		}
 	}
 }
+
+// TestGVA5_SecretsInTheConfigAreRefused, in a header as in an environment, with the
+// command that fixes it and without the secret.
+func TestGVA5_SecretsInTheConfigAreRefused(t *testing.T) {
+	const secret = "ghp_0123456789abcdef"
+	for text, fix := range map[string]string{
+		"url: https://s.example/mcp\n    headers: {X-Key: " + secret + "}": "kidoban vault set s",
+		"command: [/bin/true]\n    env: {API_KEY: " + secret + "}":         "kidoban vault set s --env API_KEY",
+	} {
+		conf, err := parseGatewayConfig("x.yaml", []byte("servers:\n  s:\n    "+text+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conf.gateway(); err == nil || !strings.Contains(err.Error(), fix) || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
