@@ -241,3 +241,52 @@ func TestGPX3_QuestionsOfAServerAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestGPX2_APipeHearsOfCancellation: a call that nobody waits for any more is cancelled
+// at the server, under the id that the server knows.
+func TestGPX2_APipeHearsOfCancellation(t *testing.T) {
+	p, d := openMemory(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := d.request(ctx, outgoing{method: wire.MethodToolsCall, who: "a"}, handler{})
+		ended <- err
+	}()
+	if call := p.next(t); !strings.Contains(call, `"id":2,`) {
+		t.Fatal(call)
+	}
+	cancel()
+	if got := p.next(t); got != `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}` {
+		t.Errorf("the server heard %s", got)
+	}
+	if <-ended == nil {
+		t.Error("a cancelled call has an answer")
+	}
+}
+
+// TestTR13_AServerMayEndASubscription: a server on a pipe ends a stream of updates by a
+// cancellation, and only such a stream.
+func TestTR13_AServerMayEndASubscription(t *testing.T) {
+	p, d := openMemory(t)
+	d.said.era = wire.Modern
+	ended := map[string]chan struct{}{}
+	for _, method := range []string{wire.MethodListen, wire.MethodToolsCall} {
+		over := make(chan struct{})
+		ended[method] = over
+		go func() { // ends with its answer
+			defer close(over)
+			_, _ = d.request(t.Context(), outgoing{method: method, who: "a"}, handler{})
+		}()
+		p.next(t)
+	}
+	p.in <- `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}`
+	p.in <- `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}`
+	<-ended[wire.MethodListen]
+	select {
+	case <-ended[wire.MethodToolsCall]:
+		t.Error("the server cancelled a call")
+	default:
+	}
+	p.in <- `{"jsonrpc":"2.0","id":3,"result":{"resultType":"complete"}}`
+	<-ended[wire.MethodToolsCall]
+}
