@@ -61,16 +61,16 @@ type benchRow struct {
 
 // benchResult is the JSON contract of kidoban bench gateway.
 type benchResult struct {
-	Ratio    float64    `json:"throughput_ratio"`    // the worse of 16 and 64 connections
-	AddedP50 float64    `json:"added_p50_us"`        // gateway minus direct, one connection, processors awake
-	Asleep   float64    `json:"added_p50_asleep_us"` // the same while processors sleep between the steps of a call
-	Awake    *benchRow  `json:"awake"`               // one connection, processors awake; the rows are as the machine is
-	RSS      float64    `json:"rss_mb"`              // of the gateway's process, after 64 connections
-	Own      float64    `json:"rss_own_mb"`          // of that what is not the program's file, which the system maps and takes back as it likes
-	ProxyRSS float64    `json:"reverse_proxy_rss_mb"`
-	List     float64    `json:"list_ms"` // tools/list of 1,000 tools over 100 servers from the cache, all pages, median
-	Rows     []benchRow `json:"rows"`
-	Long     *benchLong `json:"long,omitempty"`
+	Ratio      float64    `json:"throughput_ratio"`   // the worse of 16 and 64 connections
+	AddedP50   float64    `json:"added_p50_us"`       // gateway minus direct, one connection, as the machine is
+	AddedAwake float64    `json:"added_p50_awake_us"` // the same while no processor sleeps
+	Awake      *benchRow  `json:"awake"`              // one connection, processors awake; the rows are as the machine is
+	RSS        float64    `json:"rss_mb"`             // of the gateway's process, after 64 connections
+	Own        float64    `json:"rss_own_mb"`         // of that what is not the program's file, which the system maps and takes back as it likes
+	ProxyRSS   float64    `json:"reverse_proxy_rss_mb"`
+	List       float64    `json:"list_ms"` // tools/list of 1,000 tools over 100 servers from the cache, all pages, median
+	Rows       []benchRow `json:"rows"`
+	Long       *benchLong `json:"long,omitempty"`
 }
 
 // benchLong is the memory of the gateway's process over a long time.
@@ -119,11 +119,11 @@ func (c benchGatewayCmd) Run(e *env) error {
 		}
 		switch n {
 		case 1:
-			res.Asleep = row.added(row.Gateway)
+			res.AddedP50 = row.added(row.Gateway)
 			if res.Awake, err = c.awake(e, ways); err != nil {
 				return err
 			}
-			res.AddedP50 = res.Awake.added(res.Awake.Gateway)
+			res.AddedAwake = res.Awake.added(res.Awake.Gateway)
 		case 16, 64:
 			if res.Ratio == 0 || row.Ratio < res.Ratio {
 				res.Ratio = row.Ratio
@@ -155,8 +155,8 @@ func (c benchGatewayCmd) Run(e *env) error {
 		fmt.Fprintf(e.stdout, " %6.2f\n", r.Ratio)
 	}
 	if r := res.Awake; r != nil {
-		asleep := res.Rows[slices.Index(c.Conns, 1)]
-		fmt.Fprintf(e.stdout, "added to the median of one connection: %.0f µs (reverse proxy %.0f), and %.0f (%.0f) where processors sleep between the steps of a call\n", res.AddedP50, r.added(r.Proxy), res.Asleep, asleep.added(asleep.Proxy))
+		asIs := res.Rows[slices.Index(c.Conns, 1)]
+		fmt.Fprintf(e.stdout, "added to the median of one connection: %.0f µs (reverse proxy %.0f), and %.0f (%.0f) while no processor sleeps between the steps of a call\n", res.AddedP50, asIs.added(asIs.Proxy), res.AddedAwake, r.added(r.Proxy))
 	}
 	fmt.Fprintf(e.stdout, "throughput ratio %.2f, resident memory %.1f MB, %.1f MB without the program's file (reverse proxy %.1f MB)\n", res.Ratio, res.RSS, res.Own, res.ProxyRSS)
 	fmt.Fprintf(e.stdout, "tools/list of %d tools over %d servers from the cache, all pages: %.2f ms\n", benchTools, benchServers, res.List)
