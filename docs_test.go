@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // TestThreatModelNamesWhatExists: a threat without code, or code without a test, is
@@ -54,9 +55,10 @@ func TestThreatModelNamesWhatExists(t *testing.T) {
 	}
 }
 
-// TestDocumentationLinksLead follows every relative link of every page.
+// TestDocumentationLinksLead follows every relative link of every page, to the heading
+// where it names one.
 func TestDocumentationLinksLead(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#:\s]+)(#[^)\s]*)?\)`)
+	link := regexp.MustCompile(`\]\(([^)#:\s]*)(#[^)\s]*)?\)`)
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -68,15 +70,51 @@ func TestDocumentationLinksLead(t *testing.T) {
 		}
 		pages = append(pages, more...)
 	}
+	anchors := 0
 	for _, page := range pages {
 		raw, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, m := range link.FindAllStringSubmatch(string(raw), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+			to := page
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(page), m[1])
+			}
+			if _, err := os.Stat(to); err != nil {
 				t.Errorf("%s leads to %s, which does not exist", page, m[1])
+			} else if m[2] != "" && strings.HasSuffix(to, ".md") {
+				anchors++
+				if !headings(t, to)[m[2]] {
+					t.Errorf("%s leads to %s%s: the page has no such heading", page, m[1], m[2])
+				}
 			}
 		}
 	}
+	if anchors < 5 {
+		t.Errorf("only %d links lead to a heading: are they still found?", anchors)
+	}
+}
+
+// headings gives the anchors of a page, as GitHub makes them: lower case, spaces as
+// hyphens, punctuation left out.
+func headings(t *testing.T, page string) map[string]bool {
+	t.Helper()
+	raw, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(raw), -1) {
+		found["#"+strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-', r == '_', unicode.IsLetter(r), unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, m[1])] = true
+	}
+	return found
 }
