@@ -21,7 +21,7 @@ import (
 
 // benchCmd is kidoban bench: whole-process numbers.
 type benchCmd struct {
-	Gateway benchGatewayCmd `cmd:"" help:"The same call direct, through a bare reverse proxy and through the gateway."`
+	Gateway benchGatewayCmd `cmd:"" help:"The same call direct, through a relay of bytes, through a bare reverse proxy and through the gateway."`
 	Auth    benchAuthCmd    `cmd:"" help:"Start, idle memory, refreshes and code flows of the authorization server."`
 }
 
@@ -49,10 +49,11 @@ type benchPoint struct {
 	Fails int     `json:"fails"`
 }
 
-// benchRow compares the three ways at one number of connections.
+// benchRow compares the ways at one number of connections.
 type benchRow struct {
 	Conns   int        `json:"conns"`
 	Direct  benchPoint `json:"direct"`
+	Relay   benchPoint `json:"tcp_relay"` // bytes passed on unread: what a process in between costs before it does anything
 	Proxy   benchPoint `json:"reverse_proxy"`
 	Gateway benchPoint `json:"gateway"`          // token check, policy, pins, rates, audit record, strict reading
 	Guarded benchPoint `json:"guarded"`          // and arguments and results guarded: every default
@@ -99,6 +100,11 @@ func (c benchGatewayCmd) Run(e *env) error {
 		return err
 	}
 	defer up.stop()
+	relay, err := startRole(e, "relay", up.url)
+	if err != nil {
+		return err
+	}
+	defer relay.stop()
 	proxy, err := startRole(e, "proxy", up.url)
 	if err != nil {
 		return err
@@ -110,7 +116,7 @@ func (c benchGatewayCmd) Run(e *env) error {
 	}
 	defer gate.stop()
 	guarded := &benchRole{cmd: gate.cmd, url: strings.Replace(gate.url, "/s/up/", "/s/guarded/", 1), secret: gate.secret}
-	ways := []*benchRole{up, proxy, gate, guarded}
+	ways := []*benchRole{up, relay, proxy, gate, guarded}
 	var res benchResult
 	for _, n := range c.Conns {
 		row, err := c.row(e.ctx, ways, n)
@@ -146,17 +152,18 @@ func (c benchGatewayCmd) Run(e *env) error {
 	if c.JSON {
 		return json.NewEncoder(e.stdout).Encode(res)
 	}
-	fmt.Fprintf(e.stdout, "calls a second, median in µs, processor time of a call in µs\n%6s %22s %22s %22s %22s %6s\n", "conns", "direct", "reverse proxy", "gateway", "all guards", "ratio")
+	fmt.Fprintf(e.stdout, "calls a second, median in µs, processor time of a call in µs\n%6s %22s %22s %22s %22s %22s %6s\n", "conns", "direct", "bytes passed on", "reverse proxy", "gateway", "all guards", "ratio")
 	for _, r := range res.Rows {
 		fmt.Fprintf(e.stdout, "%6d", r.Conns)
-		for _, p := range []benchPoint{r.Direct, r.Proxy, r.Gateway, r.Guarded} {
+		for _, p := range []benchPoint{r.Direct, r.Relay, r.Proxy, r.Gateway, r.Guarded} {
 			fmt.Fprintf(e.stdout, " %8.0f %7.0f %5.0f", p.RPS, p.P50, p.CPU)
 		}
 		fmt.Fprintf(e.stdout, " %6.2f\n", r.Ratio)
 	}
 	if r := res.Awake; r != nil {
 		asIs := res.Rows[slices.Index(c.Conns, 1)]
-		fmt.Fprintf(e.stdout, "added to the median of one connection: %.0f µs (reverse proxy %.0f), and %.0f (%.0f) while no processor sleeps between the steps of a call\n", res.AddedP50, asIs.added(asIs.Proxy), res.AddedAwake, r.added(r.Proxy))
+		fmt.Fprintf(e.stdout, "added to the median of one connection: %.0f µs (reverse proxy %.0f, bytes passed on %.0f), and %.0f (%.0f, %.0f) while no processor sleeps between the steps of a call\n",
+			res.AddedP50, asIs.added(asIs.Proxy), asIs.added(asIs.Relay), res.AddedAwake, r.added(r.Proxy), r.added(r.Relay))
 	}
 	fmt.Fprintf(e.stdout, "throughput ratio %.2f, resident memory %.1f MB, %.1f MB without the program's file (reverse proxy %.1f MB)\n", res.Ratio, res.RSS, res.Own, res.ProxyRSS)
 	fmt.Fprintf(e.stdout, "tools/list of %d tools over %d servers from the cache, all pages: %.2f ms\n", benchTools, benchServers, res.List)
@@ -168,11 +175,11 @@ func (c benchGatewayCmd) Run(e *env) error {
 
 // row measures all ways at n connections.
 func (c benchGatewayCmd) row(ctx context.Context, ways []*benchRole, n int) (*benchRow, error) {
-	p, err := c.turns(ctx, ways, n, func(to *benchRole) bool { return c.Profile != "" && to != ways[2] })
+	p, err := c.turns(ctx, ways, n, func(to *benchRole) bool { return c.Profile != "" && to != ways[3] })
 	if err != nil {
 		return nil, err
 	}
-	return &benchRow{Conns: n, Direct: p[0], Proxy: p[1], Gateway: p[2], Guarded: p[3], Ratio: p[2].RPS / p[1].RPS}, nil
+	return &benchRow{Conns: n, Direct: p[0], Relay: p[1], Proxy: p[2], Gateway: p[3], Guarded: p[4], Ratio: p[3].RPS / p[2].RPS}, nil
 }
 
 // added is what a way adds to a call's median, in microseconds.

@@ -89,6 +89,9 @@ func (c benchGatewayCmd) role(e *env) error {
 		return kidoban.Wrap(kidoban.KindInternal, err, "no port")
 	}
 	base := "http://" + l.Addr().String()
+	if c.Role == "relay" {
+		return c.relay(e, l, base)
+	}
 	say := base
 	var h http.Handler
 	switch c.Role {
@@ -143,6 +146,69 @@ func (c benchGatewayCmd) role(e *env) error {
 		return kidoban.Wrap(kidoban.KindInternal, err, "serve")
 	}
 	return nil
+}
+
+// relay passes bytes on and reads none of them, until standard input closes. With the
+// client's connection ends the one to the server.
+func (c benchGatewayCmd) relay(e *env, l net.Listener, base string) error {
+	to, err := url.Parse(c.Target)
+	if err != nil {
+		return kidoban.Wrap(kidoban.KindUsage, err, "target")
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
+	defer cancel()
+	go func() { _, _ = io.Copy(io.Discard, e.stdin); cancel() }()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	fmt.Fprintln(e.stdout, base)
+	var pairs sync.WaitGroup
+	defer pairs.Wait()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return kidoban.Wrap(kidoban.KindInternal, err, "accept")
+		}
+		pairs.Go(func() { pass(ctx, conn, to.Host) })
+	}
+}
+
+// pass joins a connection with one to host until one side ends.
+func pass(ctx context.Context, conn net.Conn, host string) {
+	defer conn.Close()
+	up, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
+	if err != nil {
+		return
+	}
+	defer up.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close(); up.Close() })()
+	done := make(chan struct{})
+	go func() { // ends with up
+		defer close(done)
+		copyBytes(conn, up)
+		conn.Close()
+	}()
+	copyBytes(up, conn)
+	up.Close()
+	<-done
+}
+
+// copyBytes reads and writes, as whatever looks at messages must: io.Copy would have the
+// system join the connections.
+func copyBytes(to io.Writer, from io.Reader) {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 // benchUpstream is an MCP server that only answers: one tool that is called, or
