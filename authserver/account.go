@@ -241,5 +241,5 @@ func ago(lang string, d time.Duration) string {
 	case n < 1:
 		return textf(lang, "ago_now")
 	}
-	return textf(lang, "ago_"+unit, n)
+	return counted(lang, "ago_"+unit, n)
 }

@@ -222,6 +222,7 @@ type Deps struct {
 type Behind struct {
 	Name           string
 	Tools          map[Class][]string
+	Needs          map[Class]string // the scope without which tools of a class are refused; none: any scope opens them
 	UpstreamName   string   // the third party whose account is used, if any
 	UpstreamScopes []string // what that account's token may do
 }

@@ -72,6 +72,7 @@ type behindView struct {
 	Behind
 	Open    bool // few enough to be read at once
 	Classes []classTools
+	Beyond  []classTools // what the scopes asked for do not open
 }
 
 type classTools struct {
@@ -86,14 +87,19 @@ var classOrder = []Class{ClassRead, ClassWrite, ClassDestructive, ClassOther}
 // by class, and listed on opening.
 const maxOpenTools = 24
 
-// behindViews orders the tools by class.
-func behindViews(all []Behind) []behindView {
+// behindViews orders the tools by class, and sets those apart that stay shut
+// whatever the person answers.
+func (s *Server) behindViews(all []Behind, scopes []string) []behindView {
 	var out []behindView
 	total := 0
 	for _, b := range all {
 		v := behindView{Behind: b}
 		for _, class := range classOrder {
-			if tools := b.Tools[class]; len(tools) > 0 {
+			if tools, need := b.Tools[class], b.Needs[class]; len(tools) == 0 {
+				continue
+			} else if need != "" && !s.Covers(scopes, need) {
+				v.Beyond = append(v.Beyond, classTools{class, tools})
+			} else {
 				v.Classes = append(v.Classes, classTools{class, tools})
 				total += len(tools)
 			}
@@ -147,7 +153,7 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, c *call, re
 		return slices.Index(classOrder, a.Class) - slices.Index(classOrder, b.Class)
 	})
 	if s.deps.Describe != nil {
-		p.Behind = behindViews(s.deps.Describe(r.Context(), v.User, req.resource.URI))
+		p.Behind = s.behindViews(s.deps.Describe(r.Context(), v.User, req.resource.URI), req.scopes)
 	}
 	s.render(w, c, http.StatusOK, "consent", p)
 }

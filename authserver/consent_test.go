@@ -354,7 +354,7 @@ func TestGCO2_PageSaysWhatIsAsked(t *testing.T) {
 	if strings.Index(p.body, `value="deny"`) > strings.Index(p.body, `value="approve"`) || !strings.Contains(p.body, `value="deny" class="deny" autofocus`) {
 		t.Error("deny does not come first")
 	}
-	if !strings.Contains(p.body, "just now") || !strings.Contains(p.body, "30 days") || !strings.Contains(p.body, "/account") || !strings.Contains(p.body, "unverified") {
+	if !strings.Contains(p.body, "just now") || !strings.Contains(p.body, "30 days") || !strings.Contains(p.body, ">1 day<") || !strings.Contains(p.body, "/account") || !strings.Contains(p.body, "unverified") {
 		t.Error("registration time, duration, revocation or the mark is missing")
 	}
 	if strings.Contains(p.body, `name="remember"`) {
@@ -362,6 +362,42 @@ func TestGCO2_PageSaysWhatIsAsked(t *testing.T) {
 	}
 	if p := alice.get("/authorize?" + private.params().Encode()); !strings.Contains(p.body, "whichever app") || !strings.Contains(p.body, "cursor://") {
 		t.Error(p.body)
+	}
+}
+
+// TestGCO2_ToolsThatWereNotAskedFor: the page names as open what the scopes asked
+// for open, in what they imply too, and counts apart what stays refused whatever
+// the person answers; a server whose classes ask for no scope is shown whole.
+func TestGCO2_ToolsThatWereNotAskedFor(t *testing.T) {
+	needs := map[authserver.Class]string{"read": "mcp:read", "write": "mcp:write", "destructive": "mcp:destroy"}
+	w := newWorld(t, func(w *world) {
+		w.cfg.Registration.AnonymousScopes = []string{"mcp:read", "mcp:write", "mcp:destroy"}
+		w.deps.Describe = func(context.Context, authserver.User, string) []authserver.Behind {
+			tools := map[authserver.Class][]string{"read": {"look"}, "write": {"put"}, "destructive": {"drop_a", "drop_b"}}
+			return []authserver.Behind{{Name: "files", Needs: needs, Tools: tools}, {Name: "own", Tools: map[authserver.Class][]string{"destructive": {"own_drop"}}},
+				{Name: "shut", Needs: needs, Tools: map[authserver.Class][]string{"destructive": {"shut_drop"}}}}
+		}
+	})
+	alice, cl := w.person(), w.register("C", loopback)
+	for scope, want := range map[string]struct {
+		shown, hidden []string
+	}{
+		"mcp:read":  {[]string{"<code>look</code>", "<code>own_drop</code>", "unless you are asked again: write 1 destructive 2<", "asked again: destructive 1<"}, []string{"<code>put</code>", "drop_a", "shut_drop"}},
+		"mcp:write": {[]string{"<code>look</code>", "<code>put</code>", "<code>own_drop</code>", "asked again: destructive 2<"}, []string{"drop_a", "shut_drop"}},
+		"mcp:destroy": {[]string{"<code>look</code>", "<code>put</code>", "<code>drop_a</code>, <code>drop_b</code>", "<code>own_drop</code>", "<code>shut_drop</code>"},
+			[]string{"Not asked for"}},
+	} {
+		body := alice.get("/authorize?" + set(cl.params(), "scope", scope).Encode()).body
+		for _, s := range want.shown {
+			if !strings.Contains(body, s) {
+				t.Errorf("%s: %q is missing:\n%s", scope, s, body)
+			}
+		}
+		for _, s := range append(want.hidden, "did not say in time") {
+			if strings.Contains(body, s) {
+				t.Errorf("%s: %q is there", scope, s)
+			}
+		}
 	}
 }
 

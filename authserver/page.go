@@ -37,6 +37,18 @@ type frame struct {
 // T returns a text of the page's language.
 func (f frame) T(id string, args ...any) string { return textf(f.Lang, id, args...) }
 
+// Days says how many days.
+func (f frame) Days(n int) string { return counted(f.Lang, "days", n) }
+
+// counted is textf for a text with one number; a text whose wording of one is
+// another has that beside it, under its id and "_one".
+func counted(lang, id string, n int) string {
+	if _, ok := texts[id+"_one"]; ok && n == 1 {
+		id += "_one"
+	}
+	return textf(lang, id, n)
+}
+
 func textf(lang, id string, args ...any) string {
 	t, ok := texts[id]
 	if !ok {

@@ -16,6 +16,9 @@ type Offer struct {
 	Server string
 	Title  string
 	Tools  map[Class][]string // by class, in order of name; nil when the server did not say in time
+	// Needs is the scope without which calls of a class are refused; nil when calls do
+	// not depend on the tool's class.
+	Needs map[Class]string
 }
 
 // onlyLooks stands for the client while the consent page asks: nothing but lists is
@@ -57,7 +60,7 @@ func (g *Gateway) Describe(ctx context.Context, user, resource string) []Offer {
 	slots := make(chan struct{}, fanOut)
 	var wg sync.WaitGroup
 	for i, s := range servers {
-		out[i] = Offer{Server: s.Name, Title: s.Title}
+		out[i] = Offer{Server: s.Name, Title: s.Title, Needs: st.needs(s)}
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()

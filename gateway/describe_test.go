@@ -20,12 +20,18 @@ func TestGCO2_DescribeNamesToolsByClass(t *testing.T) {
 		}
 	})
 	r := newRig(t, []Server{at("one", up.URL), at("dead", "http://127.0.0.1:1")})
-	want := Offer{Server: "one", Title: "one", Tools: map[Class][]string{Reads: {"look"}, Writes: {"a", "z"}, Destructive: {"burn"}}}
+	want := Offer{Server: "one", Title: "one", Tools: map[Class][]string{Reads: {"look"}, Writes: {"a", "z"}, Destructive: {"burn"}},
+		Needs: map[Class]string{Reads: "mcp:read", Writes: "mcp:write", Destructive: "mcp:destroy"}}
 	if diff := cmp.Diff([]Offer{want}, r.g.Describe(t.Context(), "alice", r.resource("one"))); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]Offer{{Server: "dead", Title: "dead"}, want}, r.g.Describe(t.Context(), "alice", r.url+"/mcp")); diff != "" {
+	if diff := cmp.Diff([]Offer{{Server: "dead", Title: "dead", Needs: want.Needs}, want}, r.g.Describe(t.Context(), "alice", r.url+"/mcp")); diff != "" {
 		t.Error(diff)
+	}
+	own := at("own", up.URL)
+	own.Scopes = []string{"own:all"}
+	if got := newRig(t, []Server{own}); got.g.Describe(t.Context(), "alice", got.resource("own"))[0].Needs != nil {
+		t.Error("a server with scopes of its own asks for one by class")
 	}
 	if got := r.g.Describe(t.Context(), "alice", "https://other.example"); got != nil {
 		t.Errorf("%v", got)

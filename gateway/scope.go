@@ -34,14 +34,26 @@ func ClassOf(tool wire.Raw) Class {
 	return Writes
 }
 
+// classScopes are the gateway's own scopes by the class of tools that they open.
+var classScopes = map[Class]string{Reads: "mcp:read", Writes: "mcp:write", Destructive: "mcp:destroy"}
+
+// needs gives the scope that each class of a server's tools asks for; nil where
+// classes ask for none.
+func (st *state) needs(s *server) map[Class]string {
+	if st.config.Open || !slices.Equal(s.Scopes, MinScopes) {
+		return nil
+	}
+	return classScopes
+}
+
 // scoped asks for the scope of the tool's class, for servers that use the
 // gateway's own scopes (E30, RS-08).
 func (g *Gateway) scoped(st *state, c *call) *Refusal {
-	if st.config.Open || c.Message.Method != wire.MethodToolsCall || !slices.Equal(c.server.Scopes, MinScopes) {
+	if c.Message.Method != wire.MethodToolsCall {
 		return nil
 	}
-	want := "mcp:" + string(ClassOf(c.Tool))
-	if st.allows(c.Caller.Scopes, []string{want}) {
+	want := st.needs(c.server)[ClassOf(c.Tool)]
+	if want == "" || st.allows(c.Caller.Scopes, []string{want}) {
 		return nil
 	}
 	return insufficient("scope:"+want, []string{want})

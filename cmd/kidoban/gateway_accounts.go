@@ -103,9 +103,12 @@ func (s *service) describe(ctx context.Context, user authserver.User, resource s
 	classes := map[gateway.Class]authserver.Class{gateway.Reads: authserver.ClassRead, gateway.Writes: authserver.ClassWrite, gateway.Destructive: authserver.ClassDestructive}
 	var out []authserver.Behind
 	for _, o := range s.gate.Describe(ctx, user.ID, resource) {
-		b := authserver.Behind{Name: o.Title, Tools: map[authserver.Class][]string{}}
+		b := authserver.Behind{Name: o.Title, Tools: map[authserver.Class][]string{}, Needs: map[authserver.Class]string{}}
 		for class, names := range o.Tools {
 			b.Tools[classes[class]] = names
+		}
+		for class, scope := range o.Needs {
+			b.Needs[classes[class]] = scope
 		}
 		if oauth := conf.Servers[o.Server].OAuth; oauth.Issuer != "" || oauth.Discover {
 			b.UpstreamName, b.UpstreamScopes = o.Title, oauth.Scopes
