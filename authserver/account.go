@@ -80,7 +80,7 @@ func (s *Server) viewGrant(ctx context.Context, c *call, g Grant) grantView {
 		}
 	}
 	if res := c.policy.resources[g.Resource]; res != nil {
-		v.Resource = res.Name
+		v.Resource = res.nameIn(c.langs[0])
 	}
 	v.Left = left(s.covers(g.Resource), g.Covers)
 	for _, sc := range g.Scopes {

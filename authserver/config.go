@@ -47,10 +47,11 @@ type Config struct {
 
 // Resource is a protected resource: one audience.
 type Resource struct {
-	URI         string // canonical, without trailing slash
-	Name        string // short, for people
-	Default     bool   // taken when a client sends no resource parameter
-	RequireDPoP bool   // only sender-constrained tokens
+	URI         string            // canonical, without trailing slash
+	Name        string            // short, for people
+	Names       map[string]string // the same in other languages of the pages, where it is ours to translate
+	Default     bool              // taken when a client sends no resource parameter
+	RequireDPoP bool              // only sender-constrained tokens
 }
 
 // Class is how far a scope reaches.
@@ -223,8 +224,8 @@ type Behind struct {
 	Name           string
 	Tools          map[Class][]string
 	Needs          map[Class]string // the scope without which tools of a class are refused; none: any scope opens them
-	UpstreamName   string   // the third party whose account is used, if any
-	UpstreamScopes []string // what that account's token may do
+	UpstreamName   string           // the third party whose account is used, if any
+	UpstreamScopes []string         // what that account's token may do
 }
 
 // Sealer wraps the few secrets that the server itself must read again, under the

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"html/template"
@@ -130,7 +131,7 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, c *call, re
 	}
 	p := consentPage{Name: cl.meta.In("client_name", c.langs...), Kind: cl.Kind, Registered: cl.Created, Ago: ago(c.langs[0], c.now.Sub(cl.Created)),
 		Redirect: req.redirect, Host: req.host, Loopback: req.loopback, Scheme: !req.loopback && len(req.host) > 7 && req.host[:7] == "scheme:",
-		Resource: req.resource.Name, ResourceURI: req.resource.URI, Days: grantDays, Ticket: t, User: v.User.shown(), Again: again,
+		Resource: req.resource.nameIn(c.langs[0]), ResourceURI: req.resource.URI, Days: grantDays, Ticket: t, User: v.User.shown(), Again: again,
 		Remember: rememberable(req), Borrowed: c.policy.looksBorrowed(cl)}
 	if p.Name == "" {
 		p.Name = cl.ID
@@ -157,6 +158,9 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, c *call, re
 	}
 	s.render(w, c, http.StatusOK, "consent", p)
 }
+
+// nameIn is the resource's name for a person who reads lang.
+func (r Resource) nameIn(lang string) string { return cmp.Or(r.Names[lang], r.Name) }
 
 func (p *policy) scopeText(name, lang string) string {
 	sc := p.scopes[name]

@@ -318,6 +318,7 @@ func TestGCO1_FinishWithoutAccounts(t *testing.T) {
 // language.
 func TestGCO2_PageSaysWhatIsAsked(t *testing.T) {
 	w := newWorld(t, func(w *world) {
+		w.cfg.Resources[0].Names = map[string]string{"ja": "全サーバー", "zh": "所有服务器"}
 		w.deps.Describe = func(_ context.Context, u authserver.User, _ string) []authserver.Behind {
 			return []authserver.Behind{{Name: "files", Tools: map[authserver.Class][]string{"read": {"list_files"}, "destructive": {"delete_file"}}, UpstreamName: "Drive", UpstreamScopes: []string{"drive.readonly"}}}
 		}
@@ -329,8 +330,9 @@ func TestGCO2_PageSaysWhatIsAsked(t *testing.T) {
 		"ja": {"AIエージェント", "誰でも登録できます", "あなた自身のコンピューターにのみ", "危険"},
 		"zh": {"AI代理", "任何人都可以注册", "仅返回到您自己的电脑", "危险"},
 	} {
+		on := map[string]string{"en": "All servers", "ja": "全サーバー", "zh": "所有服务器"}[lang]
 		p := alice.get("/authorize?"+local.params().Encode(), "Accept-Language", lang+";q=0.9, fr;q=0.1")
-		for _, want := range []string{c[0], c[1], c[2], `<p class="redirect-host"><bdi>127.0.0.1</bdi></p>`, loopback, "list_files", "delete_file", "Drive", "drive.readonly", `<html lang="` + lang + `"`} {
+		for _, want := range []string{c[0], c[1], c[2], "<bdi>" + on + "</bdi>", `<p class="redirect-host"><bdi>127.0.0.1</bdi></p>`, loopback, "list_files", "delete_file", "Drive", "drive.readonly", `<html lang="` + lang + `"`} {
 			if !strings.Contains(p.body, want) {
 				t.Errorf("%s: %q is missing", lang, want)
 			}

@@ -67,7 +67,7 @@ func checkTexts(m *oauth.ClientMetadata) error {
 	}
 	for _, n := range names {
 		if utf8.RuneCountInString(n) > maxName || !plainText(n) {
-			return badMetadata("The client_name must have at most 100 characters, none of them invisible or a control.", nil)
+			return badMetadata("The client_name must have at most 100 characters, none of them invisible or a control, and no space at its ends.", nil)
 		}
 	}
 	for _, t := range append([]string{m.SoftwareID, m.SoftwareVersion, m.ApplicationType}, m.Contacts...) {

@@ -168,7 +168,7 @@ func (s *Server) showConnect(w http.ResponseWriter, r *http.Request, c *call, wh
 	p := connectPage{Accounts: accounts, Ticket: sealed, Form: s.formToken(who), Resume: t.Resume != nil, User: who.User.Name,
 		Notice: s.remarked(w, r, c, who, accounts)}
 	if res := c.policy.resources[t.Resource]; res != nil {
-		p.Resource = res.Name
+		p.Resource = res.nameIn(c.langs[0])
 	}
 	for _, a := range accounts {
 		if !a.Connected {

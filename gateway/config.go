@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/limit"
@@ -103,6 +105,13 @@ const (
 	AccountUser   = "user"
 )
 
+// turns tells characters that make a line of a page read otherwise than it is
+// written: controls, and those of bidirectional text that embed or override. Marks
+// such as U+200F are part of ordinary Hebrew and Arabic.
+func turns(r rune) bool {
+	return unicode.IsControl(r) || r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069
+}
+
 // MinScopes are the scopes of a server whose config names none.
 var MinScopes = []string{"mcp:read", "mcp:write"}
 
@@ -185,6 +194,10 @@ func (c Config) Validate() error {
 	for _, s := range c.Servers {
 		if !nameRule.MatchString(s.Name) {
 			say("server name %.80q: use lower-case letters, digits and '-' inside, at most 32", s.Name)
+		}
+		if i := strings.IndexFunc(s.Title, turns); i >= 0 {
+			r, _ := utf8.DecodeRuneInString(s.Title[i:])
+			say("the title of server %s holds %U, which people do not see or which changes the order of what they read: leave it out", s.Name, r)
 		}
 		if seen[s.Name] {
 			say("two servers are called %s", s.Name)

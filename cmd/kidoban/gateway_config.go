@@ -464,7 +464,7 @@ func (c gatewayConfig) authserver(g gateway.Config) (authserver.Config, error) {
 		a.Clients = append(a.Clients, pre)
 	}
 	if on(c.Aggregate) {
-		a.Resources = append(a.Resources, authserver.Resource{URI: c.PublicURL + "/mcp", Name: "all servers", Default: true})
+		a.Resources = append(a.Resources, authserver.Resource{URI: c.PublicURL + "/mcp", Name: "all servers", Names: map[string]string{"ja": "全サーバー", "zh": "所有服务器"}, Default: true})
 	}
 	for _, s := range g.Servers {
 		name := s.Title

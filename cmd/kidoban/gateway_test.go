@@ -492,6 +492,8 @@ servers:
   plain: {url: "http://a.example/mcp"}
   secret: {url: "https://a.example/mcp", headers: {X-Token: ghp_0123456789abcdef}}
   both: {url: "https://a.example/mcp", command: [x]}
+  turned: {url: "https://a.example/mcp", title: "\u202Egpj.exe"}
+  hebrew: {url: "https://a.example/mcp", title: "ארכיון\u200f (2)"}
 `
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -500,10 +502,13 @@ servers:
 	if code != exitFindings {
 		t.Errorf("exit %d", code)
 	}
-	for _, want := range []string{"must begin with https://", "open switches authorization off", "call_per_moon", "everybody", "Bad_Name", "vault_key must be", "server plain: plain http", "kidoban vault set secret", "server both", "docs/gateway.md#"} {
+	for _, want := range []string{"must begin with https://", "open switches authorization off", "call_per_moon", "everybody", "Bad_Name", "vault_key must be", "server plain: plain http", "kidoban vault set secret", "server both", "title of server turned holds U+202E", "docs/gateway.md#"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
+	}
+	if strings.Contains(out, "hebrew") {
+		t.Errorf("a mark of ordinary Hebrew is refused:\n%s", out)
 	}
 	if strings.Contains(out, "ghp_0123") {
 		t.Error("a secret is printed")
