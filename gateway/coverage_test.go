@@ -72,6 +72,9 @@ func (p *coverRig) list(who []string) string {
 func TestGCO1_AConsentCoversWhatItNamed(t *testing.T) {
 	p := newCoverRig(t)
 	old := p.agree("old")
+	if list := p.list(old); !strings.Contains(list, "a__add") || strings.Contains(list, "_meta") {
+		t.Errorf("the list before: %s", list)
+	}
 	p.serve(at("a", p.a.URL), at("b", p.b.URL))
 	url := p.url + "/mcp"
 	if list := p.list(old); !strings.Contains(list, "a__add") || strings.Contains(list, "b__") || !strings.Contains(list, `"_meta":{"kidoban/uncovered":["b"]}`) {
