@@ -96,7 +96,7 @@ func TestGVA2_ReplicasRenewALoginOnce(t *testing.T) {
 	var mu sync.Mutex
 	sent := map[string]int{}
 	for _, w := range all {
-		w.Renew = func(_ context.Context, l Login) (Login, error) {
+		w.Renew = func(_ context.Context, l Login, _ func(string)) (Login, error) {
 			mu.Lock()
 			sent[l.Refresh]++
 			n := len(sent)

@@ -233,7 +233,7 @@ func TestGVA2_OldLoginsAreRenewedOnce(t *testing.T) {
 	var mu sync.Mutex
 	var asked []string
 	var fails error
-	w.Renew = func(_ context.Context, l Login) (Login, error) {
+	w.Renew = func(_ context.Context, l Login, _ func(string)) (Login, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		asked = append(asked, l.Subject+" "+l.Refresh)

@@ -113,25 +113,43 @@ func (w *Wallet) proof(ctx context.Context, user, issuer string) (acc Account, p
 }
 
 // renewProof asks the provider for a fresh ID token. Of several replicas one does; the
-// others take what it stored.
+// others take what it stored, or go on from there.
 func (w *Wallet) renewProof(ctx context.Context, acc Account, p proof) (proof, error) {
-	if w.Renew == nil || p.Refresh == "" {
-		return p, loginAgain(acc.Issuer)
+	for {
+		if w.Renew == nil || p.Refresh == "" {
+			return p, loginAgain(acc.Issuer)
+		}
+		now, other, err := claim(ctx, w, acc, p)
+		switch {
+		case err != nil:
+			return p, err
+		case other == nil:
+			return w.renewClaimed(ctx, now, p)
+		case w.Now().Add(slack).Before(other.Expires):
+			return *other, nil
+		}
+		acc, p = now, *other
 	}
-	acc, other, err := claim(ctx, w, acc, p)
-	switch {
-	case err != nil:
-		return p, err
-	case other != nil && w.Now().Add(slack).Before(other.Expires):
-		return *other, nil
-	case other != nil:
-		return *other, loginAgain(acc.Issuer)
-	}
+}
+
+// renewClaimed renews a proof whose renewal is this replica's. A refresh token that
+// takes the place of the one that was sent is stored at once, under the login that is
+// kept: whatever becomes of the ID token that came with it, the one before is spent.
+func (w *Wallet) renewClaimed(ctx context.Context, acc Account, p proof) (proof, error) {
 	ctx, done := w.whole(ctx)
 	defer done()
-	l, err := w.Renew(ctx, Login{acc.Issuer, p.Subject, p.Token, p.Refresh, p.Expires})
+	sent := p
+	l, err := w.Renew(ctx, Login{acc.Issuer, p.Subject, p.Token, p.Refresh, p.Expires}, func(refresh string) {
+		next := p
+		next.Refresh, next.Trying = refresh, w.Now()   // the claim stays
+		if w.swap(ctx, acc, next, sent.spent) == nil { // else what comes next may still be stored
+			p = next
+			acc.Version++
+		}
+	})
 	if err == nil {
-		if err = w.swap(ctx, acc, l.proof(), p.spent); kidoban.KindOf(err) == kidoban.KindConflict {
+		yields := func(raw []byte) bool { return p.spent(raw) || sent.spent(raw) }
+		if err = w.swap(ctx, acc, l.proof(), yields); kidoban.KindOf(err) == kidoban.KindConflict {
 			err = nil // a login that came meanwhile stands
 		}
 		return l.proof(), err

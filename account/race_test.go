@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -166,7 +167,7 @@ func TestGVA4_ANewKeyLosesNoLogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"first", "second"} {
-		w.Renew = func(_ context.Context, l Login) (Login, error) {
+		w.Renew = func(_ context.Context, l Login, _ func(string)) (Login, error) {
 			if l.Refresh != want {
 				t.Errorf("%q is sent again", l.Refresh)
 			}
@@ -227,7 +228,7 @@ func TestE36_13_AReplicaThatCameLateEndsNoLogin(t *testing.T) {
 		}
 	}
 	keep("old", "first", time.Second)
-	w.Renew = func(_ context.Context, l Login) (Login, error) {
+	w.Renew = func(_ context.Context, l Login, _ func(string)) (Login, error) {
 		late()
 		return Login{issuer, l.Subject, "fresh", "second", time.Now().Add(time.Hour)}, nil
 	}
@@ -250,7 +251,7 @@ func TestE36_13_AReplicaThatCameLateEndsNoLogin(t *testing.T) {
 		t.Errorf("what was renewed is lost: %+v", p)
 	}
 	keep("old", "first", time.Second)
-	w.Renew = func(_ context.Context, l Login) (Login, error) {
+	w.Renew = func(_ context.Context, l Login, _ func(string)) (Login, error) {
 		keep("a login meanwhile", "", time.Hour)
 		return Login{issuer, l.Subject, "fresh", "second", time.Now().Add(time.Hour)}, nil
 	}
@@ -259,6 +260,55 @@ func TestE36_13_AReplicaThatCameLateEndsNoLogin(t *testing.T) {
 	}
 	if p := stored(); p.Token != "a login meanwhile" {
 		t.Errorf("a renewal stands over a later login: %+v", p)
+	}
+}
+
+// TestGVA2_ARotatedRefreshTokenIsKept: a provider that gives a new refresh token takes the
+// one before no more, whatever becomes of the ID token that came with it. Whoever waits
+// meanwhile at another replica goes on from the new one.
+func TestGVA2_ARotatedRefreshTokenIsKept(t *testing.T) {
+	const issuer = "https://idp.example"
+	w, s := newWallet(t, nil, time.Now)
+	w.SetApps(map[string]*App{"tools": {Provider: &Provider{Issuer: issuer}}})
+	other := replicaOf(t, w, s)
+	if err := w.KeepProof(t.Context(), "alice", Login{issuer, "sub", "old", "first", time.Now().Add(time.Second)}); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var sent []string
+	say := func(l Login) {
+		mu.Lock()
+		defer mu.Unlock()
+		sent = append(sent, l.Refresh)
+	}
+	var beside sync.WaitGroup
+	w.Renew = func(_ context.Context, l Login, rotated func(string)) (Login, error) {
+		say(l)
+		beside.Go(func() {
+			if got, _, err := other.Subject(t.Context(), "alice", issuer); err != nil || got != "fresh" {
+				t.Errorf("beside it: %q %v", got, err)
+			}
+		})
+		time.Sleep(claimLook)
+		rotated("second")
+		time.Sleep(3 * claimLook) // so that the other one looks
+		return Login{}, kidoban.Errorf(kidoban.KindUnreachable, "the keys are away")
+	}
+	other.Renew = func(_ context.Context, l Login, rotated func(string)) (Login, error) {
+		say(l)
+		rotated("third")
+		return Login{issuer, l.Subject, "fresh", "third", time.Now().Add(slack + time.Second)}, nil
+	}
+	if _, _, err := w.Subject(t.Context(), "alice", issuer); kidoban.KindOf(err) != kidoban.KindUnreachable {
+		t.Fatal(err)
+	}
+	beside.Wait()
+	_, p, err := w.proof(t.Context(), "alice", issuer)
+	if err != nil || p.Token != "fresh" || p.Refresh != "third" || p.Subject != "sub" || !p.Trying.IsZero() {
+		t.Errorf("%+v %v", p, err)
+	}
+	if got := strings.Join(sent, " "); got != "first second" {
+		t.Errorf("sent: %s", got)
 	}
 }
 

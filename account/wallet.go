@@ -21,8 +21,9 @@ type Options struct {
 	Subjects Subjects // nil: the logins that KeepProof kept
 	// Renew asks an identity provider for a fresh ID token with a login's refresh
 	// token; nil: logins last as long as their ID tokens. KindNotFound: the user must
-	// log in there again.
-	Renew   func(context.Context, Login) (Login, error)
+	// log in there again. rotated is told at once of a refresh token that takes the
+	// place of the login's.
+	Renew   func(ctx context.Context, l Login, rotated func(refresh string)) (Login, error)
 	RootCAs *x509.CertPool   // nil: the system's
 	Now     func() time.Time // nil: time.Now
 	Rand    io.Reader        // nil: crypto/rand

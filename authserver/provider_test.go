@@ -27,6 +27,8 @@ type idp struct {
 	claims map[string]any // laid over the good ID token
 	sign   *signer        // another key
 	iss    string         // iss parameter of the answer
+	next   string         // refresh token of the answer
+	shut   bool           // the keys are away
 }
 
 func newIDP(t *testing.T) *idp {
@@ -40,6 +42,10 @@ func newIDP(t *testing.T) *idp {
 			_ = json.NewEncoder(w).Encode(map[string]any{"issuer": p.URL, "authorization_endpoint": p.URL + "/a", "token_endpoint": p.URL + "/t", "jwks_uri": p.URL + "/k",
 				"id_token_signing_alg_values_supported": []string{"ES256"}, "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}})
 		case "/k":
+			if p.shut {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
 			_, _ = w.Write(p.signer.jwks())
 		case "/a":
 			q := r.URL.Query()
@@ -74,7 +80,7 @@ func newIDP(t *testing.T) *idp {
 			if p.sign != nil {
 				s = *p.sign
 			}
-			_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "a", "token_type": "Bearer", "id_token": s.sign("JWT", false, claims)})
+			_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "a", "token_type": "Bearer", "refresh_token": p.next, "id_token": s.sign("JWT", false, claims)})
 		default:
 			http.NotFound(w, r)
 		}
@@ -169,7 +175,7 @@ func TestGVA2_LoginsProveTheirUser(t *testing.T) {
 func TestGVA2_RenewedLoginsAreVerified(t *testing.T) {
 	w, p := newIDPWorld(t)
 	old := authserver.ProviderLogin{Issuer: p.URL, Subject: "42", IDToken: "old", Refresh: "granted"}
-	l, err := w.s.RenewLogin(t.Context(), old)
+	l, err := w.s.RenewLogin(t.Context(), old, nil)
 	if err != nil || l.Subject != "42" || strings.Count(l.IDToken, ".") != 2 || l.Refresh != "granted" || l.Issuer != p.URL {
 		t.Fatalf("%+v %v", l, err)
 	}
@@ -195,13 +201,43 @@ func TestGVA2_RenewedLoginsAreVerified(t *testing.T) {
 		if c.change != nil {
 			c.change(&one)
 		}
-		if l, err := w.s.RenewLogin(t.Context(), one); kidoban.KindOf(err) != kidoban.KindNotFound || l.IDToken != "" {
+		if l, err := w.s.RenewLogin(t.Context(), one, nil); kidoban.KindOf(err) != kidoban.KindNotFound || l.IDToken != "" {
 			t.Errorf("%s: %+v %v", name, l, err)
 		}
 	}
 	p.Close()
-	if _, err := w.s.RenewLogin(t.Context(), old); kidoban.KindOf(err) != kidoban.KindUnreachable {
+	if _, err := w.s.RenewLogin(t.Context(), old, nil); kidoban.KindOf(err) != kidoban.KindUnreachable {
 		t.Errorf("a provider that is away: %v", err)
+	}
+}
+
+// TestGVA2_KeysThatAreAwayEndNoLogin: the refresh token that comes with an ID token is
+// handed over before that is looked at, and that it cannot be looked at may pass.
+func TestGVA2_KeysThatAreAwayEndNoLogin(t *testing.T) {
+	w, p := newIDPWorld(t)
+	p.mu.Lock()
+	p.next, p.shut = "rotated", true
+	p.mu.Unlock()
+	var told []string
+	tell := func(refresh string) { told = append(told, refresh) }
+	old := authserver.ProviderLogin{Issuer: p.URL, Subject: "42", IDToken: "old", Refresh: "granted"}
+	if l, err := w.s.RenewLogin(t.Context(), old, tell); kidoban.KindOf(err) != kidoban.KindUnreachable || l.IDToken != "" {
+		t.Errorf("without keys: %+v %v", l, err)
+	}
+	p.mu.Lock()
+	p.shut = false
+	p.mu.Unlock()
+	if l, err := w.s.RenewLogin(t.Context(), old, tell); err != nil || l.Refresh != "rotated" {
+		t.Errorf("with keys: %+v %v", l, err)
+	}
+	p.mu.Lock()
+	p.next = ""
+	p.mu.Unlock()
+	if _, err := w.s.RenewLogin(t.Context(), old, tell); err != nil {
+		t.Error(err)
+	}
+	if len(told) != 2 || told[0] != "rotated" || told[1] != "rotated" {
+		t.Errorf("told of %q", told)
 	}
 }
 

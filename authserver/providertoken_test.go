@@ -71,7 +71,7 @@ func TestGVA2_TokenRequestsToProvidersAreSentOnce(t *testing.T) {
 			})
 			for i, want := range [][]string{c.want, c.again} {
 				asked = nil
-				_, err := w.s.RenewLogin(t.Context(), authserver.ProviderLogin{Issuer: idp.URL, Subject: "42", Refresh: "granted"})
+				_, err := w.s.RenewLogin(t.Context(), authserver.ProviderLogin{Issuer: idp.URL, Subject: "42", Refresh: "granted"}, nil)
 				if over := kidoban.KindOf(err) == kidoban.KindNotFound; err == nil || over != c.over {
 					t.Errorf("the login is over: %v, %v", over, err)
 				}

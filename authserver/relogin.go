@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -25,7 +26,11 @@ type ProviderLogin struct {
 // Connect Core §12). The new one is verified like the first and must be of the same
 // subject. KindNotFound: the provider does not renew it, the person must log in
 // again. Other errors may pass.
-func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin) (ProviderLogin, error) {
+//
+// rotated, unless it is nil, is told the refresh token that takes the place of the old
+// one before anything else of the answer is looked at: the old one may be good for
+// nothing any more. Nothing is proved by it; it is for asking again alone.
+func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin, rotated func(refresh string)) (ProviderLogin, error) {
 	again := func(cause error) (ProviderLogin, error) {
 		return ProviderLogin{}, &kidoban.Error{Kind: kidoban.KindNotFound, Sentence: "the login at " + old.Issuer + " has ended: log in there again", Cause: cause}
 	}
@@ -51,11 +56,17 @@ func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin) (ProviderLog
 	case err != nil:
 		return ProviderLogin{}, kidoban.Wrap(kidoban.KindUnreachable, err, "the identity provider %s did not renew a login", x.ID)
 	}
+	if rotated != nil && tok.RefreshToken != "" && tok.RefreshToken != old.Refresh {
+		rotated(tok.RefreshToken)
+	}
 	if raw, _ := tok.Extra("id_token").(string); raw == "" { // which OpenID Connect allows
 		return again(errors.New("the provider gave no new ID token"))
 	}
 	raw, id, _, err := s.verifyIDToken(ctx, x, p, tok)
-	if err != nil {
+	switch {
+	case keysAway(err):
+		return ProviderLogin{}, kidoban.Wrap(kidoban.KindUnreachable, err, "the keys of the identity provider %s cannot be fetched", x.ID)
+	case err != nil:
 		return again(err)
 	}
 	if id.Subject != old.Subject {
@@ -64,3 +75,7 @@ func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin) (ProviderLog
 	refresh := tok.RefreshToken // the old one stays when there is no new one
 	return ProviderLogin{old.Issuer, id.Subject, raw, refresh, id.Expiry}, nil
 }
+
+// keysAway tells that an ID token could not be looked at, which says nothing of it. The
+// library has no type for that, only these words.
+func keysAway(err error) bool { return err != nil && strings.Contains(err.Error(), "fetching keys") }

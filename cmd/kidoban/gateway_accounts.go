@@ -125,10 +125,10 @@ func (s *service) keepLogin(ctx context.Context, user string, l authserver.Provi
 
 // renewLogin has the authorization server, which is the provider's client, renew a
 // login for the wallet.
-func (s *service) renewLogin(ctx context.Context, l account.Login) (account.Login, error) {
+func (s *service) renewLogin(ctx context.Context, l account.Login, rotated func(string)) (account.Login, error) {
 	if s.as == nil { // with open: true there are no logins
 		return account.Login{}, kidoban.Errorf(kidoban.KindNotFound, "nobody logs in here")
 	}
-	fresh, err := s.as.RenewLogin(ctx, authserver.ProviderLogin(l))
+	fresh, err := s.as.RenewLogin(ctx, authserver.ProviderLogin(l), rotated)
 	return account.Login(fresh), err
 }
