@@ -11,7 +11,9 @@ import (
 //
 // A user can make a server fail whenever it likes, so nobody else's calls end with
 // that: a row of one user's failures opens it for that user alone. Open for all,
-// whoever failed last waits twice as long as the others, who try before.
+// whoever failed last waits twice as long as the others, who try before. A call that
+// tries and hangs, or is a stream for hours, keeps others from trying no longer than a
+// failure would, and whoever made it twice as long.
 type breaker struct {
 	most    int           // failures; set once
 	longest time.Duration // set once
@@ -24,6 +26,8 @@ type breaker struct {
 	bad    time.Time
 	wait   time.Duration // from the last failure on
 	trying bool
+	trier  string    // the user of the call that tries
+	tried  time.Time // when it began
 	good   time.Time // last answer
 }
 
@@ -57,9 +61,15 @@ func (b *breaker) enter(now time.Time, user string) (ok bool, retry time.Duratio
 		return true, 0
 	}
 	if b.trying {
-		return false, time.Second
+		wait := b.wait
+		if user == b.trier {
+			wait *= 2
+		}
+		if now.Before(b.tried.Add(wait)) {
+			return false, time.Second
+		}
 	}
-	b.trying = true
+	b.trying, b.trier, b.tried = true, user, now
 	return true, 0
 }
 

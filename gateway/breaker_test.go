@@ -89,6 +89,32 @@ func TestGPX3_ADeadServerIsTriedByOneAtATime(t *testing.T) {
 	wants("carol", b.longest)
 }
 
+// TestGPX3_ATryThatHangsKeepsNobodyOut: a call that tries a server and takes hours, as a
+// stream of notifications does, lets others try after a while, and does so before
+// whoever made it may try again.
+func TestGPX3_ATryThatHangsKeepsNobodyOut(t *testing.T) {
+	b := breaker{most: 2, longest: 10 * time.Second}
+	now := time.Unix(1, 0)
+	b.done(now, "mallory", true, false)
+	b.done(now, "bob", true, false)
+	now = now.Add(time.Second)
+	may := func(user string, want bool) {
+		t.Helper()
+		if ok, _ := b.enter(now, user); ok != want {
+			t.Errorf("%s may try: %v", user, ok)
+		}
+	}
+	may("mallory", true) // and that call does not end
+	may("carol", false)
+	now = now.Add(time.Second)
+	may("mallory", false)
+	may("carol", true)
+	may("alice", false)
+	b.done(now, "carol", false, false)
+	may("alice", true)
+	may("mallory", true)
+}
+
 // TestGPX3_WhoMakesAServerFailIsAlone: the same with calls: what alice asks for ends in
 // 500, and bob's calls beside them all run.
 func TestGPX3_WhoMakesAServerFailIsAlone(t *testing.T) {
