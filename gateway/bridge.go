@@ -41,6 +41,7 @@ type held struct {
 	ready chan struct{} // closed when p or err is there
 	p     peer
 	err   error
+	left  bool      // err says of whoever made it that it went, or may not ask; nothing of the server
 	refs  int       // guarded by bridges.mu
 	last  time.Time // when the last user left; guarded by bridges.mu
 }
@@ -170,10 +171,11 @@ func (g *Gateway) acquire(ctx context.Context, c *call, s *server) (p peer, rele
 	case s.Transport == TransportStdio:
 		key.client = ""
 	}
-	for range 3 {
+	for ends := 0; ends < 3; {
 		b.mu.Lock()
 		h := b.peers[key]
-		if h == nil {
+		first := h == nil
+		if first {
 			if retry := s.breaker.shut(g.deps.Now(), c.Caller.User); retry > 0 && (s.Transport == TransportHTTP || g.mail == nil) { // else its home may be elsewhere
 				b.mu.Unlock()
 				return nil, nil, leftAlone(s.Name, retry)
@@ -190,6 +192,7 @@ func (g *Gateway) acquire(ctx context.Context, c *call, s *server) (p peer, rele
 				over.close()
 			}
 			h.p, h.err = g.settle(ctx, c, s, key, c.here)
+			h.left = ctx.Err() != nil || errors.As(h.err, new(breakerError))
 			close(h.ready)
 		} else {
 			h.refs++
@@ -203,13 +206,16 @@ func (g *Gateway) acquire(ctx context.Context, c *call, s *server) (p peer, rele
 		}
 		if h.err != nil {
 			b.forget(key, h)
+			if !first && h.left {
+				continue // whoever waits makes it
+			}
 			return nil, nil, g.noPeer(c, s, h.err)
 		}
 		select {
 		case <-h.p.done(): // it ended since: a new one
 			b.forget(key, h)
 			h.p.close()
-			continue
+			ends++
 		default:
 			if c.Caller.Client != onlyLooks {
 				h.p.usedBy(clientKey(c.Caller))

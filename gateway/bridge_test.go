@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -510,4 +511,62 @@ func TestGPX2_RequestsOutsideOfCallsAreAnswered(t *testing.T) {
 			t.Fatalf("no answer with %s", want)
 		}
 	}
+}
+
+// TestGPX3_WhoLeavesWhileARelationshipBeginsSpoilsNobodysCall: of two calls that need a
+// relationship the first one makes it; when that one leaves, the other one does.
+func TestGPX3_WhoLeavesWhileARelationshipBeginsSpoilsNobodysCall(t *testing.T) {
+	begun, served := make(chan struct{}), &atomic.Int32{}
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case !strings.Contains(body, `"initialize"`):
+			w.WriteHeader(http.StatusAccepted)
+		case served.Add(1) == 1:
+			close(begun)
+			<-r.Context().Done() // until the one who asked has gone
+		default:
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}`)
+		}
+	})
+	one := at("s", up.URL)
+	one.Era = "legacy"
+	r := newRig(t, []Server{one})
+	st := r.g.state.Load()
+	s := st.servers["s"]
+	acquire := func(ctx context.Context) *Refusal {
+		_, release, refusal := r.g.acquire(ctx, &call{Call: Call{Caller: Caller{User: "alice", Client: "c"}, Server: "s"}, st: st, server: s}, s)
+		if refusal == nil {
+			release()
+		}
+		return refusal
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	var both sync.WaitGroup
+	both.Go(func() {
+		if acquire(ctx) == nil {
+			t.Error("who left has a relationship")
+		}
+	})
+	<-begun
+	both.Go(func() {
+		if refusal := acquire(t.Context()); refusal != nil {
+			t.Errorf("who stayed: %s", refusal.Say)
+		}
+	})
+	b := &r.g.bridges
+	waits := func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, h := range b.peers {
+			if h.refs == 2 {
+				return true
+			}
+		}
+		return false
+	}
+	for !waits() {
+		time.Sleep(time.Millisecond)
+	}
+	leave()
+	both.Wait()
 }

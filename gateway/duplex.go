@@ -32,6 +32,7 @@ type duplex struct {
 	next    int64
 	pending map[string]*pending // by raw id; guarded by mu
 	order   []*pending          // oldest first; guarded by mu
+	given   map[string]int      // calls that were given up of late, by who; guarded by mu
 	subs    fan                 // guarded by mu
 	err     error               // why it ended; guarded by mu
 
@@ -138,6 +139,9 @@ func (d *duplex) exchange(ctx context.Context, o outgoing, h handler) (wire.Mess
 	case <-d.ended:
 		return wire.Message{}, d.gone()
 	case <-ctx.Done():
+		if inputAllowed(method) {
+			d.giveUp(p.who)
+		}
 		d.cancelled(p, method)
 		return wire.Message{}, kidoban.Wrap(kidoban.KindUnreachable, context.Cause(ctx), "The server did not answer in time.")
 	}
@@ -151,6 +155,41 @@ func (d *duplex) cancelled(p *pending, method string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), 2*time.Second)
 	defer cancel()
 	_ = d.pipe.send(ctx, wire.AppendNotification(nil, wire.MethodCancelled, wire.Raw(`{"requestId":`+p.id+`}`))) // a courtesy
+}
+
+// lingers is how long a server may still be at a call that was given up.
+const lingers = time.Minute
+
+// giveUp notes a call that the server may still be at: what it asks, or logs, may be
+// about that one, and is nothing for another client.
+func (d *duplex) giveUp(who string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.given == nil {
+		d.given = map[string]int{}
+	}
+	d.given[who]++
+	time.AfterFunc(lingers, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.given[who]--; d.given[who] == 0 {
+			delete(d.given, who)
+		}
+	})
+}
+
+// another tells whether the server may be at a call that somebody else has given up.
+// The caller holds mu.
+func (d *duplex) another(who string) bool {
+	if !d.shared {
+		return false
+	}
+	for other := range d.given {
+		if other != who {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *duplex) forget(p *pending) {
@@ -188,6 +227,7 @@ func (d *duplex) read() {
 		d.err = err
 		d.mu.Unlock()
 		d.pipe.close()
+		d.questions.end()
 		return
 	}
 }
@@ -240,7 +280,7 @@ func (d *duplex) note(m wire.Message) {
 		return
 	case wire.MethodToolsChanged, wire.MethodPromptsChanged, wire.MethodResChanged, wire.MethodResUpdated:
 	default:
-		if len(d.order) == 1 && (m.Method == wire.MethodLogMessage || !d.shared || d.said.era == wire.Modern) {
+		if len(d.order) == 1 && !d.another(d.order[0].who) && (m.Method == wire.MethodLogMessage || !d.shared || d.said.era == wire.Modern) {
 			to = d.order[0]
 		}
 	}
@@ -284,8 +324,8 @@ func (d *duplex) usedBy(client string) {
 }
 
 // asker is who a request of the server belongs to: the newest call, if all that are
-// under way come from one session of one client; without any, who listens, if that
-// is one session. Which of several the server means, a pipe does not say, so then it
+// under way or given up of late come from one session of one client; without any, who
+// listens, if that is one session. Which of several the server means, a pipe does not say, so then it
 // is none.
 func (d *duplex) asker() (a asking) {
 	d.mu.Lock()
@@ -296,6 +336,9 @@ func (d *duplex) asker() (a asking) {
 			return a
 		}
 		p = o
+	}
+	if p != nil && d.another(p.who) {
+		return a
 	}
 	if p != nil {
 		return asking{p.ctx, p.caps, p.h, p.who}

@@ -48,6 +48,7 @@ type progressing struct {
 func openHTTP(ctx context.Context, to *line, reader *wire.Reader, c Config, era wire.Era) (*httpPeer, error) {
 	p := &httpPeer{s: to.s, to: to, reader: reader, max: c.MaxResponse, wait: to.s.Wait, idle: c.IdleWait, heard: make(chan struct{}), tokens: map[string]progressing{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background()) // ended by close
+	context.AfterFunc(p.ctx, p.questions.end)
 	if err := p.introduce(ctx, era); err != nil {
 		p.cancel()
 		return nil, err

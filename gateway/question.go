@@ -147,6 +147,7 @@ func progressBy(send func(context.Context, []byte) error) func(context.Context, 
 type questions struct {
 	mu   sync.Mutex
 	open map[string]waiting // by the server's own id; guarded by mu
+	over bool               // the server has gone; guarded by mu
 }
 
 type waiting struct {
@@ -174,7 +175,7 @@ func (o *questions) put(find func() asking, m wire.Message, progress func(ctx co
 	ctx, cancel := context.WithCancelCause(base)
 	o.mu.Lock()
 	_, twice := o.open[id]
-	full := twice || len(o.open) >= maxQuestions
+	full := twice || o.over || len(o.open) >= maxQuestions
 	if o.open == nil {
 		o.open = map[string]waiting{}
 	}
@@ -186,6 +187,9 @@ func (o *questions) put(find func() asking, m wire.Message, progress func(ctx co
 		cancel(nil)
 		answer(nil, cannotAsk)
 		return
+	}
+	if a.who != "" && find().who != a.who {
+		cancel(nil) // their last call ended before left could see the question
 	}
 	go func() {
 		defer cancel(nil)
@@ -227,6 +231,16 @@ func (o *questions) left(who string) {
 		if w.who == who && who != "" {
 			w.end(nil)
 		}
+	}
+}
+
+// end takes all questions back: the server has gone, and nobody need answer them.
+func (o *questions) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.over = true
+	for _, w := range o.open {
+		w.end(errWithdrawn)
 	}
 }
 

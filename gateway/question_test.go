@@ -1,0 +1,113 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/kidoban/kidoban/wire"
+)
+
+// TestGPX2_AQuestionEndsWithTheLastCallHoweverItsTimesFall: a call that ends while a
+// question to its client is being written down leaves nobody who waits for ever.
+func TestGPX2_AQuestionEndsWithTheLastCallHoweverItsTimesFall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o questions
+		found := 0
+		find := func() asking {
+			if found++; found > 1 {
+				return asking{}
+			}
+			o.left("alice") // the call ends now
+			return asking{ctx: t.Context(), who: "alice", h: handler{ask: func(ctx context.Context, _ *question) (wire.Raw, wire.Raw) {
+				<-ctx.Done()
+				return nil, cannotAsk
+			}}}
+		}
+		answered := ""
+		o.put(find, wire.Message{ID: wire.IntID(1), Method: wire.MethodRoots}, nil, func(_, refusal wire.Raw) { answered = string(refusal) })
+		synctest.Wait()
+		if answered != string(cannotAsk) || len(o.open) != 0 {
+			t.Errorf("the server was told %q, %d questions wait", answered, len(o.open))
+		}
+	})
+}
+
+// TestGPX2_QuestionsOfAServerThatHasGone: who listens is told that a question is taken
+// back when its server ends, and nothing of it stays.
+func TestGPX2_QuestionsOfAServerThatHasGone(t *testing.T) {
+	p, d := openMemory(t)
+	asked, taken := make(chan struct{}), make(chan error, 1)
+	listener := subscriber{ctx: t.Context(), caps: wire.Raw(`{"roots":{}}`), who: "alice\x00c\x00s", handler: handler{
+		note: func(wire.Message) {},
+		ask: func(ctx context.Context, _ *question) (wire.Raw, wire.Raw) {
+			close(asked)
+			select {
+			case <-ctx.Done():
+				taken <- context.Cause(ctx)
+			case <-t.Context().Done():
+			}
+			return nil, cannotAsk
+		}}}
+	defer d.subscribe(listener)()
+	p.in <- `{"jsonrpc":"2.0","id":"q","method":"roots/list"}`
+	<-asked
+	p.close()
+	if err := <-taken; !errors.Is(err, errWithdrawn) {
+		t.Error(err)
+	}
+	refused := false
+	d.questions.put(func() asking { return asking{ctx: t.Context(), h: listener.handler} }, wire.Message{ID: wire.IntID(1), Method: wire.MethodRoots}, nil, func(_, refusal wire.Raw) { refused = refusal != nil })
+	if !refused {
+		t.Error("a server that has gone asks")
+	}
+}
+
+// TestGPX5_WhatACallThatWasGivenUpAsks: a server may go on with a call that its client
+// has left. What it asks and logs meanwhile is not put to the only other client whose
+// call is under way; after a while it is again.
+func TestGPX5_WhatACallThatWasGivenUpAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, d := openMemory(t)
+		defer synctest.Wait()
+		defer p.close()
+		d.usedBy("alice\x00c")
+		d.usedBy("bob\x00c")
+		heard := make(chan string, 8)
+		call := func(ctx context.Context, who string) {
+			go func() {
+				_, _ = d.request(ctx, outgoing{method: wire.MethodToolsCall, caps: wire.Raw(`{"elicitation":{"form":{}}}`), who: who}, handler{
+					note: func(m wire.Message) { heard <- who + " is told " + m.Method },
+					ask: func(context.Context, *question) (wire.Raw, wire.Raw) {
+						heard <- who + " is asked"
+						return wire.Raw(`{"action":"cancel"}`), nil
+					}})
+			}()
+			p.next(t)
+		}
+		ask := func() (answer string) {
+			p.in <- `{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"alice, your PIN?"}}`
+			answer = p.next(t)
+			p.in <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"alice"}}`
+			synctest.Wait()
+			return answer
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
+		call(ctx, "alice\x00c\x00s")
+		leave()
+		p.next(t) // that it is cancelled
+		call(t.Context(), "bob\x00c\x00s")
+		if answer := ask(); len(heard) != 0 || !strings.Contains(answer, "error") {
+			t.Errorf("%s; the server was told %s", <-heard, answer)
+		}
+		ctx, leave = context.WithTimeout(t.Context(), 2*lingers)
+		defer leave()
+		<-ctx.Done()
+		if answer := ask(); len(heard) != 2 || !strings.Contains(answer, "cancel") {
+			t.Errorf("%d heard; the server was told %s", len(heard), answer)
+		}
+	})
+}
