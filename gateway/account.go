@@ -209,5 +209,9 @@ func (g *Gateway) unaccepted(c *call, err error) *Refusal {
 	case kind == kidoban.KindRefused:
 		return refuse(http.StatusOK, wire.CodeInternal, "upstream:forbidden", "The server "+name+" does not let this account do that.").because(err)
 	}
-	return (&Refusal{Status: http.StatusBadGateway, RPC: wire.CodeInternal, Rule: "account:unusable", Say: "The account at this server cannot be used just now. Try again, or connect it anew."}).because(err)
+	return unusable().because(err)
+}
+
+func unusable() *Refusal {
+	return refuse(http.StatusBadGateway, wire.CodeInternal, "account:unusable", "The account at this server cannot be used just now. Try again, or connect it anew.")
 }

@@ -62,12 +62,16 @@ func (g *Gateway) listed(c *call) (why *Refusal) {
 }
 
 // whyUnlisted tells a caller what is wrong with its own account, as its era wants it,
-// where another one asked.
+// where another one asked. Nothing may be wrong with what is stored: the server did not
+// take it, or it could not be renewed.
 func (g *Gateway) whyUnlisted(c *call, why *Refusal) *Refusal {
-	if why != nil && strings.HasPrefix(why.Rule, "account") {
-		_, why = g.credential(c.r.Context(), c, false)
+	if why == nil || !strings.HasPrefix(why.Rule, "account") {
+		return why
 	}
-	return why
+	if _, now := g.credential(c.r.Context(), c, false); now != nil {
+		return now
+	}
+	return unusable().because(why.Cause)
 }
 
 // listFor is how long what a server listed is believed: a server that changes in

@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/toolscan"
 )
 
@@ -101,5 +103,32 @@ func TestGVA1_ACallBeforeAnyListSaysHowToConnect(t *testing.T) {
 	}
 	if up.count() != 0 {
 		t.Errorf("the server was asked without an account")
+	}
+}
+
+// wornAccount is accepted nowhere any more, and cannot be renewed just now.
+type wornAccount struct{}
+
+func (wornAccount) Credential(_ context.Context, _, _ string, renew bool) ([]Header, error) {
+	if renew {
+		return nil, kidoban.Errorf(kidoban.KindUnreachable, "the issuer is away")
+	}
+	return []Header{{Name: "Authorization", Value: "Bearer worn-out"}}, nil
+}
+
+func (wornAccount) Challenged(context.Context, string, string, int, []string) error { return nil }
+
+// TestGPX3_AnAccountThatIsNotTakenIsNoMissingTool: a server that takes the account no
+// more says nothing of what it lists, and neither do we.
+func TestGPX3_AnAccountThatIsNotTakenIsNoMissingTool(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(http.StatusUnauthorized) })
+	s := at("drive", up.URL)
+	s.Account, s.Era = AccountUser, "legacy"
+	r := newRig(t, []Server{s}, func(_ *Config, d *Deps) {
+		d.Accounts = wornAccount{}
+		d.Guards.Pins = NewPinGuard(&pinMemory{}, "", toolscan.New(), nil, nil, time.Now)
+	})
+	if a := r.post("drive", "alice", callTool("add")); strings.Contains(a.body, heldBack) || !strings.Contains(a.body, "cannot be used just now") {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }
