@@ -120,6 +120,27 @@ func TestGPX5_AQuestionGoesToWhoseCallItIs(t *testing.T) {
 	}
 }
 
+// TestTR18_ACallThatMayNotBeAskedHidesNoOther: a list that the same session asks for
+// meanwhile is no reason to refuse the server's question about an earlier call.
+func TestTR18_ACallThatMayNotBeAskedHidesNoOther(t *testing.T) {
+	p, d := openMemory(t)
+	for _, method := range []string{wire.MethodToolsCall, wire.MethodToolsList} {
+		caps := `{"elicitation":{"form":{}}}`
+		h := handler{ask: func(context.Context, *question) (wire.Raw, wire.Raw) { return wire.Raw(`{"action":"cancel"}`), nil }}
+		if method == wire.MethodToolsList {
+			caps, h = "", handler{}
+		}
+		go func() { // ends with the pipe
+			_, _ = d.request(t.Context(), outgoing{method: method, caps: wire.Raw(caps), who: "alice\x00c\x00s"}, h)
+		}()
+		p.next(t)
+	}
+	p.in <- `{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"your name?"}}`
+	if answer := p.next(t); !strings.Contains(answer, "cancel") {
+		t.Errorf("the server was told %s", answer)
+	}
+}
+
 // TestGPX5_ClientsOfOneUserShareNoLog: once a second client uses a user's process,
 // what it says outside calls is told to neither; lists that change are, to both.
 func TestGPX5_ClientsOfOneUserShareNoLog(t *testing.T) {

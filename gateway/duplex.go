@@ -323,30 +323,33 @@ func (d *duplex) usedBy(client string) {
 	d.shared = d.shared || d.client != client
 }
 
-// asker is who a request of the server belongs to: the newest call, if all that are
-// under way or given up of late come from one session of one client; without any, who
-// listens, if that is one session. Which of several the server means, a pipe does not say, so then it
-// is none.
-func (d *duplex) asker() (a asking) {
+// asker is who a request of the server belongs to: the newest call that may be asked
+// it, if all that are under way or given up of late come from one session of one client;
+// without any, who listens, if that is one session. Which of several the server means, a
+// pipe does not say, so then it is none.
+func (d *duplex) asker(m wire.Message) (a asking) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var p *pending
+	var last *pending
 	for _, o := range d.order {
-		if p != nil && (o.who != p.who || o.who == "") { // a replica of an earlier version says nothing
-			return a
+		if last != nil && (o.who != last.who || o.who == "") { // a replica of an earlier version says nothing
+			return asking{}
 		}
-		p = o
+		last = o
+		if o.h.ask != nil && capable(o.caps, m.Method, m.Params) { // lists, say, may not
+			a = asking{o.ctx, o.caps, o.h, o.who}
+		}
 	}
-	if p != nil && d.another(p.who) {
+	switch {
+	case last != nil && d.another(last.who):
+		return asking{}
+	case last != nil || d.shared:
 		return a
 	}
-	if p != nil {
-		return asking{p.ctx, p.caps, p.h, p.who}
+	if s, ok := d.subs.asker(); ok {
+		a = asking{ctx: s.ctx, caps: s.caps, h: s.handler}
 	}
-	if s, ok := d.subs.asker(); ok && !d.shared {
-		return asking{ctx: s.ctx, caps: s.caps, h: s.handler}
-	}
-	return a
+	return a.of(m)
 }
 
 // asked routes a request of the server to the client that is being served.
@@ -357,7 +360,7 @@ func (d *duplex) asked(m wire.Message) {
 	case d.said.era == wire.Modern:
 		d.answer(m.ID, nil, cannotAsk)
 	default:
-		d.questions.put(func() asking { return d.asker().of(m) }, m, progressBy(d.pipe.send), func(result, refusal wire.Raw) { d.answer(m.ID, result, refusal) })
+		d.questions.put(func() asking { return d.asker(m) }, m, progressBy(d.pipe.send), func(result, refusal wire.Raw) { d.answer(m.ID, result, refusal) })
 	}
 }
 
