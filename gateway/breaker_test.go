@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/kidoban/kidoban"
 )
 
 // TestGPX3_OneUsersFailuresShutOnlyThatUserOut: whatever one user makes a server fail
@@ -144,5 +147,42 @@ func TestGPX3_WhoMakesAServerFailIsAlone(t *testing.T) {
 	}
 	if alone != 10 {
 		t.Errorf("alice was left alone %d times", alone)
+	}
+}
+
+// bobsAccount is the only one there is.
+type bobsAccount struct{}
+
+func (bobsAccount) Credential(_ context.Context, user, _ string, _ bool) ([]Header, error) {
+	if user != "bob" {
+		return nil, kidoban.Errorf(kidoban.KindNotFound, "there is no account")
+	}
+	return []Header{{Name: "Authorization", Value: "Bearer of-bob"}}, nil
+}
+
+func (bobsAccount) Challenged(context.Context, string, string, int, []string) error { return nil }
+
+// TestGPX3_AServerThatIsNotAskedIsNotJudged: a call that ends for want of an account
+// says nothing of the server: it makes none dead, and none alive.
+func TestGPX3_AServerThatIsNotAskedIsNotJudged(t *testing.T) {
+	up := newRaw(t, func(http.ResponseWriter, *http.Request, string) { panic(http.ErrAbortHandler) })
+	own, all := at("own", up.URL), at("all", up.URL)
+	own.Account, all.Account = AccountUser, AccountShared
+	own.Failures, all.Failures = 3, 3
+	own.Era, all.Era = "legacy", "legacy"
+	var ck stoppable
+	r := newRig(t, []Server{own, all}, generous, func(_ *Config, d *Deps) { d.Accounts, d.Now = bobsAccount{}, ck.now })
+	ck.stop()
+	for range own.Failures {
+		r.post("own", "bob", callTool("add"))
+		r.post("own", "alice", callTool("add"))
+	}
+	if a := r.post("own", "bob", callTool("add")); a.status != http.StatusServiceUnavailable {
+		t.Errorf("a dead server is asked on: %d %s", a.status, a.body)
+	}
+	for range 2 * all.Failures {
+		if a := r.post("all", "alice", callTool("add")); !strings.Contains(a.body, "did not accept the gateway's account") {
+			t.Errorf("without an account: %d %s", a.status, a.body)
+		}
 	}
 }

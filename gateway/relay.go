@@ -160,7 +160,7 @@ type upcall struct {
 	body   io.ReadCloser
 	now    func() time.Time
 	failed bool // the server did something wrong
-	gone   bool // the client left first
+	gone   bool // the client left first, or the server was not asked
 }
 
 var errSilent = errors.New("the server kept silent for too long")
@@ -197,8 +197,8 @@ func (g *Gateway) send(st *state, c *call, method string, body []byte) (*http.Re
 	for attempt := 0; ; attempt++ {
 		resp, refusal := g.attempt(ctx, c, method, body, attempt > 0)
 		if refusal != nil {
-			up.gone = c.r.Context().Err() != nil
-			up.failed = refusal.Status >= 500 && !strings.HasPrefix(refusal.Rule, "account")
+			up.failed = refusal.Rule == "upstream:timeout" || refusal.Rule == "upstream:unreachable"
+			up.gone = c.r.Context().Err() != nil || !up.failed // without an account it was not asked
 			up.close()
 			return nil, nil, refusal
 		}
