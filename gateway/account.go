@@ -61,12 +61,12 @@ func (l login) fields(ctx context.Context, renew bool) ([]Header, error) {
 func (l login) environment(ctx context.Context, spec sandbox.Spec) (sandbox.Spec, []Header, error) {
 	account, err := l.fields(ctx, false)
 	if err != nil {
-		return spec, nil, &accountError{err}
+		return spec, nil, &accountError{cause: err, unasked: true}
 	}
 	spec.Env = slices.Clone(spec.Env)
 	for _, f := range account {
 		if strings.EqualFold(f.Name, "Authorization") {
-			return spec, nil, &accountError{kidoban.Errorf(kidoban.KindUsage, "a stdio server takes its secret from the environment: store it with kidoban vault set %s --env NAME", l.s.Name)}
+			return spec, nil, &accountError{unasked: true, cause: kidoban.Errorf(kidoban.KindUsage, "a stdio server takes its secret from the environment: store it with kidoban vault set %s --env NAME", l.s.Name)}
 		}
 		spec.Env = append(spec.Env, f.Name+"="+f.Value)
 	}
@@ -90,7 +90,7 @@ func (l login) refusal(ctx context.Context, resp *http.Response, again bool) (no
 	if err == nil {
 		err = kidoban.Errorf(kidoban.KindNotFound, "a renewed credential was refused, too")
 	}
-	return true, &accountError{err}
+	return true, &accountError{cause: err}
 }
 
 // shortSecret is the length below which a value is no secret to look for.
@@ -164,7 +164,7 @@ func (l *line) clean(raw []byte) []byte {
 func (l *line) header(ctx context.Context, renew bool) (http.Header, error) {
 	now, err := l.fields(ctx, renew)
 	if err != nil && (renew || kidoban.KindOf(err) == kidoban.KindNotFound) {
-		return nil, &accountError{err}
+		return nil, &accountError{cause: err, unasked: !renew}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -176,10 +176,19 @@ func (l *line) header(ctx context.Context, renew bool) (http.Header, error) {
 
 // accountError says that the server did not accept our account, and why as far
 // as it is known.
-type accountError struct{ cause error }
+type accountError struct {
+	cause   error
+	unasked bool // there was nothing to show, so the server was not asked
+}
 
 func (*accountError) Error() string   { return "the server did not accept the account" }
 func (e *accountError) Unwrap() error { return e.cause }
+
+// unasked tells of an error that it says nothing of the server.
+func unasked(err error) bool {
+	var no *accountError
+	return errors.As(err, &no) && no.unasked || errors.As(err, new(*refusedError))
+}
 
 // credential fetches the headers of the caller's account at the server.
 func (g *Gateway) credential(ctx context.Context, c *call, renew bool) ([]Header, *Refusal) {

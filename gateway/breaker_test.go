@@ -153,7 +153,10 @@ func TestGPX3_WhoMakesAServerFailIsAlone(t *testing.T) {
 // bobsAccount is the only one there is.
 type bobsAccount struct{}
 
-func (bobsAccount) Credential(_ context.Context, user, _ string, _ bool) ([]Header, error) {
+func (bobsAccount) Credential(_ context.Context, user, server string, _ bool) ([]Header, error) {
+	if server == "box" && user == "bob" {
+		return []Header{{Name: "TOKEN", Value: "of-bob"}}, nil
+	}
 	if user != "bob" {
 		return nil, kidoban.Errorf(kidoban.KindNotFound, "there is no account")
 	}
@@ -166,19 +169,22 @@ func (bobsAccount) Challenged(context.Context, string, string, int, []string) er
 // says nothing of the server: it makes none dead, and none alive.
 func TestGPX3_AServerThatIsNotAskedIsNotJudged(t *testing.T) {
 	up := newRaw(t, func(http.ResponseWriter, *http.Request, string) { panic(http.ErrAbortHandler) })
-	own, all := at("own", up.URL), at("all", up.URL)
-	own.Account, all.Account = AccountUser, AccountShared
-	own.Failures, all.Failures = 3, 3
+	own, all, box := at("own", up.URL), at("all", up.URL), stdioOf(t, "box")
+	own.Account, all.Account, box.Account = AccountUser, AccountShared, AccountUser
+	own.Failures, all.Failures, box.Failures = 3, 3, 3
+	box.Stdio.Command = "/bin/false"
 	own.Era, all.Era = "legacy", "legacy"
 	var ck stoppable
-	r := newRig(t, []Server{own, all}, generous, func(_ *Config, d *Deps) { d.Accounts, d.Now = bobsAccount{}, ck.now })
+	r := newRig(t, []Server{own, all, box}, generous, withSandbox(t), func(_ *Config, d *Deps) { d.Accounts, d.Now = bobsAccount{}, ck.now })
 	ck.stop()
-	for range own.Failures {
-		r.post("own", "bob", callTool("add"))
-		r.post("own", "alice", callTool("add"))
-	}
-	if a := r.post("own", "bob", callTool("add")); a.status != http.StatusServiceUnavailable {
-		t.Errorf("a dead server is asked on: %d %s", a.status, a.body)
+	for _, name := range []string{"own", "box"} {
+		for range own.Failures {
+			r.post(name, "bob", callTool("add"))
+			r.post(name, "alice", callTool("add"))
+		}
+		if a := r.post(name, "bob", callTool("add")); a.status != http.StatusServiceUnavailable {
+			t.Errorf("%s, which is dead, is asked on: %d %s", name, a.status, a.body)
+		}
 	}
 	for range 2 * all.Failures {
 		if a := r.post("all", "alice", callTool("add")); !strings.Contains(a.body, "did not accept the gateway's account") {

@@ -285,8 +285,7 @@ func (g *Gateway) open1(ctx context.Context, c *call, s *server) (p peer, err er
 	st, whole := c.st, ctx
 	ctx, cancel := context.WithTimeout(ctx, s.Wait)
 	defer func() {
-		unasked := errors.As(err, new(*refusedError))
-		s.breaker.done(g.deps.Now(), c.Caller.User, err != nil && !errors.As(err, new(*accountError)), unasked || whole.Err() != nil)
+		s.breaker.done(g.deps.Now(), c.Caller.User, err != nil && !errors.As(err, new(*accountError)), unasked(err) || whole.Err() != nil)
 		cancel()
 	}()
 	if s.Transport == TransportStdio {
@@ -421,7 +420,7 @@ func (g *Gateway) request(ctx, whole context.Context, s *server, p peer, o outgo
 		return wire.Message{}, breakerError{retry}
 	}
 	m, err := p.request(ctx, o, h)
-	s.breaker.done(g.deps.Now(), user, err != nil && !errors.As(err, new(*accountError)), whole.Err() != nil || errors.Is(err, errLost) || errors.Is(err, errMoved))
+	s.breaker.done(g.deps.Now(), user, err != nil && !errors.As(err, new(*accountError)), unasked(err) || whole.Err() != nil || errors.Is(err, errLost) || errors.Is(err, errMoved))
 	return m, err
 }
 
