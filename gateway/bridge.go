@@ -89,7 +89,7 @@ func (b *bridges) sweep() {
 			}
 		}
 		for id, s := range b.sessions {
-			if now.Sub(s.seen()) > sessionIdle {
+			if last, waits := s.seen(); !waits && now.Sub(last) > sessionIdle {
 				delete(b.sessions, id)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/kidoban/kidoban/wire"
 )
@@ -136,7 +137,8 @@ func legacyCapabilities(h hello) wire.Raw {
 }
 
 // keep stores a session that is in use; the oldest of a user who has too many is
-// forgotten until it is used again. It returns the one that is stored.
+// forgotten until it is used again, those last that wait for an answer of either side.
+// It returns the one that is stored.
 func (b *bridges) keep(s *session) *session {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -144,15 +146,19 @@ func (b *bridges) keep(s *session) *session {
 		return have
 	}
 	var oldest *session
-	n := 0
+	var at time.Time
+	waits, n := false, 0
 	full := len(b.sessions) >= maxSessions
 	for _, o := range b.sessions {
 		mine := o.user == s.user
 		if mine {
 			n++
 		}
-		if (full || mine) && (oldest == nil || o.seen().Before(oldest.seen())) {
-			oldest = o
+		if !full && !mine {
+			continue
+		}
+		if seen, w := o.seen(); oldest == nil || !w && waits || w == waits && seen.Before(at) {
+			oldest, at, waits = o, seen, w
 		}
 	}
 	if oldest != nil && (full || n >= perUser && s.user != "") {

@@ -3,9 +3,11 @@ package gateway
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/kidoban/kidoban/wire"
 )
@@ -110,4 +112,37 @@ func TestGPX5_WhatACallThatWasGivenUpAsks(t *testing.T) {
 			t.Errorf("%d heard; the server was told %s", len(heard), answer)
 		}
 	})
+}
+
+// TestGPX3_SessionsThatWaitAreForgottenLast: whoever opens more sessions than are kept
+// loses those in which nothing is under way; the bound holds all the same.
+func TestGPX3_SessionsThatWaitAreForgottenLast(t *testing.T) {
+	r := newRig(t, nil)
+	b := &r.g.bridges
+	now := time.Now()
+	open := func(id string, under func(*session)) *session {
+		now = now.Add(time.Second)
+		s := newSession(id, "alice", "", nil, now)
+		under(s)
+		return b.keep(s)
+	}
+	calls, asks := func(s *session) { s.calls["1"] = func() {} }, func(s *session) { s.asks["kidoban-.1"] = &question{over: make(chan struct{})} }
+	first, second := open("calls", calls), open("asked", asks)
+	kept := func() (n int, both bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.sessions), b.sessions["calls"] == first && b.sessions["asked"] == second
+	}
+	for i := range 2 * perUser {
+		open(strconv.Itoa(i), func(*session) {})
+	}
+	if n, both := kept(); !both || n != perUser {
+		t.Errorf("%d sessions are kept; those that wait: %v", n, both)
+	}
+	for i := range 2 * perUser {
+		open("busy"+strconv.Itoa(i), calls)
+	}
+	if n, _ := kept(); n != perUser {
+		t.Errorf("%d sessions are kept", n)
+	}
 }

@@ -71,10 +71,15 @@ func newSession(id, user, version string, caps wire.Raw, now time.Time) *session
 		calls: map[string]context.CancelFunc{}, asks: map[string]*question{}, told: map[*server]peer{}}
 }
 
-func (s *session) seen() time.Time {
+// seen tells when the session was used last, and whether something is under way in it.
+func (s *session) seen() (last time.Time, waits bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.last
+	waits = len(s.calls) > 0
+	for _, q := range s.asks {
+		waits = waits || q.open()
+	}
+	return s.last, waits
 }
 
 // seed is what the sealed id holds: the id, the version, and of the capabilities
