@@ -202,7 +202,7 @@ var alertTexts = map[AlertKind]alertText{
 			"動作しているか確認してください。ゲートウェイは自動で再試行します。",
 			"请检查它是否在运行。网关会自行重试。"}},
 	AlertDefinitionHeld: {
-		[3]string{"The server {server} offers {count} definitions that are not approved; they are held.",
+		[3]string{"The server {server} offers definitions that are not approved and are held: {count}.",
 			"サーバー {server} が未承認の定義を {count} 件提供しています。保留中です。",
 			"服务器 {server} 提供了 {count} 个未批准的定义,已被搁置。"},
 		[3]string{"Look at them under Definitions in the console, or with kidoban gateway pins diff {server}.",

@@ -144,7 +144,7 @@ func judgeOpen(f *Facts) kidoban.Result {
 	if f.Tools == 0 {
 		return unclear(key, kidoban.ReasonDeferred, "the list without credentials is empty; what a login would show is not known", f.List)
 	}
-	r := positive(key, kidoban.Confirmed, plural(f.Tools, "tool")+" listed to a caller without credentials", f.List)
+	r := positive(key, kidoban.Confirmed, kidoban.Count(f.Tools, "tool", "tools")+" listed to a caller without credentials", f.List)
 	if what := risk(ReplyOf(f.List).Result); what != "" {
 		r.Summary += "; among them are tools for " + what
 	} else {

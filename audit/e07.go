@@ -131,7 +131,7 @@ func judgeIDs(ids []string, xs []*kidoban.Exchange) kidoban.Result {
 		why = "they are too short to be random"
 	}
 	if why != "" {
-		return positive(key, kidoban.Confirmed, "session ids can be predicted: "+why+" ("+plural(len(ids), "id")+" seen)", xs...)
+		return positive(key, kidoban.Confirmed, "session ids can be predicted: "+why+" ("+kidoban.Count(len(ids), "id", "ids")+" seen)", xs...)
 	}
 	if len(ids) == 1 {
 		return unclear(key, kidoban.ReasonUnstable, "only one session id was seen; it is long enough", xs...)

@@ -112,7 +112,7 @@ func judgePRMMissing(f *Facts) kidoban.Result {
 	if len(f.PRMs) == 0 {
 		return untested(key, kidoban.ReasonBudget, detailFor(kidoban.ReasonBudget))
 	}
-	return positive(key, kidoban.Confirmed, "no protected resource metadata at "+plural(len(f.PRMs), "place")+" ("+f.PRMs[0].Err+")", f.Refused, lastPRM(f))
+	return positive(key, kidoban.Confirmed, "no protected resource metadata at "+kidoban.Count(len(f.PRMs), "place", "places")+" ("+f.PRMs[0].Err+")", f.Refused, lastPRM(f))
 }
 
 // judgeChallengeLink: a challenge that does not say where the metadata are is a

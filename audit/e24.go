@@ -238,7 +238,7 @@ func judgeLifetime(e *tokenLook) []kidoban.Result {
 	long := passed("E24-a", "access tokens live for "+itoa(int(e.t.Expires))+" seconds", e.t.x)
 	switch {
 	case e.t.Expires > 24*3600:
-		long = positive("E24-a", kidoban.Confirmed, "access tokens live for "+plural(int(e.t.Expires/3600), "hour"), e.t.x)
+		long = positive("E24-a", kidoban.Confirmed, "access tokens live for "+kidoban.Count(int(e.t.Expires/3600), "hour", "hours"), e.t.x)
 	case e.t.Expires > 3600:
 		long = positive("E24-a", kidoban.Confirmed, "access tokens live for more than an hour", e.t.x)
 		long.Severity = kidoban.Low

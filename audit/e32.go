@@ -155,7 +155,7 @@ func judgeInternals(f *Facts, seen []*kidoban.Exchange) kidoban.Result {
 	if n == 0 {
 		return unclear(key, kidoban.ReasonUnstable, "no error was seen")
 	}
-	return passed(key, plural(n, "error answer")+" searched, none shows the server's insides")
+	return passed(key, kidoban.Count(n, "error answer", "error answers")+" searched, none shows the server's insides")
 }
 
 func judgeSecrets(f *Facts, seen []*kidoban.Exchange) kidoban.Result {
@@ -174,7 +174,7 @@ func judgeSecrets(f *Facts, seen []*kidoban.Exchange) kidoban.Result {
 	if n == 0 {
 		return unclear(key, kidoban.ReasonUnstable, "no error was seen")
 	}
-	return passed(key, plural(n, "answer")+" searched, none shows a secret")
+	return passed(key, kidoban.Count(n, "answer", "answers")+" searched, none shows a secret")
 }
 
 // probeIntrospection asks about a made-up token without saying who asks (RFC

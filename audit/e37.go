@@ -403,7 +403,7 @@ func judgeMix(e *twoPeople) kidoban.Result {
 	case e.mixed:
 		return positive(key, kidoban.Confirmed, "calls at the same time get each other's person", e.mixes...)
 	}
-	return passed(key, "calls at the same time stay apart ("+plural(e.rounds, "round")+" of "+e.who+")", e.mixes...)
+	return passed(key, "calls at the same time stay apart ("+kidoban.Count(e.rounds, "round", "rounds")+" of "+e.who+")", e.mixes...)
 }
 
 func judgeForeignLink(e *twoPeople) kidoban.Result {

@@ -372,7 +372,7 @@ func (v *volley) decide(key string, control *kidoban.Exchange, finding func(*sho
 	r := passed(key, ok+statusNote(answered), control, answered)
 	if v.left > 0 {
 		r.Detail = detailFor(kidoban.ReasonBudget) // tries the other forms too
-		r.Summary += " (" + plural(len(v.shots), "form") + " tried, " + itoa(v.left) + " more need a larger budget)"
+		r.Summary += " (" + kidoban.Count(len(v.shots), "form", "forms") + " tried, " + itoa(v.left) + " more need a larger budget)"
 	}
 	return r
 }
@@ -388,19 +388,9 @@ func statusNote(x *kidoban.Exchange) string {
 	return ""
 }
 
-func plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return itoa(n) + " " + word + "s"
-}
-
 // answering says how many tools are open.
 func answering(n int) string {
-	if n == 1 {
-		return "1 tool answers to anyone"
-	}
-	return plural(n, "tool") + " answer to anyone"
+	return kidoban.Count(n, "tool answers", "tools answer") + " to anyone"
 }
 
 // noControl is the result of a comparison whose control gave nothing to compare

@@ -325,7 +325,7 @@ func (s *session) revokeAll(ctx context.Context) []kidoban.LeftOver {
 	}
 	var out []kidoban.LeftOver
 	for _, why := range order {
-		out = append(out, kidoban.LeftOver{Kind: grantEntry, Issuer: s.facts.AS.Issuer, Reason: plural(left[why], "grant") + " of the test account: " + why})
+		out = append(out, kidoban.LeftOver{Kind: grantEntry, Issuer: s.facts.AS.Issuer, Reason: kidoban.Count(left[why], "grant", "grants") + " of the test account: " + why})
 	}
 	return out
 }

@@ -36,7 +36,7 @@ func (o *Observation) ReadBurp(ctx context.Context, name string, r io.Reader) er
 	n, any := 0, false
 	for {
 		if ctx.Err() != nil {
-			o.partial("reading %s was interrupted after %d items", name, n)
+			o.partial("reading %s was interrupted after %s", name, kidoban.Count(n, "item", "items"))
 			return ctx.Err()
 		}
 		tok, err := dec.Token()

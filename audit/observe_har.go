@@ -37,11 +37,11 @@ func (o *Observation) ReadHAR(ctx context.Context, name string, r io.Reader) err
 		return n%1024 != 0 || ctx.Err() == nil
 	}, "log", "entries")
 	if ctx.Err() != nil {
-		o.partial("reading %s was interrupted after %d entries", name, n)
+		o.partial("reading %s was interrupted after %s", name, kidoban.Count(n, "entry", "entries"))
 		return ctx.Err()
 	}
 	if end.Skipped > 0 {
-		o.partial("%s: %d entries longer than %d MiB were left out", name, end.Skipped, observeEntry>>20)
+		o.partial("%s: left out %s longer than %d MiB", name, kidoban.Count(end.Skipped, "entry", "entries"), observeEntry>>20)
 	}
 	if err != nil && n == 0 {
 		return kidoban.Wrap(kidoban.KindInput, err, "%s is no HAR file: it must hold {\"log\":{\"entries\":[…]}}; save it again from the browser or the proxy", name)

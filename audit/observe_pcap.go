@@ -35,7 +35,7 @@ func (o *Observation) ReadPCAP(ctx context.Context, name string, r io.Reader) er
 	n := 0
 	for ; ; n++ {
 		if n%4096 == 0 && ctx.Err() != nil {
-			o.partial("reading %s was interrupted after %d packets", name, n)
+			o.partial("reading %s was interrupted after %s", name, kidoban.Count(n, "packet", "packets"))
 			return ctx.Err()
 		}
 		p, err := src.Next()
@@ -171,27 +171,32 @@ func (c *capture) finish() {
 	}
 }
 
+// connections says how many of a capture's are something.
+func connections(n int) string {
+	return kidoban.Count(n, "of its connections is", "of its connections are")
+}
+
 func (c *capture) notes(o *Observation, name string, packets int) {
 	if c.strange > 0 {
-		o.partial("%s: %d of %d packets begin in a way that cannot be read (%s); capture on the client's or the server's machine: on Ethernet, loopback, Linux's \"any\", or Wi-Fi outside of monitor mode", name, c.strange, packets, c.link)
+		o.partial("%s: %d of %s in a way that cannot be read (%s); capture on the client's or the server's machine: on Ethernet, loopback, Linux's \"any\", or Wi-Fi outside of monitor mode", name, c.strange, kidoban.Count(packets, "packet begins", "packets begin"), c.link)
 	}
 	if c.tls > 0 {
-		o.partial("%s: %d of its connections are encrypted (TLS) and cannot be read from packets alone; capture again with SSLKEYLOGFILE set for the client and give that file with --keylog, or record the client with kidoban record, or save a HAR in the browser or proxy", name, c.tls)
+		o.partial("%s: %s encrypted (TLS) and cannot be read from packets alone; capture again with SSLKEYLOGFILE set for the client and give that file with --keylog, or record the client with kidoban record, or save a HAR in the browser or proxy", name, connections(c.tls))
 	}
 	if c.foreign > 0 {
-		o.partial("%s: %d of its connections are encrypted (TLS) and not in the key log; it must be written by the same client during the capture", name, c.foreign)
+		o.partial("%s: %s encrypted (TLS) and not in the key log; it must be written by the same client during the capture", name, connections(c.foreign))
 	}
 	if c.closed > 0 {
-		o.partial("%s: %d of its connections are encrypted (TLS) and cannot be read with the key log: %s", name, c.closed, c.why)
+		o.partial("%s: %s encrypted (TLS) and cannot be read with the key log: %s", name, connections(c.closed), c.why)
 	}
 	if c.cut > 0 {
-		o.partial("%s: %d connections are longer than %d MiB or lack packets; they are judged as far as they go", name, c.cut, pcapStream>>20)
+		o.partial("%s: judged as far as it goes: %s longer than %d MiB or with packets missing", name, kidoban.Count(c.cut, "connection", "connections"), pcapStream>>20)
 	}
 	if c.short > 0 {
-		o.partial("%s: %d of %d packets were saved without their end; capture with a larger snapshot length", name, c.short, packets)
+		o.partial("%s: %d of %s saved without the end; capture with a larger snapshot length", name, c.short, kidoban.Count(packets, "packet was", "packets were"))
 	}
 	if c.dropped > 0 {
-		o.partial("%s: %d exchanges beyond the bound were left out", name, c.dropped)
+		o.partial("%s: %s beyond the bound left out", name, kidoban.Count(c.dropped, "exchange", "exchanges"))
 	}
 	if len(c.out) == 0 && c.tls+c.foreign+c.closed+c.strange == 0 {
 		o.partial("%s: no HTTP in its packets (%d)", name, packets)

@@ -34,7 +34,7 @@ func (o *Observation) Report(opt ObservedOptions) (*Report, error) {
 			return nil, kidoban.Errorf(kidoban.KindInput, "nothing recorded is an HTTP exchange that can be read: record a client while it talks to the server")
 		}
 		if len(places) == 0 {
-			return nil, kidoban.Errorf(kidoban.KindInput, "the traffic (%d exchanges) holds no MCP message; give the server's URL beside it, or record the client's traffic too", o.number)
+			return nil, kidoban.Errorf(kidoban.KindInput, "the traffic (%s) holds no MCP message; give the server's URL beside it, or record the client's traffic too", kidoban.Count(o.number, "exchange", "exchanges"))
 		}
 		target = places[0]
 	}
@@ -77,10 +77,10 @@ func (o *Observation) Report(opt ObservedOptions) (*Report, error) {
 func (o *Observation) allNotes() []string {
 	notes := slices.Clone(o.notes)
 	if o.unreadable > 0 {
-		notes = append(notes, itoa(o.unreadable)+" entries without a readable request were left out")
+		notes = append(notes, kidoban.Count(o.unreadable, "entry without a readable request was", "entries without a readable request were")+" left out")
 	}
 	if o.dropped > 0 {
-		notes = append(notes, itoa(o.dropped)+" messages beyond the bound were not judged")
+		notes = append(notes, kidoban.Count(o.dropped, "message beyond the bound was", "messages beyond the bound were")+" not judged")
 	}
 	return notes
 }

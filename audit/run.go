@@ -356,7 +356,7 @@ func interruption(results []kidoban.Result, cause error) string {
 	if errors.Is(cause, context.DeadlineExceeded) {
 		why = "the run's time was up"
 	}
-	return why + " before " + plural(missing, "check") + " of " + itoa(len(results)) + " could be decided; what stands here is what it had seen"
+	return why + " before " + kidoban.Count(missing, "check", "checks") + " of " + itoa(len(results)) + " could be decided; what stands here is what it had seen"
 }
 
 func documents(f *Facts) []kidoban.Document {

@@ -68,7 +68,7 @@ type Comparison struct {
 
 // WriteText prints the comparison for a person.
 func (c *Comparison) WriteText(w io.Writer) {
-	fmt.Fprintf(w, "Against the ground truth: %d targets, %d differ\n", c.Targets, c.Mismatches)
+	fmt.Fprintf(w, "Against the ground truth: %s, %s\n", kidoban.Count(c.Targets, "target", "targets"), kidoban.Count(c.Mismatches, "differs", "differ"))
 	for _, k := range slices.Sorted(maps.Keys(c.Scores)) {
 		s := c.Scores[k]
 		fmt.Fprintf(w, "  %-24s true of %6d, said of %6d, precision %.4f, recall %.4f\n", k, s.True, s.Said, s.Precision(), s.Recall())

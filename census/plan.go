@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/kidoban/kidoban"
 )
 
 // Plan is what a census would do, told without contacting anybody.
@@ -59,7 +61,7 @@ func (p *Plan) WriteText(w io.Writer) {
 	for _, a := range p.Sources {
 		fmt.Fprintf(w, "%-32s %9d entries  %9d new targets", plain(a.Source), a.Entries, a.Targets)
 		if a.Blank > 0 {
-			fmt.Fprintf(w, "  (%d lines, %d of them empty or comments)", a.Lines, a.Blank)
+			fmt.Fprintf(w, "  (%s, %d of them empty or comments)", kidoban.Count(a.Lines, "line", "lines"), a.Blank)
 		}
 		fmt.Fprintln(w)
 	}
@@ -72,7 +74,7 @@ func (p *Plan) WriteText(w io.Writer) {
 		fmt.Fprintf(w, "  %-22s %9d\n", k, p.Rejected[k])
 	}
 	if p.Crowded > 0 {
-		fmt.Fprintf(w, "%d targets are beyond the %d that fit into the budget of one host; they will be reported as skipped.\n", p.Crowded, TargetsPerHost)
+		fmt.Fprintf(w, "%s beyond the %d that fit into the budget of one host, and will be reported as skipped.\n", kidoban.Count(p.Crowded, "target is", "targets are"), TargetsPerHost)
 	}
 	if p.Targets == 0 {
 		fmt.Fprintln(w, "\nThere is nothing to measure. Nobody was contacted.")

@@ -55,7 +55,7 @@ func (m *manners) admit(ctx context.Context, host string) (done func(), err erro
 			m.broken(err)
 			return nil, err
 		case spent:
-			return nil, kidoban.Errorf(kidoban.KindLimit, "%d requests went to %s, the bound for one host", m.perHost, host)
+			return nil, kidoban.Errorf(kidoban.KindLimit, "%s to %s, the bound for one host", kidoban.Count(m.perHost, "request went", "requests went"), host)
 		case wait <= 0:
 			return func() {
 				// The turn must come back even if the run is being stopped.

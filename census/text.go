@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/kidoban/kidoban"
 )
 
 // table is a titled list of shares.
@@ -77,19 +79,25 @@ func words(slug string) string {
 
 // String says what a cluster is in one line.
 func (c Cluster) String() string {
-	return fmt.Sprintf("%d servers in %d clusters; %d share theirs, the largest has %d", c.Servers, c.Clusters, c.Shared, c.Largest)
+	return fmt.Sprintf("%s in %s; %s theirs, the largest has %d", kidoban.Count(c.Servers, "server", "servers"), kidoban.Count(c.Clusters, "cluster", "clusters"), kidoban.Count(c.Shared, "shares", "share"), c.Largest)
+}
+
+// headline says how much there was.
+func headline(s *Stats) string {
+	return fmt.Sprintf("%s on %s, %s, %s, %s", kidoban.Count(s.Targets, "target", "targets"), kidoban.Count(s.Hosts, "host", "hosts"), kidoban.Count(s.Live, "MCP server", "MCP servers"),
+		kidoban.Count(s.Distinct, "distinct deployment", "distinct deployments"), kidoban.Count(s.Requests, "request", "requests"))
 }
 
 // WriteText prints the tables for a terminal.
 func (s *Stats) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d targets on %d hosts, %d MCP servers, %d distinct deployments, %d requests\n", s.Targets, s.Hosts, s.Live, s.Distinct, s.Requests)
+	fmt.Fprintf(&b, "%s\n", headline(s))
 	fmt.Fprintf(&b, "\nFrom candidates to servers\n")
 	for _, c := range s.Funnel {
 		fmt.Fprintf(&b, "  %-48s %9d\n", c.Word, c.N)
 	}
 	for _, a := range s.Sources {
-		fmt.Fprintf(&b, "\nCandidates from %s (%d entries; %d lines, of them empty or comments %d)\n  %-48s %9d\n", plain(a.Source), a.Entries, a.Lines, a.Blank, "new targets", a.Targets)
+		fmt.Fprintf(&b, "\nCandidates from %s (%s; %s, of them empty or comments %d)\n  %-48s %9d\n", plain(a.Source), kidoban.Count(a.Entries, "entry", "entries"), kidoban.Count(a.Lines, "line", "lines"), a.Blank, "new targets", a.Targets)
 		for _, k := range slices.Sorted(maps.Keys(a.Rejected)) {
 			fmt.Fprintf(&b, "  %-48s %9d\n", k, a.Rejected[k])
 		}
@@ -134,7 +142,7 @@ func (r Row) title() string {
 // WriteMarkdown prints the tables as Markdown.
 func (s *Stats) WriteMarkdown(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Census of MCP servers\n\n%d targets on %d hosts, %d MCP servers, %d distinct deployments, %d requests.\n", s.Targets, s.Hosts, s.Live, s.Distinct, s.Requests)
+	fmt.Fprintf(&b, "# Census of MCP servers\n\n%s.\n", headline(s))
 	fmt.Fprintf(&b, "\n## From candidates to servers\n\n| | |\n|---|---:|\n")
 	for _, c := range s.Funnel {
 		fmt.Fprintf(&b, "| %s | %d |\n", c.Word, c.N)

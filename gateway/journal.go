@@ -212,7 +212,7 @@ func (j *Journal) Close(ctx context.Context) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return kidoban.Errorf(kidoban.KindInternal, "%d records of the audit log could not be written", len(j.waiting))
+	return kidoban.Errorf(kidoban.KindInternal, "%s of the audit log could not be written", kidoban.Count(len(j.waiting), "record", "records"))
 }
 
 // write is the journal's goroutine.
@@ -268,7 +268,7 @@ func (j *Journal) batch() ([]Record, bool) {
 	defer j.mu.Unlock()
 	if j.refused > 0 && len(j.waiting) < j.max/2 {
 		j.waiting = append(j.waiting, Record{At: j.waiting0(), Decision: "refused", Rule: "journal", Status: 503,
-			Detail: kidoban.Errorf(kidoban.KindLimit, "%d requests were refused while the audit log took no records", j.refused).Sentence})
+			Detail: kidoban.Errorf(kidoban.KindLimit, "%s refused while the audit log took no records", kidoban.Count(j.refused, "request was", "requests were")).Sentence})
 		j.refused = 0
 	}
 	return j.waiting[:min(len(j.waiting), journalBatch)], j.closed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -281,18 +282,18 @@ func (p *PinGuard) meet(ctx context.Context, server string, x *pinIndex, first b
 	return nil
 }
 
-// rulesOf names the rules that flag an item; their names are ours.
+// maxNamedRules is how many rules the reason of a pin names.
+const maxNamedRules = 12
+
+// rulesOf names the rules that flag an item, each once; their names are ours.
 func rulesOf(v toolscan.Verdict) string {
-	out := ""
+	var out []string
 	for _, f := range v.Findings {
-		if f.Tier != toolscan.Label && len(out) < 200 {
-			if out != "" {
-				out += ", "
-			}
-			out += f.Rule
+		if f.Tier != toolscan.Label && len(out) < maxNamedRules && !slices.Contains(out, f.Rule) {
+			out = append(out, f.Rule)
 		}
 	}
-	return out
+	return strings.Join(out, ", ")
 }
 
 func (p *PinGuard) tell(ctx context.Context, pin Pin) {

@@ -250,6 +250,16 @@ func TestGTG1_FlaggedToolsWaitAtFirstSight(t *testing.T) {
 	}
 }
 
+// TestGTG1_ReasonNamesEachRuleOnce, wherever in the definition it struck.
+func TestGTG1_ReasonNamesEachRuleOnce(t *testing.T) {
+	turned := `{"name":"add","title":"\u202eA","description":"\u202eAdds.","inputSchema":{"type":"object","properties":{"a":{"type":"integer","description":"\u202ea"}}}}`
+	r, store, _ := pinRig(t, "", &offer{tools: turned, instructions: `"Adds."`})
+	r.post("s", "alice", listTools)
+	if store.held() != "tool add: flagged: hidden-bidi" {
+		t.Errorf("held: %q", store.held())
+	}
+}
+
 // TestGTG1_ReviewHoldsEverything with trust: review.
 func TestGTG1_ReviewHoldsEverything(t *testing.T) {
 	o := &offer{tools: addTool, instructions: `"Adds."`}

@@ -77,7 +77,7 @@ func (j *Journal) Flush(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return kidoban.Wrap(kidoban.KindUnreachable, ctx.Err(), "%d records of the audit log are not durable yet", n)
+			return kidoban.Wrap(kidoban.KindUnreachable, ctx.Err(), "%s of the audit log not durable yet", kidoban.Count(n, "record", "records"))
 		case <-tick.C:
 		}
 	}

@@ -83,7 +83,7 @@ func (d Decision) Err() error {
 	case d.Never:
 		return kidoban.Errorf(kidoban.KindLimit, "the request is larger than the limit %s ever allows", d.Limit)
 	}
-	return kidoban.Errorf(kidoban.KindLimit, "the limit %s is reached; try again in %d seconds", d.Limit, d.RetrySeconds())
+	return kidoban.Errorf(kidoban.KindLimit, "the limit %s is reached; try again in %s", d.Limit, kidoban.Count(d.RetrySeconds(), "second", "seconds"))
 }
 
 // RetrySeconds is RetryAfter in whole seconds, rounded up, for a Retry-After

@@ -31,7 +31,7 @@ func NewVerifier(r io.Reader) string {
 // A–Z a–z 0–9 - . _ ~.
 func CheckVerifier(verifier string) error {
 	if n := len(verifier); n < 43 || n > 128 {
-		return kidoban.Errorf(kidoban.KindInput, "The code_verifier has %d characters; RFC 7636 wants 43 to 128.", n)
+		return kidoban.Errorf(kidoban.KindInput, "The code_verifier has %s; RFC 7636 wants 43 to 128.", kidoban.Count(n, "character", "characters"))
 	}
 	for i := 0; i < len(verifier); i++ {
 		if !isUnreserved(verifier[i]) {

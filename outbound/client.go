@@ -214,7 +214,7 @@ func (c *Client) charge(u *url.URL) (time.Duration, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.o.MaxRequests > 0 && c.requests >= c.o.MaxRequests {
-		return 0, kidoban.Errorf(kidoban.KindLimit, "the budget of %d requests is spent; allow more or test fewer checks", c.o.MaxRequests)
+		return 0, kidoban.Errorf(kidoban.KindLimit, "the budget of %s is spent; allow more or test fewer checks", kidoban.Count(c.o.MaxRequests, "request", "requests"))
 	}
 	h := c.hosts[key]
 	if h == nil {
@@ -222,7 +222,7 @@ func (c *Client) charge(u *url.URL) (time.Duration, error) {
 		c.hosts[key] = h
 	}
 	if c.o.PerHostMax > 0 && h.requests >= c.o.PerHostMax {
-		return 0, kidoban.Errorf(kidoban.KindLimit, "%d requests went to %s, the bound for one host", c.o.PerHostMax, name)
+		return 0, kidoban.Errorf(kidoban.KindLimit, "%s to %s, the bound for one host", kidoban.Count(c.o.PerHostMax, "request went", "requests went"), name)
 	}
 	h.requests++
 	c.requests++

@@ -31,7 +31,7 @@ const (
 func HTML(w io.Writer, in Input) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"t": func(s string) template.HTML { return markup(s, nil) },
-		"p": prose,
+		"p": prose, "count": kidoban.Count[int],
 	}).Parse(htmlTemplate)
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "the template of the report is broken")

@@ -60,7 +60,7 @@ func Markdown(w io.Writer, in Input) error {
 	for _, l := range run.Residue.LeftBehind {
 		fmt.Fprintf(&b, "- left behind: %s\n", md(leftOver(l)))
 	}
-	fmt.Fprintf(&b, "\n</details>\n\n<sub>%s, %s. Every request is in the evidence file.</sub>\n", md(Clean(run.Meta.Tool, maxWord)), plural(run.Requests, "request", "requests"))
+	fmt.Fprintf(&b, "\n</details>\n\n<sub>%s, %s. Every request is in the evidence file.</sub>\n", md(Clean(run.Meta.Tool, maxWord)), kidoban.Count(run.Requests, "request", "requests"))
 	_, err := w.Write(b.Bytes())
 	return err
 }

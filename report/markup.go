@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+
+	"github.com/kidoban/kidoban"
 )
 
 // Bounds on what the HTML shows of one text, in runes for lines and bytes for blocks.
@@ -149,7 +151,7 @@ func block(s string, words []string) template.HTML {
 		b.WriteString(string(markup(strings.ReplaceAll(line, "\t", "    "), words)))
 	}
 	if cut > 0 {
-		b.WriteString("\n" + `<span class="h">` + template.HTMLEscapeString(plural(cut, "byte", "bytes")) + ` more</span>`)
+		b.WriteString("\n" + `<span class="h">` + template.HTMLEscapeString(kidoban.Count(cut, "byte", "bytes")) + ` more</span>`)
 	}
 	return template.HTML(b.String()) // made of escaped lines only
 }

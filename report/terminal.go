@@ -205,7 +205,7 @@ func (p *page) chains(run kidoban.Run, room int) {
 	for i, c := range run.Chains {
 		need := len(c.Hops) + 3
 		if i > 0 && need > room {
-			p.add(part{fmt.Sprintf("    and %s: see the HTML report", plural(len(run.Chains)-i, "further way in", "further ways in")), dim})
+			p.add(part{fmt.Sprintf("    and %s: see the HTML report", kidoban.Count(len(run.Chains)-i, "further way in", "further ways in")), dim})
 			return
 		}
 		p.add()
@@ -311,10 +311,10 @@ func (p *page) gaps(run kidoban.Run) []string {
 			for _, rest := range all[i:] {
 				n += len(rest.Keys)
 			}
-			out = append(out, p.t.line(part{fmt.Sprintf("  ?    %s undecided for other reasons", plural(n, "check", "checks")), dim}))
+			out = append(out, p.t.line(part{fmt.Sprintf("  ?    %s undecided for other reasons", kidoban.Count(n, "check", "checks")), dim}))
 			break
 		}
-		text := fmt.Sprintf("%s %s: %s", plural(len(g.Keys), "check", "checks"), outcomeText(g.Outcome), g.why())
+		text := fmt.Sprintf("%s %s: %s", kidoban.Count(len(g.Keys), "check", "checks"), outcomeText(g.Outcome), g.why())
 		text += "   " + strings.Join(flawsOf(g.Keys), " ")
 		out = append(out, p.t.line(part{"  ?    ", yellow}, part{text, dim}))
 	}
@@ -337,7 +337,7 @@ func (p *page) footer(run kidoban.Run) []string {
 	n := Count(run.Results)
 	s := fmt.Sprintf("  ok %d · n/a %d · suppressed %d · left behind %d · %s · %s",
 		n.Pass, n.NotApplicable, n.Suppressed, len(run.Residue.LeftBehind),
-		plural(run.Requests, "request", "requests"), duration(run.DurationMS))
+		kidoban.Count(run.Requests, "request", "requests"), duration(run.DurationMS))
 	out := []string{p.t.line(part{s, ""})}
 	for i, l := range run.Residue.LeftBehind {
 		if i == 2 {

@@ -23,7 +23,7 @@ func headline(run kidoban.Run) string {
 	switch t.Headline {
 	case kidoban.HeadlineOpen:
 		if detail == "" {
-			detail = plural(t.Tools, "tool answers", "tools answer") + " to anyone"
+			detail = kidoban.Count(t.Tools, "tool answers", "tools answer") + " to anyone"
 		}
 		return "OPEN: no authorization, " + detail
 	case kidoban.HeadlineMoved:
@@ -43,9 +43,9 @@ func headline(run kidoban.Run) string {
 		}
 		return "An attacker gets in: " + Clean(run.Chains[0].Title, maxSummary)
 	case c.Fail > 0:
-		return fmt.Sprintf("%s, and no chain of them that reaches the goal", plural(c.Fail, "requirement is", "requirements are")+" violated")
+		return fmt.Sprintf("%s, and no chain of them that reaches the goal", kidoban.Count(c.Fail, "requirement is", "requirements are")+" violated")
 	case c.Weak > 0:
-		return fmt.Sprintf("No requirement is violated; %s", plural(c.Weak, "weakness", "weaknesses"))
+		return fmt.Sprintf("No requirement is violated; %s", kidoban.Count(c.Weak, "weakness", "weaknesses"))
 	case c.Pass > 0:
 		return "Nothing was found in what was tested"
 	}
@@ -67,13 +67,6 @@ func confirmed(run kidoban.Run, c kidoban.Chain) bool {
 		}
 	}
 	return len(c.Checks) > 0
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }
 
 // letter is the grade as shown: "D", "[B]" below the coverage threshold, "" for none.

@@ -119,7 +119,7 @@ func (c censusDiffCmd) Run(e *env) error {
 	if c.JSON {
 		return json.NewEncoder(e.stdout).Encode(d)
 	}
-	fmt.Fprintf(e.stdout, "%d targets are as they were, %d changed.\n", d.Same, len(d.Changes))
+	fmt.Fprintf(e.stdout, "%s, %d changed.\n", kidoban.Count(d.Same, "target is as it was", "targets are as they were"), len(d.Changes))
 	for _, part := range []struct {
 		title string
 		m     map[string]int

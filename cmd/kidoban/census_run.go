@@ -99,7 +99,7 @@ func (c censusRunCmd) finish(e *env, db *store.DB, p census.Progress, took time.
 		return json.NewEncoder(e.stdout).Encode(map[string]any{"targets": p.All, "done": p.Done, "requests": p.Requests, "classes": p.Classes,
 			"seconds": took.Seconds(), "rss_mb": peakRSS(), "cpus": runtime.GOMAXPROCS(0), "results": c.file("results.jsonl")})
 	}
-	_, err = fmt.Fprintf(e.stdout, "%d targets are measured. Results: %s. The tables: kidoban census report --dir %s\n", p.Done, c.file("results.jsonl"), c.Dir)
+	_, err = fmt.Fprintf(e.stdout, "%s measured. Results: %s. The tables: kidoban census report --dir %s\n", kidoban.Count(p.Done, "target is", "targets are"), c.file("results.jsonl"), c.Dir)
 	return err
 }
 

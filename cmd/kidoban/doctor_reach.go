@@ -69,10 +69,7 @@ func (c doctorCmd) tellReach(w io.Writer, results []kidoban.Result) {
 		default:
 			continue // the report says it
 		}
-		n := "1 flaw was not reached"
-		if len(g.flaws) > 1 {
-			n = fmt.Sprintf("%d flaws were not reached", len(g.flaws))
-		}
+		n := kidoban.Count(len(g.flaws), "flaw was not reached", "flaws were not reached")
 		fmt.Fprintf(w, "\n  %s: %s\n    why    %s\n    reach  %s\n", n, strings.Join(g.flaws, " "), reason, do)
 	}
 }

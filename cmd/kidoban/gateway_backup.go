@@ -185,10 +185,15 @@ func (c gatewayRestoreCmd) Run(e *env) error {
 	if p, ok := strings.CutPrefix(conf.VaultKey, "file:"); ok {
 		places[backupKey] = p
 	}
-	for _, p := range []string{places[backupDatabase], places[backupDatabase] + "-wal"} {
+	var there []string // the files of one database: what was written last may stand in the second
+	for _, end := range []string{"", "-wal", "-shm"} {
+		p := places[backupDatabase] + end
 		if _, err := os.Lstat(p); err == nil {
-			return kidoban.Errorf(kidoban.KindUsage, "%s exists already: stop the gateway and move the file away first", p)
+			there = append(there, p)
 		}
+	}
+	if len(there) > 0 {
+		return kidoban.Errorf(kidoban.KindUsage, "a database is here already: move its files away together first: %s", strings.Join(there, " "))
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(places[backupDatabase]), ".kidoban-restore-*")
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -71,8 +72,17 @@ func TestBackupUnderLoad(t *testing.T) {
 	if code, said := operate(t, "gateway", "restore", file, "--config", g.config, "--data", g.data); code != exitClean {
 		t.Fatalf("restore: exit %d, %s", code, said)
 	}
-	if code, said := operate(t, "gateway", "restore", file, "--config", g.config, "--data", old); code != exitUsage || !strings.Contains(said, "exists already") {
+	if code, said := operate(t, "gateway", "restore", file, "--config", g.config, "--data", old); code != exitUsage || !strings.Contains(said, "a database is here already") || !strings.Contains(said, filepath.Join(old, "kidoban.db")) {
 		t.Errorf("over a database: exit %d, %s", code, said)
+	}
+	left := filepath.Join(dir, "left") // as a killed gateway leaves them, when only the database is moved away
+	for _, end := range []string{"-wal", "-shm"} {
+		if err := errors.Join(os.MkdirAll(left, 0o700), os.WriteFile(filepath.Join(left, "kidoban.db"+end), []byte("older"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, said := operate(t, "gateway", "restore", file, "--config", g.config, "--data", left); code != exitUsage || !strings.Contains(said, "kidoban.db-wal "+filepath.Join(left, "kidoban.db-shm")) {
+		t.Errorf("beside what is left of a database: exit %d, %s", code, said)
 	}
 	u, err := url.Parse(g.url)
 	if err != nil {

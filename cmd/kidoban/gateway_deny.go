@@ -89,7 +89,7 @@ func (c denyAddCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(e.stdout, "blocked %s %s; %d grants ended\n", c.Kind, c.Pattern, n)
+	_, err = fmt.Fprintf(e.stdout, "blocked %s %s; %s ended\n", c.Kind, c.Pattern, kidoban.Count(n, "grant", "grants"))
 	return err
 }
 

@@ -53,7 +53,7 @@ func TestGRG4_DenyCommandBesideARunningGateway(t *testing.T) {
 	if s := status(); s == http.StatusUnauthorized {
 		t.Fatal("the token was not good to begin with")
 	}
-	if out := deny("client", claims.Client, "--reason", "a test"); !strings.Contains(out, "1 grants ended") {
+	if out := deny("client", claims.Client, "--reason", "a test"); !strings.Contains(out, "1 grant ended") {
 		t.Error(out)
 	}
 	if !within(patience, func() bool { return status() == http.StatusUnauthorized }) {

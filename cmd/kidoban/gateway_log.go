@@ -36,7 +36,7 @@ func (c logCmd) Run(e *env) error {
 	if c.Verify {
 		n, err := gateway.VerifyArchive(e.ctx, db, db.JournalEntries)
 		if err == nil {
-			_, err = fmt.Fprintf(e.stdout, "%d records, every chain is whole\n", n)
+			_, err = fmt.Fprintf(e.stdout, "%s, every chain is whole\n", kidoban.Count(n, "record", "records"))
 		} else if kidoban.KindOf(err) == kidoban.KindConflict {
 			fmt.Fprintf(e.stdout, "NOT WHOLE: %v\n", err)
 			return exitError(exitFindings)

@@ -544,7 +544,7 @@ func (s *service) drain(server *http.Server) error {
 // greet tells what a person needs next: the set-up link and the line to paste.
 func (s *service) greet(e *env) error {
 	w := io.Writer(e.stdout)
-	fmt.Fprintf(w, "kidoban gateway %s on %s (%d servers)\n", kidoban.Version, s.conf.PublicURL, len(s.conf.Servers))
+	fmt.Fprintf(w, "kidoban gateway %s on %s (%s)\n", kidoban.Version, s.conf.PublicURL, kidoban.Count(len(s.conf.Servers), "server", "servers"))
 	if s.conf.Open {
 		fmt.Fprintln(w, "Authorization is OFF.")
 	} else {

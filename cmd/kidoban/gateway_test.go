@@ -578,10 +578,10 @@ func TestVaultCommands(t *testing.T) {
 	if out, code := vaultCmd("ghp_topsecret\n", "set", "github"); code != exitClean || strings.Contains(out, "topsecret") {
 		t.Fatalf("%d %s", code, out)
 	}
-	if out, code := vaultCmd("", "rotate"); code != exitClean || !strings.Contains(out, "1 accounts") {
+	if out, code := vaultCmd("", "rotate"); code != exitClean || !strings.Contains(out, "1 account and") {
 		t.Errorf("%d %s", code, out)
 	}
-	if out, code := vaultCmd("", "retire"); code != exitClean || !strings.Contains(out, "1 earlier keys") {
+	if out, code := vaultCmd("", "retire"); code != exitClean || !strings.Contains(out, "1 earlier key is") {
 		t.Errorf("%d %s", code, out)
 	}
 	out, code := vaultCmd("", "status", "--json")

@@ -101,7 +101,7 @@ func (c incidentCmd) print(e *env, r incidentRun) {
 	}
 	fmt.Fprintf(e.stdout, "%-17s %-8s %-7s %s; %s", r.Incident, kind, through, leak, done)
 	if r.Asked > 0 {
-		fmt.Fprintf(e.stdout, "; a person was asked %d times and said yes %d times", r.Asked, r.Approved)
+		fmt.Fprintf(e.stdout, "; a person was asked %s and said yes %s", kidoban.Count(r.Asked, "time", "times"), kidoban.Count(r.Approved, "time", "times"))
 	}
 	fmt.Fprintln(e.stdout)
 	if c.Steps {

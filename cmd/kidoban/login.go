@@ -73,7 +73,7 @@ func (c loginRecordCmd) write(e *env, rec *browser.Recording) error {
 	if err := os.WriteFile(c.Out, []byte(text), 0o600); err != nil {
 		return kidoban.Wrap(kidoban.KindUsage, err, "cannot write %s", c.Out)
 	}
-	fmt.Fprintf(e.stdout, "%s: %d steps\n", c.Out, len(rec.Steps))
+	fmt.Fprintf(e.stdout, "%s: %s\n", c.Out, kidoban.Count(len(rec.Steps), "step", "steps"))
 	for _, n := range rec.Notes {
 		fmt.Fprintln(e.stdout, "  note: "+n)
 	}

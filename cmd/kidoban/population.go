@@ -51,7 +51,7 @@ func (c populationCmd) Run(e *env) error {
 	if c.JSON {
 		err = json.NewEncoder(e.stdout).Encode(map[string]any{"addr": p.Addr(), "n": c.N, "seed": c.Seed, "truth": c.Truth, "targets": c.Targets, "opt_out": c.OptOut})
 	} else {
-		_, err = fmt.Fprintf(e.stdout, "%d servers answer on %s under the names s000000.pop.localhost and so on. Ctrl-C ends them.\n", c.N, p.Addr())
+		_, err = fmt.Fprintf(e.stdout, "%s on %s under the names s000000.pop.localhost and so on. Ctrl-C ends them.\n", kidoban.Count(c.N, "server answers", "servers answer"), p.Addr())
 	}
 	if err != nil {
 		return err

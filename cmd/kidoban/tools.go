@@ -83,7 +83,7 @@ func (c toolsPinCmd) Run(e *env) error {
 	}
 	rep := toolscan.New().Scan(got.servers)
 	if n, _ := rep.Flagged(); n > 0 && !c.Force {
-		return kidoban.Errorf(kidoban.KindRefused, "nothing was pinned because the scan flags %d items: look at kidoban tools scan, and repeat with --force if they are to be approved", n)
+		return kidoban.Errorf(kidoban.KindRefused, "nothing was pinned because the scan flags %s: look at kidoban tools scan, and repeat with --force if they are to be approved", kidoban.Count(n, "item", "items"))
 	}
 	lock := toolscan.MakeLock(got.servers, by, time.Now().UTC().Format(time.RFC3339))
 	f, err := os.CreateTemp(".", ".kidoban.lock-*")
@@ -101,7 +101,7 @@ func (c toolsPinCmd) Run(e *env) error {
 	if err := os.Rename(f.Name(), c.Lock); err != nil {
 		return kidoban.Wrap(kidoban.KindInput, err, "cannot write %s", c.Lock)
 	}
-	fmt.Fprintf(e.stdout, "%d definitions of %d servers are pinned in %s, approved by %s.\n", len(lock.Pins), len(got.servers), c.Lock, toolscan.Visible(by, 80))
+	fmt.Fprintf(e.stdout, "%s of %s pinned in %s, approved by %s.\n", kidoban.Count(len(lock.Pins), "definition", "definitions"), kidoban.Count(len(got.servers), "server", "servers"), c.Lock, toolscan.Visible(by, 80))
 	return nil
 }
 

@@ -181,7 +181,8 @@ func writeScanText(w io.Writer, r *scanReport, colour bool) error {
 	for _, s := range r.Problems {
 		p.put("%s %s", paint(colour, "33", "not read:"), toolscan.Visible(s, 400))
 	}
-	p.put("%d items of %d servers read, %d flagged, %d notes on the configuration, %d between servers.", len(r.Verdicts), len(r.Servers), flagged, len(r.Static), len(r.Cross))
+	p.put("%s of %s read, %d flagged, %s on the configuration, %d between servers.",
+		kidoban.Count(len(r.Verdicts), "item", "items"), kidoban.Count(len(r.Servers), "server", "servers"), flagged, kidoban.Count(len(r.Static), "note", "notes"), len(r.Cross))
 	return kidoban.Wrap(kidoban.KindInput, p.err, "cannot write the report")
 }
 
@@ -279,7 +280,7 @@ func writeDepartures(w io.Writer, deps []toolscan.Departure, colour bool) {
 		p.put("Everything is as it was.")
 		return
 	}
-	p.put("%d differences.", len(deps))
+	p.put("%s.", kidoban.Count(len(deps), "difference", "differences"))
 }
 
 // diffLine shows a word-level diff on one line: [-removed-] and {+added+};

@@ -146,7 +146,8 @@ func (c vaultRotateCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "A new key is in use; %d accounts and %d keys of the gateway's own were re-wrapped. Running gateways follow within a minute; kidoban vault retire then forgets earlier keys.\n", n, own)
+	fmt.Fprintf(e.stdout, "A new key is in use; %s and %s of the gateway's own were re-wrapped. Running gateways follow within a minute; kidoban vault retire then forgets earlier keys.\n",
+		kidoban.Count(n, "account", "accounts"), kidoban.Count(own, "key", "keys"))
 	return nil
 }
 
@@ -177,7 +178,11 @@ func (c vaultRetireCmd) Run(e *env) error {
 	if err := v.Retire(e.ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "%d earlier keys are forgotten. Backups made before the rotation need the key file of that time.\n", max(before-1, 0))
+	if before < 2 {
+		fmt.Fprintln(e.stdout, "There is one key, the newest: nothing to forget. kidoban vault rotate makes a new one.")
+		return nil
+	}
+	fmt.Fprintf(e.stdout, "%s forgotten. Backups made before the rotation need the key file of that time.\n", kidoban.Count(before-1, "earlier key is", "earlier keys are"))
 	return nil
 }
 
@@ -221,7 +226,7 @@ func (c vaultStatusCmd) Run(e *env) error {
 	if c.JSON {
 		return json.NewEncoder(e.stdout).Encode(status)
 	}
-	fmt.Fprintf(e.stdout, "Key: %s, %d keys, newest %s\n", status.Source, len(status.Keys), strings.Join(status.Keys[:min(1, len(status.Keys))], ""))
+	fmt.Fprintf(e.stdout, "Key: %s, %s, newest %s\n", status.Source, kidoban.Count(len(status.Keys), "key", "keys"), strings.Join(status.Keys[:min(1, len(status.Keys))], ""))
 	for _, a := range status.Accounts {
 		who := a.User
 		switch {

@@ -38,8 +38,8 @@ func TestGVA4_VaultCommandsOnEverySource(t *testing.T) {
 	t.Setenv("VAULT_ADDR", srv.URL)
 	t.Setenv("VAULT_TOKEN", service.Token)
 	for _, c := range []struct{ key, says string }{
-		{"keychain:gateway", "Key: keychain entry gateway, 1 keys"},
-		{"hcvault:///transit/keys/kidoban", "Key: key management service hcvault:///transit/keys/kidoban, 1 keys"},
+		{"keychain:gateway", "Key: keychain entry gateway, 1 key,"},
+		{"hcvault:///transit/keys/kidoban", "Key: key management service hcvault:///transit/keys/kidoban, 1 key,"},
 	} {
 		t.Run(c.key, func(t *testing.T) {
 			dir := t.TempDir()
@@ -64,9 +64,10 @@ func TestGVA4_VaultCommandsOnEverySource(t *testing.T) {
 				args []string
 			}{
 				{c.says, []string{"vault", "status"}},
-				{"1 accounts", []string{"vault", "rotate"}},
+				{"1 account and", []string{"vault", "rotate"}},
 				{", 2 keys", []string{"vault", "status"}},
-				{"1 earlier keys", []string{"vault", "retire"}},
+				{"1 earlier key is", []string{"vault", "retire"}},
+				{"nothing to forget", []string{"vault", "retire"}},
 				{c.says, []string{"vault", "status"}},
 				{"Forgotten", []string{"vault", "remove", "github"}},
 			} {
@@ -147,7 +148,7 @@ func TestGVA4_AnotherKeyIsRefused(t *testing.T) {
 	if err := os.WriteFile(key, right, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, code := vaultRun(t, dir, "", "vault", "rotate"); code != exitClean || !strings.Contains(out, "1 accounts") {
+	if out, code := vaultRun(t, dir, "", "vault", "rotate"); code != exitClean || !strings.Contains(out, "1 account and") {
 		t.Errorf("with the right key: %d %s", code, out)
 	}
 }
