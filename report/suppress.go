@@ -102,7 +102,7 @@ func caret(data []byte, i int, member string) string {
 type Applied struct {
 	Used    []Suppression
 	Expired []Suppression // they match a finding and hold no more
-	Unused  []Suppression // of this target, without a finding: remove them
+	Unused  []Suppression // of this target, whose check was decided without such a finding: remove them
 }
 
 // Suppress marks the findings of run that a suppression covers, as of today in
@@ -115,9 +115,10 @@ func Suppress(run *kidoban.Run, list []Suppression, today time.Time) Applied {
 		if s.Target != run.Target.URL {
 			continue
 		}
-		hit := false
+		hit, undecided := false, false
 		for i := range run.Results {
 			r := &run.Results[i]
+			undecided = undecided || r.Key() == s.Check && (r.Outcome == kidoban.NotTested || r.Outcome == kidoban.Inconclusive)
 			if !isFinding(*r) || r.Key() != s.Check || r.Fingerprint != s.Fingerprint {
 				continue
 			}
@@ -129,7 +130,7 @@ func Suppress(run *kidoban.Run, list []Suppression, today time.Time) Applied {
 			r.Suppressed = fmt.Sprintf("%s (%s, until %s)", s.Reason, s.Owner, s.Expires)
 			out.Used = append(out.Used, s)
 		}
-		if !hit {
+		if !hit && !undecided { // what a run did not test may be there still
 			out.Unused = append(out.Unused, s)
 		}
 	}

@@ -58,6 +58,23 @@ func TestSuppressUntilTheLastDay(t *testing.T) {
 	}
 }
 
+// TestSuppressionOfWhatWasNotTestedStays: only a run that decided the check can say
+// that the finding is gone.
+func TestSuppressionOfWhatWasNotTestedStays(t *testing.T) {
+	for outcome, gone := range map[kidoban.Outcome]bool{kidoban.Pass: true, kidoban.NotApplicable: true, kidoban.NotTested: false, kidoban.Inconclusive: false} {
+		run := sample().Run
+		s := Suppression{Check: "F1-a", Target: sampleURL, Fingerprint: findingOf(t, run, "F1-a").Fingerprint, Reason: "r", Owner: "o", Expires: "2030-01-01"}
+		for i := range run.Results {
+			if run.Results[i].Key() == "F1-a" {
+				run.Results[i].Outcome = outcome
+			}
+		}
+		if said := strings.Join(Suppress(&run, []Suppression{s}, sampleStart).Lines(), "\n"); strings.Contains(said, "remove it") != gone {
+			t.Errorf("%s: %q", outcome, said)
+		}
+	}
+}
+
 func TestSuppressionCoversNothingElse(t *testing.T) {
 	fp := findingOf(t, sample().Run, "F1-a").Fingerprint
 	for name, change := range map[string]func(*Suppression){
