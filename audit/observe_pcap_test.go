@@ -112,7 +112,7 @@ func TestObservedFromPackets(t *testing.T) {
 		if err := o.ReadPCAP(t.Context(), "f.pcap", bytes.NewReader(b.Bytes())); err != nil {
 			t.Fatal(err)
 		}
-		if n := o.Notes(); len(n) != 1 || !strings.Contains(n[0], "1 of its connections are encrypted") || !strings.Contains(n[0], "kidoban record") {
+		if n := o.Notes(); len(n) != 1 || !strings.Contains(n[0], "1 of its connections is encrypted") || !strings.Contains(n[0], "kidoban record") {
 			t.Errorf("notes: %q", n)
 		}
 		if all, _ := o.Seen(); all != len(s.list) {

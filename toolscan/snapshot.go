@@ -101,7 +101,7 @@ func ParseSnapshot(name string, data []byte) ([]Server, error) {
 		s.Name = name
 		s.Add(KindTool, data)
 	}
-	if len(s.Items) == 0 {
+	if len(s.Items) == 0 && o.Tools == nil && o.Prompts == nil && o.Resources == nil && o.Templates == nil { // an empty list is an answer, too
 		return nil, kidoban.Errorf(kidoban.KindInput, "%s holds no definitions: expected tools, prompts, resources, instructions, servers or mcpServers", name)
 	}
 	return []Server{s}, nil
