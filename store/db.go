@@ -277,7 +277,7 @@ func sentence(err error) error {
 		switch se.Code() {
 		case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 			return kidoban.Wrap(kidoban.KindConflict, err, "that already exists")
-		case sqlite3.SQLITE_FULL:
+		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE: // the second: no room for the index of what was written last
 			return kidoban.Wrap(kidoban.KindLimit, err, "the disk is full: make room for the database")
 		}
 	}
