@@ -180,11 +180,7 @@ func (w *Wallet) Finish(ctx context.Context, user, server, note string, params u
 			t.Steps, t.Stepped = o.Steps, o.Stepped
 		}
 	}
-	acc, err := w.seal(ctx, user, server, m.Issuer, t)
-	if err != nil {
-		return err
-	}
-	if err := w.Store.PutAccount(ctx, acc); err != nil {
+	if err := w.put(ctx, user, server, m.Issuer, t); err != nil {
 		return err
 	}
 	w.replaced(walletKey{user, server})

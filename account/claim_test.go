@@ -132,14 +132,7 @@ func TestE36_13_AClaimEndsWithWhoMadeIt(t *testing.T) {
 	w, s := newWallet(t, p, clock.now)
 	connectAccount(t, w, p, "alice")
 	clock.forward(2 * time.Hour)
-	acc, err := s.Account(t.Context(), "alice", "drive")
-	if err != nil {
-		t.Fatal(err)
-	}
-	old, err := w.token(t.Context(), acc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	acc, old := current(t, w, s)
 	if _, other, err := claim(t.Context(), w, acc, old); err != nil || other != nil { // and it dies
 		t.Fatal(other, err)
 	}

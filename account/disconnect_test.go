@@ -27,11 +27,7 @@ import (
 
 var cluster storetest.Cluster
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	cluster.Close()
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(cluster.Run(m)) }
 
 // issuer is an authorization server that knows which of its tokens live, and takes its
 // time over a renewal: it has spent the old refresh token and made the next one when it

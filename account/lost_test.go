@@ -131,14 +131,7 @@ func TestE36_13_AReplicaThatCameLateEndsNothing(t *testing.T) {
 	p := newProvider(t)
 	w, s := newWallet(t, p, time.Now)
 	connectAccount(t, w, p, "alice")
-	acc, err := s.Account(t.Context(), "alice", "drive")
-	if err != nil {
-		t.Fatal(err)
-	}
-	old, err := w.token(t.Context(), acc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	acc, old := current(t, w, s)
 	if _, err := w.end(t.Context(), acc, old, ended(acc)); kidoban.KindOf(err) != kidoban.KindNotFound {
 		t.Fatal(err)
 	}

@@ -44,11 +44,7 @@ func (w *Wallet) KeepProof(ctx context.Context, user string, l Login) error {
 	if !needed {
 		return nil
 	}
-	acc, err := w.seal(ctx, user, proofServer+l.Issuer, l.Issuer, l.proof())
-	if err != nil {
-		return err
-	}
-	return w.Store.PutAccount(ctx, acc)
+	return w.put(ctx, user, proofServer+l.Issuer, l.Issuer, l.proof())
 }
 
 func (l Login) proof() proof {

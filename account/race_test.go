@@ -189,14 +189,7 @@ func TestE36_03_OldRowsThatNameThePortStay(t *testing.T) {
 	with.URL = "https://Drive.example:443/mcp"
 	w.SetApps(map[string]*App{"drive": &with})
 	connectAccount(t, w, p, "alice")
-	acc, err := s.Account(t.Context(), "alice", "drive")
-	if err != nil {
-		t.Fatal(err)
-	}
-	old, err := w.token(t.Context(), acc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	acc, old := current(t, w, s)
 	old.Host = "drive.example:443"
 	if err := w.swap(t.Context(), acc, old, nil); err != nil {
 		t.Fatal(err)

@@ -132,11 +132,7 @@ func (w *Wallet) register(ctx context.Context, a *App, server, issuer string, e 
 	if s := m.ClientSecretExpiresAt; s != nil && *s > 0 {
 		r.Expires = time.Unix(*s, 0)
 	}
-	acc, err := w.seal(ctx, ClientUser+issuer, server, issuer, r)
-	if err != nil {
-		return r, err
-	}
-	return r, w.Store.PutAccount(ctx, acc)
+	return r, w.put(ctx, ClientUser+issuer, server, issuer, r)
 }
 
 func orMissing(err error) error {

@@ -42,11 +42,7 @@ func (w *Wallet) Set(ctx context.Context, user, server string, h kidoban.Field) 
 	if len(s.More) >= maxFixed {
 		return kidoban.Errorf(kidoban.KindLimit, "%s has %d secrets already: kidoban vault remove %s forgets them", server, maxFixed, server)
 	}
-	acc, err := w.seal(ctx, user, server, "", s)
-	if err != nil {
-		return err
-	}
-	if err := w.Store.PutAccount(ctx, acc); err != nil {
+	if err := w.put(ctx, user, server, "", s); err != nil {
 		return err
 	}
 	w.replaced(walletKey{user, server})

@@ -301,6 +301,15 @@ func (w *Wallet) seal(ctx context.Context, user, server, issuer string, v any) (
 	return acc, err
 }
 
+// put seals v as the contents of an account and stores it over what was there.
+func (w *Wallet) put(ctx context.Context, user, server, issuer string, v any) error {
+	acc, err := w.seal(ctx, user, server, issuer, v)
+	if err != nil {
+		return err
+	}
+	return w.Store.PutAccount(ctx, acc)
+}
+
 // State is what the connect page tells of an account.
 type State struct {
 	Connected bool

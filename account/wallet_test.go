@@ -182,6 +182,20 @@ func connectAccount(t *testing.T, w *Wallet, p *provider, user string) {
 	}
 }
 
+// current is the account of alice and the token that it holds.
+func current(t *testing.T, w *Wallet, s *shelf) (Account, token) {
+	t.Helper()
+	acc, err := s.Account(t.Context(), "alice", "drive")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := w.token(t.Context(), acc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return acc, held
+}
+
 func TestGVA2_ConnectUseAndDisconnect(t *testing.T) {
 	p := newProvider(t)
 	w, s := newWallet(t, p, time.Now)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -41,40 +40,8 @@ func auditLab(t testing.TB, lo lab.Options, change func(*audit.Options)) (*audit
 	if err != nil {
 		t.Fatal(err)
 	}
-	if os.Getenv("SHOW") != "" {
-		for _, x := range r.Results {
-			if x.Outcome != kidoban.NotApplicable {
-				t.Logf("%-6s %-14s %-18s %-9s %-8s %s", x.Key(), x.Outcome, x.Reason, x.Evidence, x.Severity, x.Summary)
-			}
-		}
-		for _, x := range r.Exchanges {
-			t.Logf("#%d %s [%s] %s %s → %d %s", x.ID, x.Probe, x.Note, x.Request.Method, x.Request.URL, x.Status(), x.Err)
-		}
-		t.Logf("%d requests, %d ms", r.Requests, r.DurationMS)
-	}
+	show(t, r)
 	return r, l
-}
-
-func found(r *audit.Report) []string {
-	var out []string
-	for _, x := range r.Results {
-		if x.Outcome == kidoban.Fail || x.Outcome == kidoban.Weak {
-			out = append(out, x.Key())
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-func resultOf(t testing.TB, r *audit.Report, key string) kidoban.Result {
-	t.Helper()
-	for _, x := range r.Results {
-		if x.Key() == key {
-			return x
-		}
-	}
-	t.Fatalf("no result for %s", key)
-	return kidoban.Result{}
 }
 
 // TestEndpointSwitches: with one switch on, in every era where it exists and with
@@ -104,14 +71,7 @@ func TestEndpointSwitches(t *testing.T) {
 							want = append(want, k)
 						}
 					}
-					slices.Sort(want)
-					if got := found(r); !slices.Equal(got, want) {
-						t.Errorf("found %v, want %v", got, want)
-						for _, k := range append(got, want...) {
-							x := resultOf(t, r, k)
-							t.Logf("%s %s %s: %s", k, x.Outcome, x.Reason, x.Summary)
-						}
-					}
+					finds(t, r, want)
 					if left := l.Clients(); len(left) > 0 {
 						t.Errorf("left behind: %v", left)
 					}
@@ -128,8 +88,8 @@ func TestEndpointSafeLab(t *testing.T) {
 		for _, lo := range []lab.Options{{}, {JWT: true, IssuerPath: true}, {TLS: true, Upstream: true}} {
 			lo.Era = era
 			r, _ := auditLab(t, lo, nil)
-			for _, k := range found(r) {
-				t.Errorf("%+v: %s: %s", lo, k, resultOf(t, r, k).Summary)
+			for _, k := range findings(r) {
+				t.Errorf("%+v: %s: %s", lo, k, result(t, r, k).Summary)
 			}
 			if len(r.Results) != len(kidoban.Checks()) {
 				t.Errorf("%d results for %d checks", len(r.Results), len(kidoban.Checks()))
@@ -162,7 +122,7 @@ func TestE06aIsNotContacted(t *testing.T) {
 			return nil, kidoban.Errorf(kidoban.KindUnreachable, "the name is not resolved in a test")
 		}
 	})
-	if x := resultOf(t, r, "E06-a"); x.Outcome != kidoban.Weak || x.Evidence != kidoban.Signal {
+	if x := result(t, r, "E06-a"); x.Outcome != kidoban.Weak || x.Evidence != kidoban.Signal {
 		t.Errorf("E06-a: %s %s", x.Outcome, x.Evidence)
 	}
 	if len(asked) > 0 {

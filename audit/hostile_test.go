@@ -122,8 +122,8 @@ func TestHostileBodies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := hostileRun(t, hostile(t, h))
-			for _, k := range found(r) {
-				t.Errorf("%s is no finding here: %s", k, resultOf(t, r, k).Summary)
+			for _, k := range findings(r) {
+				t.Errorf("%s is no finding here: %s", k, result(t, r, k).Summary)
 			}
 		})
 	}
@@ -153,7 +153,7 @@ func TestHostileSlowBody(t *testing.T) {
 	if r == nil || err == nil {
 		t.Fatalf("report %v, error %v: a run that is cut off says so", r != nil, err)
 	}
-	if f := found(r); len(f) > 0 {
+	if f := findings(r); len(f) > 0 {
 		t.Errorf("found %v", f)
 	}
 }
@@ -183,7 +183,7 @@ func TestHostileRedirects(t *testing.T) {
 	if n.Load() > audit.DefaultRequestsT1 {
 		t.Errorf("%d redirects were asked for", n.Load())
 	}
-	if x := resultOf(t, r, "E10-a"); x.Outcome != kidoban.Fail {
+	if x := result(t, r, "E10-a"); x.Outcome != kidoban.Fail {
 		t.Errorf("E10-a: %s %s", x.Outcome, x.Summary)
 	}
 }
@@ -207,13 +207,13 @@ func TestHostileTLS(t *testing.T) {
 		}
 	}()
 	r, _ := hostileRun(t, "https://"+l.Addr().String()+"/mcp")
-	if x := resultOf(t, r, "E29-c"); r.Target.Headline != kidoban.HeadlineUnreachable || x.Outcome != kidoban.Inconclusive || x.Reason != kidoban.ReasonNetwork {
+	if x := result(t, r, "E29-c"); r.Target.Headline != kidoban.HeadlineUnreachable || x.Outcome != kidoban.Inconclusive || x.Reason != kidoban.ReasonNetwork {
 		t.Errorf("headline %s, E29-c %s %s", r.Target.Headline, x.Outcome, x.Reason)
 	}
 	s := httptest.NewTLSServer(http.NotFoundHandler()) // its authority is nobody's
 	t.Cleanup(s.Close)
 	r, _ = hostileRun(t, s.URL+"/mcp")
-	if x := resultOf(t, r, "E29-c"); x.Outcome != kidoban.Fail || x.Evidence != kidoban.Confirmed {
+	if x := result(t, r, "E29-c"); x.Outcome != kidoban.Fail || x.Evidence != kidoban.Confirmed {
 		t.Errorf("E29-c with an untrusted certificate: %s %s", x.Outcome, x.Summary)
 	}
 }
@@ -241,7 +241,7 @@ func TestHostileTexts(t *testing.T) {
 	base = strings.TrimSuffix(target, "/mcp")
 	r, _ := hostileRun(t, target)
 	for _, k := range []string{"E03-a", "E10-c", "E11-a", "E11-b", "E11-d", "E11-e"} {
-		if x := resultOf(t, r, k); x.Outcome != kidoban.Fail && x.Outcome != kidoban.Weak {
+		if x := result(t, r, k); x.Outcome != kidoban.Fail && x.Outcome != kidoban.Weak {
 			t.Errorf("%s: %s %s", k, x.Outcome, x.Summary)
 		}
 	}
@@ -264,7 +264,7 @@ func TestHostileMetadata(t *testing.T) {
 			})
 			base = strings.TrimSuffix(target, "/mcp")
 			r, asked := hostileRun(t, target)
-			if x := resultOf(t, r, "E10-e"); x.Outcome != kidoban.Fail {
+			if x := result(t, r, "E10-e"); x.Outcome != kidoban.Fail {
 				t.Errorf("E10-e: %s %s", x.Outcome, x.Summary)
 			}
 			// As the metadata address of the challenge.
@@ -272,7 +272,7 @@ func TestHostileMetadata(t *testing.T) {
 				w.Header().Set("WWW-Authenticate", `Bearer resource_metadata="`+inside+`"`)
 				w.WriteHeader(http.StatusUnauthorized)
 			}))
-			if x := resultOf(t, r, "E10-d"); x.Outcome != kidoban.Fail {
+			if x := result(t, r, "E10-d"); x.Outcome != kidoban.Fail {
 				t.Errorf("E10-d: %s %s", x.Outcome, x.Summary)
 			}
 			// As endpoints.
@@ -287,7 +287,7 @@ func TestHostileMetadata(t *testing.T) {
 			})
 			base = strings.TrimSuffix(target, "/mcp")
 			r, last := hostileRun(t, target)
-			if x := resultOf(t, r, "E11-b"); x.Outcome != kidoban.Fail {
+			if x := result(t, r, "E11-b"); x.Outcome != kidoban.Fail {
 				t.Errorf("E11-b: %s %s", x.Outcome, x.Summary)
 			}
 			if all := append(append(asked, more...), last...); len(all) > 0 {

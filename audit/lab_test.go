@@ -61,6 +61,21 @@ func result(t testing.TB, r *audit.Report, key string) kidoban.Result {
 	return kidoban.Result{}
 }
 
+// finds fails the test when the run found anything else than what is expected.
+func finds(t testing.TB, r *audit.Report, expected []string) {
+	t.Helper()
+	got, want := slices.Sorted(slices.Values(findings(r))), slices.Sorted(slices.Values(expected))
+	if slices.Equal(got, want) {
+		return
+	}
+	show(t, r)
+	t.Errorf("found %v, want %v", got, want)
+	for _, k := range append(got, want...) {
+		x := result(t, r, k)
+		t.Logf("%s %s(%s): %s", k, x.Outcome, x.Reason, x.Summary)
+	}
+}
+
 func show(t testing.TB, r *audit.Report) {
 	if os.Getenv("SHOW") == "" {
 		return
@@ -120,17 +135,7 @@ func TestEachSwitch(t *testing.T) {
 					want = append(want, k)
 				}
 			}
-			got := findings(r)
-			slices.Sort(want)
-			slices.Sort(got)
-			if !slices.Equal(got, want) {
-				show(t, r)
-				for _, k := range append(got, want...) {
-					x := result(t, r, k)
-					t.Logf("%s %s %s %s", k, x.Outcome, x.Reason, x.Summary)
-				}
-				t.Errorf("found %v, want %v", got, want)
-			}
+			finds(t, r, want)
 			if left := l.Clients(); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}

@@ -45,27 +45,16 @@ func (o *Observation) Report(opt ObservedOptions) (*Report, error) {
 	}
 	t := o.sortTraffic(target)
 	results := o.results(t)
-	r := &Report{recorded: outbound.NewRecorder()}
-	f := t.f
-	r.Schema = kidoban.RunSchema
-	detail := f.Detail
+	detail := t.f.Detail
 	if notes := o.allNotes(); len(notes) > 0 {
 		detail = strings.TrimPrefix(detail+"; partial: "+strings.Join(notes, "; "), "; ")
 	}
-	r.Target = kidoban.Target{URL: f.URL, Headline: f.Headline, Detail: clean(detail), Versions: orEmpty(f.Versions), Software: clean(f.Software),
-		Tools: f.Tools, Upstreams: []string{}, Class: string(Classify(f).Class)}
-	if f.AS != nil {
-		r.Target.Issuer = f.AS.Issuer
-	}
-	if f.L2 != nil {
-		r.Target.Upstreams = f.L2.names()
-	}
-	r.Results = results
-	r.Chains = Chains(results)
-	r.Grade, r.Coverage.Tested, r.Coverage.Applicable = grade(f.Headline, results, r.Chains)
+	r := newReport(t.f, results)
+	r.recorded = outbound.NewRecorder()
+	r.Target.Detail, r.Target.Software = clean(detail), clean(t.f.Software)
 	r.Residue = kidoban.Residue{LeftBehind: []kidoban.LeftOver{}}
-	r.Meta = kidoban.Meta{RunID: opt.RunID, Tool: "kidoban " + kidoban.Version, Started: opt.Now().UTC().Format(time.RFC3339), Tiers: []kidoban.Tier{kidoban.T0},
-		Hosts: []string{}, GradeV: GradeVersion, Metadata: documents(f)}
+	r.Meta.RunID, r.Meta.Started = opt.RunID, opt.Now().UTC().Format(time.RFC3339)
+	r.Meta.Tiers, r.Meta.Hosts = []kidoban.Tier{kidoban.T0}, []string{}
 	for _, x := range o.cited(t, results) {
 		r.recorded.Add(*x)
 	}

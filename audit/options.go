@@ -108,7 +108,7 @@ func (o *Options) fill() {
 		}
 	}
 	if o.Wait == nil {
-		o.Wait = wait
+		o.Wait = outbound.Sleep
 	}
 	if o.CleanUp <= 0 {
 		o.CleanUp = 30 * time.Second
@@ -142,18 +142,6 @@ func (o *Options) walks() bool { return o.loggedIn() && o.Login.Own == nil }
 
 // both tells whether the run may log in twice.
 func (o *Options) both() bool { return o.loggedIn() && o.Second != nil && o.has(kidoban.T4) }
-
-// wait waits for d or the end of ctx.
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // Report is a finished run with its evidence. The exchanges are redacted.
 type Report struct {

@@ -52,18 +52,7 @@ func TestRegistrationSwitches(t *testing.T) {
 					return
 				}
 				r, l := runLab(t, lo, watched(t))
-				want := lab.Within(s.Expect, activeTiers)
-				got := findings(r)
-				slices.Sort(want)
-				slices.Sort(got)
-				if !slices.Equal(got, want) {
-					show(t, r)
-					for _, k := range append(got, want...) {
-						x := result(t, r, k)
-						t.Logf("%s %s %s %s", k, x.Outcome, x.Reason, x.Summary)
-					}
-					t.Errorf("found %v, want %v", got, want)
-				}
+				finds(t, r, lab.Within(s.Expect, activeTiers))
 				if left := l.Clients(); len(left) != len(r.Residue.LeftBehind) || len(left) > 0 && !slices.Contains(keepsClients, s.Key) {
 					t.Errorf("left behind: %v, reported %v", left, r.Residue.LeftBehind)
 				}

@@ -317,10 +317,29 @@ func (s *session) report(results []kidoban.Result, residue kidoban.Residue, out 
 	if s.stopped != nil {
 		f.Headline, f.Detail = kidoban.HeadlineInterrupted, interruption(results, s.stopped)
 	}
+	r := newReport(f, results)
+	r.Target.Detail, r.Target.Cause = clean(s.conceal(f.Detail)), clean(s.conceal(f.cause()))
+	r.Target.Software, r.Target.MovedTo = clean(s.conceal(f.Software)), clean(s.conceal(f.MovedTo))
+	r.Residue = residue
+	s.mu.Lock()
+	r.Requests = s.sent
+	s.mu.Unlock()
+	hosts := out.Hosts()
+	slices.Sort(hosts)
+	tiers := slices.Clone(s.o.Tiers)
+	slices.Sort(tiers)
+	r.Meta.RunID, r.Meta.Authorized = s.runID, clean(s.o.Authorized)
+	r.Meta.Tiers, r.Meta.Hosts = tiers, orEmpty(hosts)
+	s.concealIn(&r.Run)
+	return r
+}
+
+// newReport is what facts and results say, whichever way they were got.
+func newReport(f *Facts, results []kidoban.Result) *Report {
 	r := &Report{}
 	r.Schema = kidoban.RunSchema
-	r.Target = kidoban.Target{URL: f.URL, Headline: f.Headline, Detail: clean(s.conceal(f.Detail)), Cause: clean(s.conceal(f.cause())), Versions: orEmpty(slices.Clone(f.Versions)), Software: clean(s.conceal(f.Software)),
-		MovedTo: clean(s.conceal(f.MovedTo)), Tools: f.Tools, Upstreams: []string{}, Class: string(Classify(f).Class)}
+	r.Target = kidoban.Target{URL: f.URL, Headline: f.Headline, Versions: orEmpty(slices.Clone(f.Versions)),
+		Tools: f.Tools, Upstreams: []string{}, Class: string(Classify(f).Class)}
 	if f.AS != nil {
 		r.Target.Issuer = f.AS.Issuer
 	}
@@ -330,17 +349,7 @@ func (s *session) report(results []kidoban.Result, residue kidoban.Residue, out 
 	r.Results = results
 	r.Chains = Chains(results)
 	r.Grade, r.Coverage.Tested, r.Coverage.Applicable = grade(f.Headline, results, r.Chains)
-	r.Residue = residue
-	s.mu.Lock()
-	r.Requests = s.sent
-	s.mu.Unlock()
-	hosts := out.Hosts()
-	slices.Sort(hosts)
-	tiers := slices.Clone(s.o.Tiers)
-	slices.Sort(tiers)
-	r.Meta = kidoban.Meta{RunID: s.runID, Tool: "kidoban " + kidoban.Version, Tiers: tiers, Authorized: clean(s.o.Authorized),
-		Hosts: orEmpty(hosts), GradeV: GradeVersion, Metadata: documents(f)}
-	s.concealIn(&r.Run)
+	r.Meta = kidoban.Meta{Tool: "kidoban " + kidoban.Version, GradeV: GradeVersion, Metadata: documents(f)}
 	return r
 }
 

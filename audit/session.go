@@ -129,12 +129,7 @@ func (s *session) pause(ctx context.Context) {
 	}
 	s.last = next
 	s.mu.Unlock()
-	t := time.NewTimer(time.Until(next))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	_ = outbound.Sleep(ctx, time.Until(next)) // whoever asks next sees that ctx has ended
 }
 
 // get sends a GET without cookies.

@@ -38,13 +38,8 @@ type grantView struct {
 }
 
 func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request, c *call) {
-	who, err := s.visitor(r, c)
-	if err != nil {
-		s.failPage(w, c, err)
-		return
-	}
+	who := s.own(w, r, c, loginPage{})
 	if who == nil {
-		s.showLogin(w, r, c, loginPage{}, http.StatusOK)
 		return
 	}
 	s.showAccount(w, r, c, who, "")

@@ -30,11 +30,7 @@ import (
 
 var cluster storetest.Cluster
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	cluster.Close()
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(cluster.Run(m)) }
 
 // recorder keeps events and alerts.
 type recorder struct {

@@ -192,6 +192,20 @@ func (s *Server) formToken(who *visitor) string {
 	return t
 }
 
+// own finds who is at a page of their own. A nil visitor has been answered: with the
+// login page, or with what failed.
+func (s *Server) own(w http.ResponseWriter, r *http.Request, c *call, login loginPage) *visitor {
+	who, err := s.visitor(r, c)
+	if err != nil {
+		s.failPage(w, c, err)
+		return nil
+	}
+	if who == nil {
+		s.showLogin(w, r, c, login, http.StatusOK)
+	}
+	return who
+}
+
 // ownForm reads a form that only a logged-in person's own page can have sent. It
 // answers itself when it is not one.
 func (s *Server) ownForm(w http.ResponseWriter, r *http.Request, c *call) (url.Values, *visitor, bool) {
@@ -200,13 +214,8 @@ func (s *Server) ownForm(w http.ResponseWriter, r *http.Request, c *call) (url.V
 		s.failPage(w, c, err)
 		return nil, nil, false
 	}
-	who, err := s.visitor(r, c)
-	if err != nil {
-		s.failPage(w, c, err)
-		return nil, nil, false
-	}
+	who := s.own(w, r, c, loginPage{Next: localPath(c, r)})
 	if who == nil {
-		s.showLogin(w, r, c, loginPage{Next: localPath(c, r)}, http.StatusOK)
 		return nil, nil, false
 	}
 	var session string

@@ -199,13 +199,8 @@ func (s *Server) spendChallenge(ctx context.Context, c *call, ch challenge) erro
 
 // serveAddPasskeyPage begins the registration of a passkey.
 func (s *Server) serveAddPasskeyPage(w http.ResponseWriter, r *http.Request, c *call) {
-	who, err := s.visitor(r, c)
-	if err != nil {
-		s.failPage(w, c, err)
-		return
-	}
+	who := s.own(w, r, c, loginPage{})
 	if who == nil {
-		s.showLogin(w, r, c, loginPage{}, http.StatusOK)
 		return
 	}
 	wa, err := s.webauthn(c.policy)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/kidoban/kidoban/outbound"
 )
 
 // lateness measures for how long this machine does not get round to its work: a
@@ -20,7 +22,7 @@ const lateStep = 20 * time.Millisecond
 func (l *lateness) run(ctx context.Context) {
 	for {
 		began := time.Now()
-		if sleep(ctx, lateStep) != nil {
+		if outbound.Sleep(ctx, lateStep) != nil {
 			return
 		}
 		if late := time.Since(began) - lateStep; late > lateStep/2 {

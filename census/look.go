@@ -89,7 +89,7 @@ func (l *looker) attempts(ctx context.Context, t Target) (r Result, requests, at
 		blank := r
 		again, sent := l.once(ctx, t, &blank, attempts)
 		requests += sent
-		if again <= 0 || attempts == 3 || sleep(ctx, again) != nil {
+		if again <= 0 || attempts == 3 || outbound.Sleep(ctx, again) != nil {
 			return blank, requests, attempts
 		}
 	}
@@ -345,7 +345,7 @@ func (m *memory) Server(ctx context.Context, issuer string, ask func(context.Con
 			}
 			return k
 		}
-		if sleep(ctx, wait) != nil {
+		if outbound.Sleep(ctx, wait) != nil {
 			return audit.Known{Err: "cancelled"}
 		}
 	}
@@ -357,7 +357,7 @@ func (m *memory) renewing(ctx context.Context, issuer string) (stop func()) {
 	done := make(chan struct{})
 	go func() { // ends with stop
 		defer close(done)
-		for sleep(ctx, issuerLease/3) == nil {
+		for outbound.Sleep(ctx, issuerLease/3) == nil {
 			_ = m.l.manners.store.CensusRenew(ctx, m.l.o.Run, issuer, issuerLease) // else another one asks too
 		}
 	}()
@@ -373,7 +373,7 @@ func (m *memory) first(ctx context.Context, issuer string, ask func(context.Cont
 	for range 3 {
 		m.out.Forgive(issuer)
 		k = ask(ctx)
-		if !k.Busy && !m.l.torn(m.out.Waited(issuer)) || sleep(ctx, time.Second) != nil {
+		if !k.Busy && !m.l.torn(m.out.Waited(issuer)) || outbound.Sleep(ctx, time.Second) != nil {
 			break
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
 )
 
 // The bounds of catalogue 5.9. The distance is a little above a second: it runs
@@ -64,20 +65,9 @@ func (m *manners) admit(ctx context.Context, host string) (done func(), err erro
 				_ = m.store.CensusRelease(ctx, m.run, host, m.interval) // else the lease gives it back
 			}, nil
 		}
-		if err := sleep(ctx, min(wait, max(m.interval/2, 5*time.Millisecond))); err != nil {
+		if err := outbound.Sleep(ctx, min(wait, max(m.interval/2, 5*time.Millisecond))); err != nil {
 			return nil, kidoban.Wrap(kidoban.KindUnreachable, err, "the request was cancelled while it waited for its turn at %s", host)
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

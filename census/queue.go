@@ -21,6 +21,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
 )
 
 // Many machines share a census through PostgreSQL. River keeps the queue: a job
@@ -156,7 +157,7 @@ func learn(ctx context.Context, store Store, run, key string, v any) error {
 		case mine:
 			return store.CensusLearn(ctx, run, key, raw)
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil { // somebody else is about to store it
+		if err := outbound.Sleep(ctx, 50*time.Millisecond); err != nil { // somebody else is about to store it
 			return err
 		}
 	}
@@ -380,7 +381,7 @@ const patience = 30
 // watch looks after the queue and returns when ctx ends or, with drain, when the
 // census is complete.
 func watch(ctx context.Context, store Store, client *river.Client[pgx.Tx], run string, here *presence, drain bool) error {
-	for failures := 0; sleep(ctx, time.Second) == nil; failures++ {
+	for failures := 0; outbound.Sleep(ctx, time.Second) == nil; failures++ {
 		left, err := here.tend(ctx, run)
 		all, done := 0, 0
 		if err == nil {

@@ -69,7 +69,7 @@ func registryDocument(ctx context.Context, out *outbound.Client, base, cursor st
 		Header: kidoban.Fields{{Name: "Accept", Value: "application/json"}}}
 	x, err := out.Do(ctx, req)
 	for try := 1; try < registryTries && err == nil && (x.Status() == 429 || x.Status() >= 500); try++ {
-		if err = sleep(ctx, retryAfter(x.Response.Header.Get("Retry-After"))); err == nil {
+		if err = outbound.Sleep(ctx, retryAfter(x.Response.Header.Get("Retry-After"))); err == nil {
 			x, err = out.Do(ctx, req)
 		}
 	}

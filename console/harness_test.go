@@ -30,11 +30,7 @@ import (
 
 var cluster storetest.Cluster
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	cluster.Close()
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(cluster.Run(m)) }
 
 // events hands what the authorization server sees to the journal, as the gateway does.
 type events struct{ w *world }

@@ -12,13 +12,14 @@ import (
 )
 
 // twoPages is a legacy server of tools alone, whose list has two pages. The second one
-// comes as how says: "whole", "error" for a refusal, "broken" for a fault.
+// comes as how says: "whole", "error" for a refusal, "broken" for a fault. asked hears of
+// each question for the first one.
 type twoPages struct {
 	*raw
 	how atomic.Value
 }
 
-func newTwoPages(t *testing.T) *twoPages {
+func newTwoPages(t *testing.T, asked ...func(*http.Request)) *twoPages {
 	p := &twoPages{}
 	p.how.Store("whole")
 	p.raw = newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
@@ -36,6 +37,9 @@ func newTwoPages(t *testing.T) *twoPages {
 				w.WriteHeader(http.StatusInternalServerError)
 			}
 		case strings.Contains(body, "tools/list"):
+			for _, tell := range asked {
+				tell(r)
+			}
 			result(w, body, `{"tools":[{"name":"early","inputSchema":{"type":"object"}}],"nextCursor":"2"}`)
 		case strings.Contains(body, "tools/call"):
 			result(w, body, `{"content":[{"type":"text","text":"ran"}]}`)

@@ -109,26 +109,13 @@ func TestGTG1_CallsOfAColdStartWaitForTheList(t *testing.T) {
 	for _, leaves := range []bool{false, true} {
 		begun, release := make(chan struct{}, calls), make(chan struct{})
 		var lists atomic.Int64
-		up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
-			switch {
-			case strings.Contains(body, `"initialize"`):
-				result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`)
-			case strings.Contains(body, `"cursor":"2"`):
-				result(w, body, `{"tools":[{"name":"late","inputSchema":{"type":"object"}}]}`)
-			case strings.Contains(body, "tools/list"):
-				if lists.Add(1) == 1 {
-					begun <- struct{}{}
-					select {
-					case <-release:
-					case <-r.Context().Done():
-						return
-					}
+		up := newTwoPages(t, func(r *http.Request) {
+			if lists.Add(1) == 1 {
+				begun <- struct{}{}
+				select {
+				case <-release:
+				case <-r.Context().Done():
 				}
-				result(w, body, `{"tools":[{"name":"early","inputSchema":{"type":"object"}}],"nextCursor":"2"}`)
-			case strings.Contains(body, "tools/call"):
-				result(w, body, `{"content":[{"type":"text","text":"ran"}]}`)
-			default:
-				w.WriteHeader(http.StatusAccepted)
 			}
 		})
 		s := at("s", up.URL)
@@ -190,21 +177,7 @@ func TestGTG1_CallsOfAColdStartWaitForTheList(t *testing.T) {
 // one that is not there at all.
 func TestGTG1_APartOfAListKeepsNobodyOut(t *testing.T) {
 	var firsts atomic.Int64
-	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
-		switch {
-		case strings.Contains(body, `"initialize"`):
-			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`)
-		case strings.Contains(body, `"cursor":"2"`):
-			result(w, body, `{"tools":[{"name":"late","inputSchema":{"type":"object"}}]}`)
-		case strings.Contains(body, "tools/list"):
-			firsts.Add(1)
-			result(w, body, `{"tools":[{"name":"early","inputSchema":{"type":"object"}}],"nextCursor":"2"}`)
-		case strings.Contains(body, "tools/call"):
-			result(w, body, `{"content":[{"type":"text","text":"ran"}]}`)
-		default:
-			w.WriteHeader(http.StatusAccepted)
-		}
-	})
+	up := newTwoPages(t, func(*http.Request) { firsts.Add(1) })
 	r := newRig(t, []Server{at("s", up.URL)}, func(_ *Config, d *Deps) {
 		d.Guards.Pins = NewPinGuard(&pinMemory{}, "", toolscan.New(), nil, nil, time.Now)
 	})

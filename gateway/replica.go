@@ -148,20 +148,27 @@ func (m *mail) receive(ctx context.Context) {
 	}
 }
 
-// pulse beats, and buries those whose beat has stopped.
-func (m *mail) pulse(ctx context.Context) {
-	tick := time.NewTicker(beatEvery)
+// every does something at an interval, not at once, until ctx ends.
+func every(ctx context.Context, interval time.Duration, do func()) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			do()
 		}
+	}
+}
+
+// pulse beats, and buries those whose beat has stopped.
+func (m *mail) pulse(ctx context.Context) {
+	every(ctx, beatEvery, func() {
 		if err := m.beat(ctx); err != nil && ctx.Err() == nil {
 			m.g.deps.Log.Warn("the other replicas do not see this one", "error", err)
 		}
-	}
+	})
 }
 
 // shareEvery is how often replicas tell each other what they gave of the rates.
@@ -169,19 +176,12 @@ const shareEvery = 200 * time.Millisecond
 
 // share tells the others what was given of the rates (limit.Memory.Charge).
 func (m *mail) share(ctx context.Context) {
-	tick := time.NewTicker(shareEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, shareEvery, func() {
 		m.tellTaken(ctx, "taken", m.g.limits)
 		if m.g.deps.Rates != nil {
 			m.tellTaken(ctx, "rates", m.g.deps.Rates)
 		}
-	}
+	})
 }
 
 func (m *mail) tellTaken(ctx context.Context, kind string, of *limit.Memory) {

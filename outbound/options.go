@@ -90,7 +90,7 @@ func (o Options) withDefaults() Options {
 		o.Now = time.Now
 	}
 	if o.Wait == nil {
-		o.Wait = wait
+		o.Wait = Sleep
 	}
 	if o.Late == nil {
 		o.Late = func() time.Duration { return 0 }
@@ -98,8 +98,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// wait sleeps d or until ctx ends.
-func wait(ctx context.Context, d time.Duration) error {
+// Sleep waits for d, or until ctx ends and then says why.
+func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -107,13 +107,7 @@ func (d *DB) SetPassword(ctx context.Context, userID, hash string, keep []byte) 
 
 // SetAdmin implements authserver.Accounts.
 func (d *DB) SetAdmin(ctx context.Context, userID string, admin bool) error {
-	return d.write(ctx, func(t tx) error {
-		n, err := t.exec(`UPDATE users SET admin = $1 WHERE id = $2`, admin, userID)
-		if err == nil && n == 0 {
-			return notFound("user")
-		}
-		return err
-	})
+	return d.change(ctx, "user", `UPDATE users SET admin = $1 WHERE id = $2`, admin, userID)
 }
 
 // SetUserDisabled implements authserver.Accounts.
@@ -167,13 +161,7 @@ func (d *DB) UpdatePasskey(ctx context.Context, p authserver.Passkey) error {
 
 // DeletePasskey implements authserver.Accounts.
 func (d *DB) DeletePasskey(ctx context.Context, userID string, id []byte) error {
-	return d.write(ctx, func(t tx) error {
-		n, err := t.exec(`DELETE FROM passkeys WHERE id = $1 AND user_id = $2`, id, userID)
-		if err == nil && n == 0 {
-			return notFound("passkey")
-		}
-		return err
-	})
+	return d.change(ctx, "passkey", `DELETE FROM passkeys WHERE id = $1 AND user_id = $2`, id, userID)
 }
 
 // CreateSetup implements authserver.Accounts.

@@ -156,13 +156,7 @@ func (d *DB) TouchClient(ctx context.Context, id string, now, expires time.Time)
 
 // SetReview implements authserver.Clients.
 func (d *DB) SetReview(ctx context.Context, id string, review bool) error {
-	return d.write(ctx, func(t tx) error {
-		n, err := t.exec(`UPDATE clients SET review = $1 WHERE id = $2`, review, id)
-		if err == nil && n == 0 {
-			return notFound("client")
-		}
-		return err
-	})
+	return d.change(ctx, "client", `UPDATE clients SET review = $1 WHERE id = $2`, review, id)
 }
 
 // ReviewQueue implements authserver.Clients.
@@ -186,13 +180,7 @@ func (d *DB) AdmitDomain(ctx context.Context, a authserver.Admission) error {
 
 // DismissDomain implements authserver.Clients.
 func (d *DB) DismissDomain(ctx context.Context, domain string) error {
-	return d.write(ctx, func(t tx) error {
-		n, err := t.exec(`DELETE FROM admitted WHERE domain = $1`, domain)
-		if err == nil && n == 0 {
-			return notFound("admitted domain")
-		}
-		return err
-	})
+	return d.change(ctx, "admitted domain", `DELETE FROM admitted WHERE domain = $1`, domain)
 }
 
 // Admitted implements authserver.Clients.
@@ -274,13 +262,7 @@ func (d *DB) AddDeny(ctx context.Context, e authserver.Deny) error {
 
 // RemoveDeny implements authserver.Clients.
 func (d *DB) RemoveDeny(ctx context.Context, id string) error {
-	return d.write(ctx, func(t tx) error {
-		n, err := t.exec(`DELETE FROM denies WHERE id = $1`, id)
-		if err == nil && n == 0 {
-			return notFound("deny-list entry")
-		}
-		return err
-	})
+	return d.change(ctx, "deny-list entry", `DELETE FROM denies WHERE id = $1`, id)
 }
 
 // DenyList implements authserver.Clients.

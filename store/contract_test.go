@@ -24,11 +24,7 @@ import (
 
 var cluster storetest.Cluster
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	cluster.Close()
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(cluster.Run(m)) }
 
 // onBoth runs a test of the contract on both engines.
 func onBoth(t *testing.T, test func(t *testing.T, s *store.DB)) {

@@ -250,6 +250,18 @@ func each(rows *sql.Rows, err error, scan func(row) error) error {
 	return rows.Err()
 }
 
+// change runs one statement on the thing that it is about; not-found, named by what,
+// when there is none.
+func (d *DB) change(ctx context.Context, what, q string, args ...any) error {
+	return d.write(ctx, func(t tx) error {
+		n, err := t.exec(q, args...)
+		if err == nil && n == 0 {
+			return notFound(what)
+		}
+		return err
+	})
+}
+
 func notFound(what string) error {
 	return kidoban.Errorf(kidoban.KindNotFound, "there is no such %s", what)
 }

@@ -44,12 +44,6 @@ func (d *DB) AddPins(ctx context.Context, pins []gateway.Pin) error {
 
 // DecidePin implements gateway.PinStore.
 func (d *DB) DecidePin(ctx context.Context, p gateway.Pin) error {
-	return d.write(ctx, func(t tx) error {
-		n, err := t.exec(`UPDATE pins SET state = $1, decided_ms = $2, decided_by = $3 WHERE server = $4 AND kind = $5 AND name = $6 AND sha256 = $7`,
-			string(p.State), ms(p.Decided), p.By, p.Server, string(p.Kind), p.Name, p.SHA256)
-		if err == nil && n == 0 {
-			return notFound("pin")
-		}
-		return err
-	})
+	return d.change(ctx, "pin", `UPDATE pins SET state = $1, decided_ms = $2, decided_by = $3 WHERE server = $4 AND kind = $5 AND name = $6 AND sha256 = $7`,
+		string(p.State), ms(p.Decided), p.By, p.Server, string(p.Kind), p.Name, p.SHA256)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/outbound"
 )
 
 // Script is a recorded login: what to do on the pages before the decision. A step
@@ -282,12 +283,8 @@ func await(ctx context.Context, tab Tab, e Errand, what, want string, is func(El
 }
 
 func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return kidoban.Wrap(kidoban.KindUnreachable, ctx.Err(), "the login took too long")
+	if err := outbound.Sleep(ctx, d); err != nil {
+		return kidoban.Wrap(kidoban.KindUnreachable, err, "the login took too long")
 	}
+	return nil
 }

@@ -77,17 +77,9 @@ func (c auditCmd) Run(e *env) error {
 		return err
 	}
 	defer done()
-	accepted, err := suppressions(c.Suppress)
+	accepted, base, err := c.known(e)
 	if err != nil {
 		return err
-	}
-	var base *kidoban.Run
-	if c.Baseline != "" {
-		in, err := report.Load(report.RunsDir(e.env), c.Baseline)
-		if err != nil {
-			return err
-		}
-		base = &in.Run
 	}
 	line := newStatusLine(e.stderr, c.Quiet)
 	o.Progress = line.event
@@ -117,6 +109,19 @@ func (c auditCmd) Run(e *env) error {
 		return exitError(exitIncomplete)
 	}
 	return nil
+}
+
+// known is what must not fail the run: findings that were accepted, and the run that
+// this one is compared with (nil: none).
+func (c auditCmd) known(e *env) (accepted []report.Suppression, base *kidoban.Run, err error) {
+	if accepted, err = suppressions(c.Suppress); err != nil || c.Baseline == "" {
+		return accepted, nil, err
+	}
+	in, err := report.Load(report.RunsDir(e.env), c.Baseline)
+	if err != nil {
+		return nil, nil, err
+	}
+	return accepted, &in.Run, nil
 }
 
 // tellCause prints what the system said where nothing answered.

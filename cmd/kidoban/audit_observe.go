@@ -81,17 +81,9 @@ func (c auditCmd) runRecorded(e *env) error {
 	if c.Active || len(c.Tiers) > 0 || len(c.ClientID) > 0 || c.CanaryListen != "" {
 		return kidoban.Errorf(kidoban.KindUsage, "recorded traffic is judged without sending anything: leave --active, --tiers, --client-id and --canary-listen out")
 	}
-	accepted, err := suppressions(c.Suppress)
+	accepted, base, err := c.known(e)
 	if err != nil {
 		return err
-	}
-	var base *kidoban.Run
-	if c.Baseline != "" {
-		in, err := report.Load(report.RunsDir(e.env), c.Baseline)
-		if err != nil {
-			return err
-		}
-		base = &in.Run
 	}
 	o, err := c.observe(e.ctx)
 	if err != nil {

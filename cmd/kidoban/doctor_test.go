@@ -48,15 +48,7 @@ func TestDoctorSelf(t *testing.T) { examine(t, 95, noEnv, "--self") }
 
 // TestDoctorSelf_PostgreSQL is the same with the other engine.
 func TestDoctorSelf_PostgreSQL(t *testing.T) {
-	srv, err := storetest.StartServer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(srv.Remove)
-	db, err := srv.Create()
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, db := storetest.Own(t)
 	examine(t, 95, noEnv, "--self", "--database", db)
 }
 

@@ -24,35 +24,32 @@ type logCmd struct {
 
 // Run prints JSON lines, one record each, or verifies.
 func (c logCmd) Run(e *env) error {
-	conf, err := c.load()
-	if err != nil {
-		return err
-	}
-	db, err := openStore(e.ctx, conf)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	if c.Verify {
-		n, err := gateway.VerifyArchive(e.ctx, db, db.JournalEntries)
-		if err == nil {
-			_, err = fmt.Fprintf(e.stdout, "%s, every chain is whole\n", kidoban.Count(n, "record", "records"))
-		} else if kidoban.KindOf(err) == kidoban.KindConflict {
-			fmt.Fprintf(e.stdout, "NOT WHOLE: %v\n", err)
-			return exitError(exitFindings)
+	return c.withStore(e, func(db *store.DB) error {
+		if c.Verify {
+			return verifyLog(e, db)
 		}
-		return err
-	}
-	chains, err := db.JournalChains(e.ctx)
-	if err != nil {
-		return err
-	}
-	for _, chain := range chains {
-		if err := c.print(e, db, chain); err != nil {
+		chains, err := db.JournalChains(e.ctx)
+		if err != nil {
 			return err
 		}
+		for _, chain := range chains {
+			if err := c.print(e, db, chain); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func verifyLog(e *env, db *store.DB) error {
+	n, err := gateway.VerifyArchive(e.ctx, db, db.JournalEntries)
+	if err == nil {
+		_, err = fmt.Fprintf(e.stdout, "%s, every chain is whole\n", kidoban.Count(n, "record", "records"))
+	} else if kidoban.KindOf(err) == kidoban.KindConflict {
+		fmt.Fprintf(e.stdout, "NOT WHOLE: %v\n", err)
+		return exitError(exitFindings)
 	}
-	return nil
+	return err
 }
 
 func (c logCmd) print(e *env, db *store.DB, chain string) error {

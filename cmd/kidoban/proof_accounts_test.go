@@ -18,7 +18,6 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
-	"github.com/modelcontextprotocol/go-sdk/oauthex"
 )
 
 // proofProvider is an authorization server made by others.
@@ -119,26 +118,8 @@ func TestGVA3_RemoteServerBehindAnotherAuthorizationServer(t *testing.T) {
 		t.Errorf("the authorization server saw:\n%s", said)
 	}
 
-	const callback = "http://127.0.0.1:33418/callback"
 	var mine string
-	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
-		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{ClientName: "Go SDK proof", RedirectURIs: []string{callback}, TokenEndpointAuthMethod: "none"}},
-		RedirectURL:                     callback,
-		AuthorizationCodeFetcher: func(_ context.Context, a *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
-			at, err := newPerson(p).visit(a.URL, true)
-			if err != nil {
-				return nil, err
-			}
-			return &auth.AuthorizationResult{Code: at.Query().Get("code"), State: at.Query().Get("state"), Iss: at.Query().Get("iss")}, nil
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := mcp.NewClient(&mcp.Implementation{Name: "proof", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: p.url + "/s/foreign/mcp", OAuthHandler: handler}, nil)
-	if err != nil {
-		t.Fatalf("%v\n%s\n%s", err, p.saw, p.log)
-	}
+	s, handler := proofGoSDK(p, "foreign")
 	defer s.Close()
 	res, err := s.CallTool(t.Context(), &mcp.CallToolParams{Name: "whoami"})
 	if err != nil || res.Content[0].(*mcp.TextContent).Text != "you are alice-at-the-provider" {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,16 +100,16 @@ func TestGAS1_TypeScriptSDK(t *testing.T) {
 	p.refreshed(1)
 }
 
-// TestGAS1_GoSDK: a client on the Go SDK with the SDK's own handler of
-// authorization, with registration, step-up and refresh.
-func TestGAS1_GoSDK(t *testing.T) {
-	t.Parallel()
-	p := proofGateway(t, "")
+// proofGoSDK connects a client on the Go SDK, with the SDK's own handler of
+// authorization, which registers for the grants that are named (none: the default) and
+// asks for a refresh token if that is one of them.
+func proofGoSDK(p *program, server string, grants ...string) (*mcp.ClientSession, *auth.AuthorizationCodeHandler) {
+	p.t.Helper()
 	const callback = "http://127.0.0.1:33418/callback"
 	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
 		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName: "Go SDK proof", RedirectURIs: []string{callback}, GrantTypes: []string{"authorization_code", "refresh_token"}, TokenEndpointAuthMethod: "none"}},
-		RedirectURL: callback, RequestRefreshToken: true,
+			ClientName: "Go SDK proof", RedirectURIs: []string{callback}, GrantTypes: grants, TokenEndpointAuthMethod: "none"}},
+		RedirectURL: callback, RequestRefreshToken: slices.Contains(grants, "refresh_token"),
 		AuthorizationCodeFetcher: func(_ context.Context, a *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
 			at, err := newPerson(p).visit(a.URL, true)
 			if err != nil {
@@ -118,12 +119,21 @@ func TestGAS1_GoSDK(t *testing.T) {
 		},
 	})
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	s, err := mcp.NewClient(&mcp.Implementation{Name: "proof", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: p.url + "/s/two/mcp", OAuthHandler: handler}, nil)
+	s, err := mcp.NewClient(&mcp.Implementation{Name: "proof", Version: "1"}, nil).Connect(p.t.Context(), &mcp.StreamableClientTransport{Endpoint: p.url + "/s/" + server + "/mcp", OAuthHandler: handler}, nil)
 	if err != nil {
-		t.Fatalf("%v\n%s\n%s", err, p.saw, p.log)
+		p.t.Fatalf("%v\n%s\n%s", err, p.saw, p.log)
 	}
+	return s, handler
+}
+
+// TestGAS1_GoSDK: a client on the Go SDK with the SDK's own handler of
+// authorization, with registration, step-up and refresh.
+func TestGAS1_GoSDK(t *testing.T) {
+	t.Parallel()
+	p := proofGateway(t, "")
+	s, _ := proofGoSDK(p, "two", "authorization_code", "refresh_token")
 	defer s.Close()
 	call := func(tool, text string) {
 		t.Helper()

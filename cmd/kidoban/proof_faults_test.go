@@ -15,21 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kidoban/kidoban/limit"
 	"github.com/kidoban/kidoban/oauth"
 	"github.com/kidoban/kidoban/store/storetest"
 )
-
-// proofUnlimited is a config without rates that a proof reaches by accident.
-func proofUnlimited() string {
-	var b strings.Builder
-	b.WriteString("limits:\n")
-	l := limit.Defaults()
-	for _, x := range l.All() {
-		fmt.Fprintf(&b, "  %s: {count: 1000000, per: 1m, burst: 1000000}\n", x.Name)
-	}
-	return b.String()
-}
 
 // proofApp is a client with a person who approves everything.
 type proofApp struct {
@@ -175,7 +163,7 @@ func (a *proofApp) load(stop <-chan struct{}) []*held {
 // TestGAS4_Kill9OfTheGateway: kill -9 under a load of redemptions and refreshes,
 // and a restart: no code and no refresh token is good twice, and no grant is lost.
 func TestGAS4_Kill9OfTheGateway(t *testing.T) {
-	p := startProgram(t, proofUnlimited())
+	p := startProgram(t, benchLimits())
 	a := newProofApp(p)
 	// At least three kills, and more while they happen to fall between two requests.
 	interrupted, whole := 0, 0
@@ -241,7 +229,7 @@ func (a *proofApp) judge(t *testing.T, h *held) {
 // TestGAS4_HundredParallelRedemptions and refreshes, over HTTP.
 func TestGAS4_HundredParallelRedemptions(t *testing.T) {
 	t.Parallel() // it waits for the end of the grace window, within which the hundred must have come
-	p := startProgram(t, "tokens: {grace: 20s}\n"+proofUnlimited())
+	p := startProgram(t, "tokens: {grace: 20s}\n"+benchLimits())
 	a := newProofApp(p)
 	code, verifier, err := a.code()
 	if err != nil {
@@ -321,7 +309,7 @@ func parallel(n int, f func() string) map[string]int {
 // TestGAS4_FullDisk: with a full disk nothing is half done; with room again
 // everything goes on, without a restart and without a new login.
 func TestGAS4_FullDisk(t *testing.T) {
-	p := newProgram(t, proofUnlimited())
+	p := newProgram(t, benchLimits())
 	if err := os.Mkdir(p.data, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -399,16 +387,8 @@ func TestGAS4_FullDisk(t *testing.T) {
 // TestGAS5_PostgresRestart: the database server goes and comes back under the
 // gateway: no answer that blames the client, and then all goes on.
 func TestGAS5_PostgresRestart(t *testing.T) {
-	srv, err := storetest.StartServer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(srv.Remove)
-	db, err := srv.Create()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := startProgram(t, "database: "+db+"\n"+proofUnlimited())
+	srv, db := storetest.Own(t)
+	p := startProgram(t, "database: "+db+"\n"+benchLimits())
 	a := newProofApp(p)
 	code, verifier, err := a.code()
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // reach the other process within moments.
 func TestGRG5_RegistrationLimitsHoldOverReplicas(t *testing.T) {
 	t.Parallel()
-	limits := proofUnlimited()
+	limits := benchLimits()
 	for name, change := range map[string]string{"registration_per_ip": "{count: 1, per: 10h, burst: 30}", "registration_global": "{count: 1, per: 10h, burst: 12}", "revoke_per_ip": "{count: 1, per: 10h, burst: 60}"} {
 		limits = strings.Replace(limits, name+": {count: 1000000, per: 1m, burst: 1000000}", name+": "+change, 1)
 	}

@@ -96,15 +96,7 @@ type cluster struct {
 
 func newCluster(t *testing.T, n int, config string) *cluster {
 	t.Helper()
-	srv, err := storetest.StartServer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(srv.Remove)
-	db, err := srv.Create()
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, db := storetest.Own(t)
 	lb := newBalancer(t)
 	c := &cluster{t: t, url: "http://" + lb.l.Addr().String(), db: db, key: filepath.Join(t.TempDir(), "vault.key"), config: config, lb: lb}
 	for range n {
@@ -334,7 +326,7 @@ func TestGAS6_GPX5_ReplicasBehaveAsOne(t *testing.T) {
 	remote := roamingServer()
 	web := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return remote }, &mcp.StreamableHTTPOptions{EventStore: mcp.NewMemoryEventStore(nil)}))
 	t.Cleanup(func() { web.CloseClientConnections(); web.Close() })
-	limits := strings.Replace(proofUnlimited(), "call_per_tool: {count: 1000000, per: 1m, burst: 1000000}", "call_per_tool: {count: 1, per: 10m, burst: 300}", 1)
+	limits := strings.Replace(benchLimits(), "call_per_tool: {count: 1000000, per: 1m, burst: 1000000}", "call_per_tool: {count: 1, per: 10m, burst: 300}", 1)
 	c := newCluster(t, 2, fmt.Sprintf("%sdrain: 10s\nservers:\n  web: {url: %q, address: loopback}\n  local: {command: [%q, roaming-server], runner: none}\n", limits, web.URL, os.Args[0]))
 	a, b := c.all[0], c.all[1]
 	defer func() {

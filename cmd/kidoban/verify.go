@@ -236,18 +236,24 @@ func undecidedReasons(profile string) []kidoban.Reason {
 	return nil
 }
 
-func (c *verifyCmd) matrix() ([]verifyCase, error) {
-	tiers, err := parseTiers(c.Tiers, false)
-	if err != nil {
-		return nil, err
-	}
-	profiles, eras := lab.Profiles(), []string{"modern", "legacy"}
+// shapes are the profiles and the eras that are asked for.
+func (c *verifyCmd) shapes() (profiles, eras []string) {
+	profiles, eras = lab.Profiles(), []string{"modern", "legacy"}
 	if len(c.Profiles) > 0 {
 		profiles = c.Profiles
 	}
 	if len(c.Eras) > 0 {
 		eras = c.Eras
 	}
+	return profiles, eras
+}
+
+func (c *verifyCmd) matrix() ([]verifyCase, error) {
+	tiers, err := parseTiers(c.Tiers, false)
+	if err != nil {
+		return nil, err
+	}
+	profiles, eras := c.shapes()
 	var cases []verifyCase
 	i := 0
 	for _, profile := range profiles {

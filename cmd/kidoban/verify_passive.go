@@ -18,13 +18,7 @@ import (
 // passiveMatrix is every switch in every profile and era. Switches of flaws that
 // ordinary traffic does not show belong to it too: nothing may be found there.
 func (c *verifyCmd) passiveMatrix() []verifyCase {
-	profiles, eras := lab.Profiles(), []string{"modern", "legacy"}
-	if len(c.Profiles) > 0 {
-		profiles = c.Profiles
-	}
-	if len(c.Eras) > 0 {
-		eras = c.Eras
-	}
+	profiles, eras := c.shapes()
 	var cases []verifyCase
 	for _, profile := range profiles {
 		for _, era := range eras {

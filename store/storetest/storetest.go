@@ -163,8 +163,24 @@ func (s *Server) Create() (string, error) {
 	return s.URL(name), nil
 }
 
-// Cluster is one server for all tests of a package; it starts at first use. Call
-// Close at the end of TestMain.
+// Own returns a PostgreSQL server of the test's own, which it may stop and start, with
+// the URL of a database on it.
+func Own(t testing.TB) (*Server, string) {
+	t.Helper()
+	s, err := StartServer()
+	if err != nil {
+		t.Fatalf("PostgreSQL: %v", err)
+	}
+	t.Cleanup(s.Remove)
+	u, err := s.Create()
+	if err != nil {
+		t.Fatalf("PostgreSQL: %v", err)
+	}
+	return s, u
+}
+
+// Cluster is one server for all tests of a package; it starts at first use. TestMain
+// calls Run; where a few tests share one, the outermost calls Close.
 type Cluster struct {
 	once   sync.Once
 	server *Server
@@ -183,6 +199,13 @@ func (c *Cluster) Postgres(t testing.TB) string {
 		t.Fatalf("PostgreSQL: %v", err)
 	}
 	return u
+}
+
+// Run runs the tests of a package, then stops the server, and returns the exit code.
+func (c *Cluster) Run(m *testing.M) int {
+	code := m.Run()
+	c.Close()
+	return code
 }
 
 // Close stops the server if one was started.
