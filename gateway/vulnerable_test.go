@@ -32,7 +32,7 @@ import (
 
 // vulnerable installs them.
 func vulnerable(t *testing.T) string {
-	return npmtest.Install(t, "vulnerable", "@modelcontextprotocol/server-filesystem@2025.3.28", "figma-developer-mcp@0.6.0", "fetch-mcp@0.0.5", "@modelcontextprotocol/server-postgres@0.6.2")
+	return npmtest.Install(t, "@modelcontextprotocol/server-filesystem@2025.3.28", "figma-developer-mcp@0.6.0", "fetch-mcp@0.0.5", "@modelcontextprotocol/server-postgres@0.6.2")
 }
 
 // direct starts a server without anything between.

@@ -55,7 +55,7 @@ func (k *talk) call(method, params string) string {
 }
 
 func TestGTG8_RealServersWorkInTheBox(t *testing.T) {
-	modules := npmtest.Install(t, "sandbox", everything, filesystem, memory)
+	modules := npmtest.Install(t, everything, filesystem, memory)
 	data := t.TempDir()
 	if err := os.WriteFile(filepath.Join(data, "note.txt"), []byte("inside"), 0o644); err != nil {
 		t.Fatal(err)

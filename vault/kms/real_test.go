@@ -17,7 +17,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	awsapi "github.com/aws/aws-sdk-go-v2/service/kms"
+
 	"github.com/kidoban/kidoban/outbound/freeport"
+	"github.com/kidoban/kidoban/sandbox/npmtest"
 )
 
 // realEnv, when set, has the tests meet services made by others, too: the Transit
@@ -67,16 +69,10 @@ func vaultRig(t *testing.T) *rig {
 
 // motoRig runs moto's AWS KMS.
 func motoRig(t *testing.T) *rig {
-	cache, err := os.UserCacheDir()
-	must(t, err)
-	venv := filepath.Join(cache, "kidoban", "moto")
-	if _, err := os.Stat(filepath.Join(venv, "bin", "moto_server")); err != nil {
-		for _, args := range [][]string{{"python3", "-m", "venv", venv}, {filepath.Join(venv, "bin", "pip"), "install", "-q", "moto[server,kms]==5.2.5"}} {
-			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-		}
-	}
+	const moto = "moto[server,kms]==5.2.5"
+	venv := npmtest.Cached(t, "moto", []string{moto}, func(dir string) *exec.Cmd {
+		return exec.Command("sh", "-c", `python3 -m venv "$1" && "$1/bin/pip" install -q "$2"`, "sh", dir, moto)
+	})
 	at, err := freeport.Loopback()
 	must(t, err)
 	port := strconv.Itoa(int(at.Port()))
