@@ -54,7 +54,7 @@ func TestChains(t *testing.T) {
 			}
 		}
 	}
-	if got := ChainIDs(); len(got) != 11 {
+	if got := chainRules(); len(got) != 11 {
 		t.Errorf("%d chains", len(got))
 	}
 	if got := chainIDs(found1("E03-a", kidoban.Confirmed), found1("E09-a", kidoban.Confirmed)); len(got) > 0 {

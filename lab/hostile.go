@@ -14,42 +14,6 @@ import (
 	"sync"
 )
 
-// Attack is one thing that a Hostile does to the client that connects to it. The
-// number is the item of E36 in the catalogue.
-type Attack struct{ Key, Title string }
-
-// Attacks are all there are, in the order of E36.
-func Attacks() []Attack {
-	return []Attack{
-		{"1-resource", "The server's metadata speaks of another server's resource."},
-		{"2-issuer", "The authorization server's metadata names another issuer."},
-		{"3-moved", "After the first call the server's metadata names the thief's authorization server, and old tokens are refused."},
-		{"4-missing", "The answer to the browser lacks the iss that the metadata promises."},
-		{"4-wrong", "The answer to the browser names the thief as issuer."},
-		{"5-javascript", "The authorization endpoint is a javascript: URL."},
-		{"5-file", "The authorization endpoint is a file: URL."},
-		{"5-http", "The authorization endpoint is plain http on a public host."},
-		{"5-shell", "The authorization endpoint holds quotes and a shell command."},
-		{"6-absent", "The metadata does not say that PKCE is checked."},
-		{"6-plain", "The metadata offers the plain method of PKCE only."},
-		{"7-prm", "The server's metadata redirects to the thief."},
-		{"7-metadata", "The authorization server's metadata redirects to the thief."},
-		{"7-register", "The registration endpoint redirects to the thief, body and all."},
-		{"7-token", "The token endpoint redirects to the thief, body and all."},
-		{"7-refresh", "The token endpoint redirects refreshes to the thief."},
-		{"7-mcp", "The server redirects calls to the thief, body and all."},
-		{"8-document", "The challenge sends the client to a cloud's metadata service."},
-		{"8-issuer", "The authorization server is an address in a private network."},
-		{"8-token", "The token endpoint is a cloud's metadata service."},
-		{"8-nat64", "The token endpoint is the same address behind NAT64."},
-		{"8-mapped", "The registration endpoint is the same address, IPv4-mapped."},
-		{"10-error", "Errors, names and descriptions are markup."},
-		{"12-steps", "Every call needs one scope more than the token has."},
-		{"12-same", "Every call is refused for a scope that the token has."},
-		{"15-elicit", "A tool wants a page of the thief's opened."},
-	}
-}
-
 // Hostile is a remote MCP server and its authorization server on loopback, made
 // to attack the client that connects to them, and a thief beside them who must
 // get nothing. Without an attack all is as it should be. Safe for concurrent use.
@@ -76,7 +40,35 @@ type Hostile struct {
 // Markup is what the attack 10-error puts into every text.
 const Markup = `"><script>alert('kidoban-markup')</script><b id=kidoban-markup>`
 
-// OpenHostile starts the three. Close ends them.
+// OpenHostile starts the three. Close ends them. The attack is one of these, numbered by
+// the items of E36 in the catalogue, or empty:
+//
+//	1-resource    The server's metadata speaks of another server's resource.
+//	2-issuer      The authorization server's metadata names another issuer.
+//	3-moved       After the first call the server's metadata names the thief's authorization server, and old tokens are refused.
+//	4-missing     The answer to the browser lacks the iss that the metadata promises.
+//	4-wrong       The answer to the browser names the thief as issuer.
+//	5-javascript  The authorization endpoint is a javascript: URL.
+//	5-file        The authorization endpoint is a file: URL.
+//	5-http        The authorization endpoint is plain http on a public host.
+//	5-shell       The authorization endpoint holds quotes and a shell command.
+//	6-absent      The metadata does not say that PKCE is checked.
+//	6-plain       The metadata offers the plain method of PKCE only.
+//	7-prm         The server's metadata redirects to the thief.
+//	7-metadata    The authorization server's metadata redirects to the thief.
+//	7-register    The registration endpoint redirects to the thief, body and all.
+//	7-token       The token endpoint redirects to the thief, body and all.
+//	7-refresh     The token endpoint redirects refreshes to the thief.
+//	7-mcp         The server redirects calls to the thief, body and all.
+//	8-document    The challenge sends the client to a cloud's metadata service.
+//	8-issuer      The authorization server is an address in a private network.
+//	8-token       The token endpoint is a cloud's metadata service.
+//	8-nat64       The token endpoint is the same address behind NAT64.
+//	8-mapped      The registration endpoint is the same address, IPv4-mapped.
+//	10-error      Errors, names and descriptions are markup.
+//	12-steps      Every call needs one scope more than the token has.
+//	12-same       Every call is refused for a scope that the token has.
+//	15-elicit     A tool wants a page of the thief's opened.
 func OpenHostile(attack string) (*Hostile, error) {
 	h := &Hostile{attack: attack, codes: map[string]string{}, access: map[string]string{}, refresh: map[string]bool{}}
 	serve := func(handler http.Handler) (string, error) {

@@ -95,18 +95,6 @@ func (c *Client) state() state {
 	return state{c.era, c.version, c.session, c.transport, c.stream}
 }
 
-// Era returns the era in use, "" before Connect has found one.
-func (c *Client) Era() wire.Era { return c.state().era }
-
-// Version returns the negotiated revision, "" before Connect has found one.
-func (c *Client) Version() string { return c.state().version }
-
-// SessionID returns the legacy session id, "" when the server gave none.
-func (c *Client) SessionID() string { return c.state().session }
-
-// Transport returns the transport in use.
-func (c *Client) Transport() Transport { return c.state().transport }
-
 // Use sets era, revision and session without any traffic, for a server that is
 // known already.
 func (c *Client) Use(version, session string) {

@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/outbound"
 	"github.com/kidoban/kidoban/wire"
-	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // server is the official SDK's server with 25 tools in pages of 10.
@@ -80,12 +81,12 @@ func TestRealServers_EraListCallClose(t *testing.T) {
 			if wire.LookupString(hello.ServerInfo, "name") != "real" || hello.Instructions != "be kind" {
 				t.Errorf("server info %s, instructions %q", hello.ServerInfo, hello.Instructions)
 			}
-			tools, l, err := cl.ListTools(ctx)
-			if err != nil || len(tools) != 25 || l.Pages != 3 || l.Cut != "" {
-				t.Fatalf("%d tools in %d pages, cut %q, %v", len(tools), l.Pages, l.Cut, err)
+			l, err := cl.List(ctx, wire.MethodToolsList)
+			if err != nil || len(l.Items) != 25 || l.Pages != 3 || l.Cut != "" {
+				t.Fatalf("%d tools in %d pages, cut %q, %v", len(l.Items), l.Pages, l.Cut, err)
 			}
-			if tools[7].Name != "tool07" || !strings.Contains(string(tools[7].Raw), "12345678901234567890") {
-				t.Errorf("%s", tools[7].Raw)
+			if tool := l.Items[7]; wire.LookupString(tool, "name") != "tool07" || !strings.Contains(string(tool), "12345678901234567890") {
+				t.Errorf("%s", tool)
 			}
 			r, err := cl.Call(ctx, Call{Method: wire.MethodToolsCall, Params: wire.Raw(`{"name":"tool01","arguments":{"n":9007199254740993}}`)})
 			if err != nil || r.Outcome != Answered || !strings.Contains(string(r.Result), "9007199254740993") {
@@ -95,7 +96,7 @@ func TestRealServers_EraListCallClose(t *testing.T) {
 				t.Errorf("objections %v", r.Objections)
 			}
 			r, err = cl.Call(ctx, Call{Method: "no/such"})
-			if err != nil || r.Err() == nil || c.era == wire.Modern && (r.RPC == nil || r.RPC.Code != wire.CodeMethodNotFound) {
+			if err != nil || r.Outcome == Answered || c.era == wire.Modern && (r.RPC == nil || r.RPC.Code != wire.CodeMethodNotFound) {
 				t.Errorf("%+v %v", r, err)
 			}
 			x := cl.Close(ctx)
@@ -402,7 +403,7 @@ func TestHandshakeOnly_ListIsAskedWithoutSession(t *testing.T) {
 		t.Fatalf("%+v %v", h, err)
 	}
 	l, err := cl.List(context.Background(), wire.MethodToolsList)
-	if err != nil || l.Last().Outcome != Refused || l.Last().Refusal.Challenges[0].Get("scope") != "read" || len(l.Items) != 0 {
+	if err != nil || len(l.Replies) != 1 || l.Replies[0].Outcome != Refused || l.Replies[0].Refusal.Challenges[0].Get("scope") != "read" || len(l.Items) != 0 {
 		t.Errorf("%+v %v", l, err)
 	}
 }

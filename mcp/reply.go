@@ -160,28 +160,6 @@ func (r *Reply) classify(resp *kidoban.Response) {
 	}
 }
 
-// Err returns nil when the reply is a result, else why it is not, as a sentence
-// without the peer's own text (which is the cause).
-func (r *Reply) Err() error {
-	status := r.Exchange.Status()
-	switch r.Outcome {
-	case Answered, Accepted:
-		return nil
-	case RPCFailed:
-		return &kidoban.Error{Kind: kidoban.KindRefused, Sentence: "The server answered with a JSON-RPC error.", Cause: rpcCause{*r.RPC}}
-	case Refused:
-		return kidoban.Errorf(kidoban.KindRefused, "The server refused the request with status %d.", status)
-	case RateLimited:
-		return kidoban.Errorf(kidoban.KindLimit, "The server limits the rate of requests (status %d); try again later.", status)
-	}
-	return kidoban.Errorf(kidoban.KindInput, "The server did not answer with MCP (status %d, %s).", status, r.Outcome)
-}
-
-// rpcCause keeps a JSON-RPC error reachable by errors.As.
-type rpcCause struct{ wire.RPCError }
-
-func (e rpcCause) Error() string { return e.Message }
-
 func isEventStream(contentType string) bool {
 	base, _, _ := strings.Cut(contentType, ";")
 	return strings.EqualFold(strings.TrimSpace(base), "text/event-stream")

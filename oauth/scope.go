@@ -68,6 +68,3 @@ func IntersectScopes(a, b []string) []string {
 // IsSubset tells whether every scope of a is in b. The empty list is a subset
 // of any.
 func IsSubset(a, b []string) bool { return len(IntersectScopes(a, b)) == len(UnionScopes(a)) }
-
-// SameScopes tells whether a and b hold the same scopes in any order.
-func SameScopes(a, b []string) bool { return IsSubset(a, b) && IsSubset(b, a) }

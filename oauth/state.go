@@ -59,33 +59,6 @@ func (r *StateReading) Protected() bool {
 	return r.Signature != "" && r.Signature != "jwt none"
 }
 
-// Find returns where needle occurs inside a decoded leaf, innermost leaves
-// first. needle should be unguessable or long: a short one occurs by chance.
-func (r *StateReading) Find(needle string) (path string, ok bool) {
-	if needle == "" {
-		return "", false
-	}
-	for _, opened := range [...]bool{false, true} {
-		for _, l := range r.Leaves {
-			if l.Opened == opened && strings.Contains(l.Value, needle) {
-				return l.Path, true
-			}
-		}
-	}
-	return "", false
-}
-
-// URLs returns the leaves that are absolute URLs.
-func (r *StateReading) URLs() []StateLeaf {
-	var out []StateLeaf
-	for _, l := range r.Leaves {
-		if u, err := url.Parse(l.Value); err == nil && u.Scheme != "" && (u.Host != "" || u.Opaque != "") {
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
 func (r *StateReading) coding(path, name string) string {
 	seen := false
 	for _, c := range r.Codings {

@@ -6,9 +6,9 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/kidoban/kidoban"
 )
 
@@ -309,9 +309,4 @@ func ParseError(raw Raw) (RPCError, error) {
 	e = RPCError{Code: n, Message: s}
 	e.Data, _ = Lookup(raw, "data")
 	return e, nil
-}
-
-// ValidUTF8 tells whether b is valid UTF-8 without a byte order mark.
-func ValidUTF8(b []byte) bool {
-	return utf8.Valid(b) && !bytes.HasPrefix(b, []byte("\xef\xbb\xbf"))
 }
