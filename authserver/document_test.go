@@ -233,7 +233,7 @@ func TestGRG6_Modes(t *testing.T) {
 		if !w.seen.alerted("document_review") {
 			t.Fatal("no alert")
 		}
-		if err := w.s.AdmitClient(t.Context(), x.id); err != nil {
+		if err := w.store.SetReview(t.Context(), x.id, false); err != nil {
 			t.Fatal(err)
 		}
 		x.tokens(alice)

@@ -252,8 +252,3 @@ func (s *Server) DeleteClient(ctx context.Context, id string) error {
 	}
 	return s.live.follow(ctx)
 }
-
-// AdmitClient closes the review of a client document's domain.
-func (s *Server) AdmitClient(ctx context.Context, id string) error {
-	return s.deps.Store.SetReview(ctx, id, false)
-}

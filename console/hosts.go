@@ -165,7 +165,6 @@ func (s *Server) denyActs() map[string]act {
 type domainsPage struct {
 	Mode     string
 	Queue    []clientRow
-	QueueAll int
 	More     more
 	Admitted []authserver.Admission
 	Names    names

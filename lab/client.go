@@ -12,9 +12,6 @@ import (
 // cloud clients this server's operator has decided to know.
 func trustedHosts() []string { return []string{"claude.example", "chatgpt.example"} }
 
-// CloudRedirect is an https redirect URI that registration accepts.
-const CloudRedirect = "https://claude.example/api/mcp/auth_callback"
-
 // isLoopbackHost tells whether host (without port and brackets) is loopback
 // written in one of the three usual ways.
 func isLoopbackHost(host string) bool {

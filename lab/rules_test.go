@@ -40,7 +40,7 @@ func TestMatchRedirectProperty(t *testing.T) {
 // FuzzCheckRedirect: whatever registration accepts leads to loopback or to a trusted
 // host, for every parser.
 func FuzzCheckRedirect(f *testing.F) {
-	for _, s := range []string{testRedirect, CloudRedirect, "http://127.0.0.1@evil/", `https://evil\@claude.example/`, "javascript:alert(1)", "https://claude.example.evil/", "http://[::1]:80/x", "https://claude.example:443/"} {
+	for _, s := range []string{testRedirect, "https://claude.example/api/mcp/auth_callback", "http://127.0.0.1@evil/", `https://evil\@claude.example/`, "javascript:alert(1)", "https://claude.example.evil/", "http://[::1]:80/x", "https://claude.example:443/"} {
 		f.Add(s)
 	}
 	l := &Lab{}

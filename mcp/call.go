@@ -15,13 +15,11 @@ import (
 // values mean what the negotiated era asks for.
 type Call struct {
 	Method       string   // JSON-RPC method
-	Params       wire.Raw // an object; modern _meta members are added unless BareParams
+	Params       wire.Raw // an object; modern _meta members are added
 	Notification bool     // no id, no reply expected
 	ID           wire.ID  // default: the next number
-	HeaderParams []wire.HeaderParam
 
 	Version    string // send as this revision instead of the negotiated one
-	BareParams bool   // send Params as they are
 	Bearer     *string
 	HTTPMethod string         // default POST
 	URL        string         // another endpoint, absolute or relative to the client's
@@ -120,7 +118,7 @@ func (c *Client) target(override string, st state) (string, error) {
 // body writes the message, and returns the params as sent for the headers.
 func (c *Client) body(call Call, st state, id wire.ID) ([]byte, wire.Raw) {
 	params := call.Params
-	if st.era == wire.Modern && !call.BareParams {
+	if st.era == wire.Modern {
 		params = c.withMeta(params, st.version)
 	}
 	switch {
@@ -175,7 +173,7 @@ func (c *Client) header(call Call, st state, params wire.Raw) kidoban.Fields {
 		if err != nil || p.ProtocolVersion == "" { // a probe's odd params: mirror what can be mirrored
 			p.ProtocolVersion = st.version
 		}
-		for _, f := range wire.MirrorHeaders(call.Method, p, call.HeaderParams) {
+		for _, f := range wire.MirrorHeaders(call.Method, p, nil) {
 			if f.Value != "" {
 				h = h.Set(f.Name, f.Value)
 			}

@@ -20,7 +20,6 @@ type Options struct {
 	Jar          *outbound.Jar
 	Probe        string // copied into every exchange
 
-	NoSSE       bool          // never try the old HTTP+SSE transport
 	MaxBody     int64         // bytes of one response; default 4 MiB
 	Timeout     time.Duration // of one exchange; 0 = the Doer's
 	StreamTime  time.Duration // how long the old transport's stream may stay open; default 2 min

@@ -66,10 +66,7 @@ func (c *Client) Connect(ctx context.Context) (*Hello, error) {
 		c.accept(h, h.bare, wire.LatestModern)
 		return h, nil
 	}
-	if !c.o.NoSSE {
-		return h, c.connectSSE(ctx, h)
-	}
-	return h, nil
+	return h, c.connectSSE(ctx, h)
 }
 
 func (h *Hello) stopped() bool { return h.Refusal != nil || h.Limited || h.Location != "" }

@@ -11,8 +11,8 @@
 //     Req.AllowPlain, which carries no credential.
 //   - No special-use address, in any notation, by any name; Lab opens loopback
 //     and nothing else. No proxy from the environment.
-//   - No redirect is followed by Do. Follow does it hop by hop, judged anew,
-//     without credentials for another origin, never with a body.
+//   - No redirect is followed: the answer says where it leads, and whoever goes
+//     there asks anew.
 //   - Header, decoded body and whole-exchange time are bounded. A response of
 //     which only the head arrived is still a response; Exchange.Err says why the
 //     rest is missing.

@@ -67,9 +67,6 @@ func (l entries) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	}
 }
 
-// ReadsSession tells whether a policy reads context.session.
-func (s *Set) ReadsSession() bool { return s.session }
-
 // Decide answers a query. The caller changes nothing in the verdict.
 func (s *Set) Decide(q *Query) Verdict {
 	var room [256]byte
@@ -143,15 +140,6 @@ func (s *Set) Listed(q *Query, use Action) bool {
 // someday tells that nothing permits, but that a permit depends on what is not
 // known yet.
 func (s *Set) someday(v Verdict) bool { return s.byArgs && v.Err == nil && len(v.Policies) == 0 }
-
-// IDs lists the policies in order.
-func (s *Set) IDs() []string {
-	out := make([]string, len(s.all))
-	for i := range s.all {
-		out[i] = string(s.all[i].id)
-	}
-	return out
-}
 
 // Cedar prints all policies, each with its id.
 func (s *Set) Cedar() string {

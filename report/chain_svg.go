@@ -41,7 +41,6 @@ type drawnHop struct {
 	Proven             bool
 	Label              string
 	Href               string // "#x12", "" without evidence
-	LabelX             int
 }
 
 // draw lays a chain out. The parties of every flow are shown even when the

@@ -33,17 +33,14 @@ func landlockABI() int {
 
 // Available says whether the box can be built on this machine; the sentence of
 // the error says what is missing and what to do.
-func Available() error { return available(landlockABI(), false) }
+func Available() error { return available(landlockABI()) }
 
-func available(abi int, weaker bool) error {
+func available(abi int) error {
 	if auditArch == 0 {
 		return kidoban.Errorf(kidoban.KindRefused, "the box for stdio servers has no system call filter for %s: set runner to docker or podman, or spell out none", runtime.GOARCH)
 	}
-	if abi < minABI && !weaker {
+	if abi < minABI {
 		return kidoban.Errorf(kidoban.KindRefused, "the box for stdio servers needs Landlock of kernel 6.2 or newer, this kernel offers version %d: enable it (lsm=landlock,…), set runner to docker or podman, or spell out none", abi)
-	}
-	if abi < minABI && os.Geteuid() == 0 {
-		return kidoban.Errorf(kidoban.KindRefused, "without Landlock a stdio server cannot be boxed in for root: run the gateway as another user")
 	}
 	return nil
 }
@@ -111,7 +108,7 @@ func (st *stage) await(ctx context.Context, name string) error {
 
 func (h *Host) prepareBox(p *Process, s Spec) error {
 	abi := landlockABI()
-	if err := available(abi, s.Weaker); err != nil {
+	if err := available(abi); err != nil {
 		return err
 	}
 	if len(s.Ports) > 0 && abi < 4 {

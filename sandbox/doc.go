@@ -93,10 +93,6 @@ type Spec struct {
 	Limits  Limits
 	UID     int    // user to run as when the gateway runs as root; 0 picks an unused one
 	Image   string // container image for docker and podman
-
-	// Weaker lets the box start without Landlock, on file permissions and
-	// seccomp alone. Refused for root, whose file permissions are no bound.
-	Weaker bool
 }
 
 // path is where commands are looked up inside the box.

@@ -60,8 +60,6 @@ const (
 	FamilyPreference  Family = "preference"
 	FamilyCollision   Family = "collision"
 	FamilyCapability  Family = "capability"
-	FamilyFlow        Family = "toxic_flow"
-	FamilyDrift       Family = "drift"
 	FamilySchema      Family = "schema"
 	FamilyStatic      Family = "static"
 	FamilyModel       Family = "statistical"

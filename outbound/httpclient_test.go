@@ -8,96 +8,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/kidoban/kidoban"
 )
-
-func TestE36FollowJudgesEveryHop(t *testing.T) {
-	var other *httptest.Server
-	var mu sync.Mutex
-	var seen []string
-	other = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, n := range []string{"Authorization", "Cookie", "X-Api-Key", "X-Acme-Token"} {
-			if r.Header.Get(n) != "" {
-				seen = append(seen, n)
-			}
-		}
-		fmt.Fprint(w, "there ", r.Header.Get("Accept"))
-	}))
-	defer other.Close()
-	rec := NewRecorder()
-	c, base := serve(t, Options{Recorder: rec}, func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/loop":
-			http.Redirect(w, r, "/loop2", http.StatusFound)
-		case "/loop2":
-			http.Redirect(w, r, "/loop", http.StatusFound)
-		case "/long":
-			http.Redirect(w, r, r.URL.Path+"?"+r.URL.RawQuery+"x", http.StatusFound)
-		case "/metadata":
-			http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusTemporaryRedirect)
-		case "/nat64":
-			http.Redirect(w, r, "https://[64:ff9b::7f00:1]/", http.StatusPermanentRedirect)
-		case "/file":
-			w.Header().Set("Location", "file:///etc/passwd")
-			w.WriteHeader(http.StatusFound)
-		case "/two":
-			w.Header()["Location"] = []string{"/a", "/b"}
-			w.WriteHeader(http.StatusFound)
-		case "/away":
-			http.Redirect(w, r, other.URL+"/x#frag", http.StatusFound)
-		case "/same":
-			http.Redirect(w, r, "/auth", http.StatusFound)
-		case "/auth":
-			fmt.Fprint(w, r.Header.Get("Authorization"))
-		case "/cookie":
-			if _, err := r.Cookie("seen"); err == nil {
-				fmt.Fprint(w, "welcome")
-				return
-			}
-			http.SetCookie(w, &http.Cookie{Name: "seen", Value: "1"})
-			http.Redirect(w, r, "/cookie", http.StatusFound)
-		}
-	})
-	ctx := context.Background()
-	cred := kidoban.Fields{{Name: "Authorization", Value: "Bearer x"}, {Name: "Cookie", Value: "a=b"}, {Name: "X-Api-Key", Value: "k"},
-		{Name: "X-Acme-Token", Value: "t"}, {Name: "Accept", Value: "application/json"}}
-	xs, err := c.Follow(ctx, Req{URL: base + "/away", Header: cred, CredentialOrigin: base}, 5, nil)
-	if err != nil || len(xs) != 2 || string(xs[1].Response.Body) != "there application/json" || len(seen) != 0 {
-		t.Fatalf("%v %d %v", err, len(xs), seen)
-	}
-	xs, err = c.Follow(ctx, Req{URL: base + "/same", Header: cred}, 5, nil)
-	if err != nil || string(xs[1].Response.Body) != "Bearer x" {
-		t.Fatalf("%v", err)
-	}
-	for path, kind := range map[string]kidoban.Kind{"/loop": kidoban.KindLimit, "/long": kidoban.KindLimit, "/metadata": kidoban.KindRefused,
-		"/nat64": kidoban.KindRefused, "/file": kidoban.KindRefused, "/two": kidoban.KindInput} {
-		xs, err := c.Follow(ctx, Req{URL: base + path}, 4, nil)
-		if kidoban.KindOf(err) != kind || len(xs) == 0 || len(xs) > 5 {
-			t.Errorf("%s: %v after %d", path, err, len(xs))
-		}
-	}
-	xs, err = c.Follow(ctx, Req{URL: base + "/away"}, 4, func(next string) bool { return strings.HasSuffix(next, "/x") })
-	if err != nil || len(xs) != 1 {
-		t.Fatalf("stop: %v %d", err, len(xs))
-	}
-	xs, err = c.Follow(ctx, Req{URL: base + "/cookie", Jar: NewJar()}, 4, nil)
-	if err != nil || string(xs[len(xs)-1].Response.Body) != "welcome" {
-		t.Fatalf("cookie: %v", err)
-	}
-	_, err = c.Follow(ctx, Req{Method: "POST", URL: base}, 4, nil)
-	wantKind(t, err, kidoban.KindUsage)
-}
 
 func TestHTTPClientIsGuardedAndBounded(t *testing.T) {
 	c, base := serve(t, Options{MaxBody: 1000}, func(w http.ResponseWriter, r *http.Request) {
