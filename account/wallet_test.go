@@ -19,7 +19,7 @@ import (
 	"github.com/kidoban/kidoban/vault"
 )
 
-// shelf keeps accounts in memory, with the contract of AccountStore.
+// shelf keeps accounts in memory, with the contract of Store.
 type shelf struct {
 	mu  sync.Mutex
 	all map[walletKey]Account

@@ -342,7 +342,7 @@ type entrance struct {
 	version        string
 }
 
-// knocks at the endpoint with a token: is the list served?
+// listWith knocks at the endpoint with a token: is the list served?
 func (s *session) listWith(ctx context.Context, key, note, token string) reached {
 	if s.facts.Session == "" || s.facts.SSE {
 		if s.facts.Session == "" || s.facts.SSE {
@@ -524,7 +524,7 @@ func audiences(claims map[string]any) []string {
 	return nil
 }
 
-// names tells whether an audience is the resource, in any usual spelling.
+// namesResource tells whether an audience is the resource, in any usual spelling.
 func namesResource(aud []string, resource string) bool {
 	want, err := oauth.CanonicalResource(resource)
 	if err != nil {

@@ -126,7 +126,7 @@ func (o *Observation) add(x *kidoban.Exchange) {
 	}
 }
 
-// message kinds of OAuth, by what a request carries.
+// messageKind is one of OAuth's kinds of messages, by what a request carries.
 type messageKind int
 
 const (
@@ -138,7 +138,7 @@ const (
 	isCallback
 )
 
-// names maps the spellings in use to the names of the RFCs. The study missed
+// canonical maps the spellings in use to the names of the RFCs. The study missed
 // one flaw because a server called its parameters otherwise.
 func canonical(name string) string {
 	switch plain := strings.Map(func(r rune) rune {

@@ -18,7 +18,7 @@ import (
 	"github.com/kidoban/kidoban/audit"
 )
 
-// wireOf writes exchanges as packets, each on a connection of its own, in pieces
+// packetWriter writes exchanges as packets, each on a connection of its own, in pieces
 // of size bytes; shuffled pieces must be put in order by the reader.
 type packetWriter struct {
 	t    testing.TB

@@ -36,7 +36,7 @@ type Options struct {
 
 	CleanUp     time.Duration // what removing the traces of an interrupted run may take; 0 is half a minute
 	Thorough    bool          // the larger default budget, which reaches every check; own servers and labs only
-	MaxRequests int           // whole run, clean-up included; 0 is DefaultRequests of the highest tier
+	MaxRequests int           // whole run, clean-up included; 0 is the default of the highest tier
 	StateDir    string        // where the residue ledger lives; "" refuses T2
 
 	RootCAs  *x509.CertPool // extra trust, for servers with a private authority

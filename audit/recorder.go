@@ -211,7 +211,7 @@ func replaceOrigin(text, from, to string) string {
 	}
 }
 
-// hopHeaders concern one connection only (RFC 9110 §7.6.1).
+// hopHeader tells of a header that concerns one connection only (RFC 9110 §7.6.1).
 func hopHeader(name string) bool {
 	switch strings.ToLower(name) {
 	case "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "host", "accept-encoding", "proxy-connection":

@@ -99,7 +99,7 @@ func (s *Server) provider(ctx context.Context, p Provider) (*oidc.Provider, cont
 	// The provider keeps the context for fetching keys later.
 	life := oidc.ClientContext(context.WithoutCancel(ctx), s.deps.Outbound.HTTPClient())
 	if quirkOf(p.Issuer).multiTenant {
-		life = oidc.InsecureIssuerURLContext(life, p.Issuer) // compared in checkIssuer instead
+		life = oidc.InsecureIssuerURLContext(life, p.Issuer) // compared by tenantIssuer instead
 	}
 	found, err := oidc.NewProvider(life, p.Issuer)
 	if err != nil {

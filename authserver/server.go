@@ -175,7 +175,7 @@ func (s *Server) Paths() []string {
 	return out
 }
 
-// followInterval spaces the readings of keys; revocations and the deny-list are
+// keysInterval spaces the readings of keys; revocations and the deny-list are
 // read every FollowInterval.
 const keysInterval = 30 * time.Second
 

@@ -58,7 +58,7 @@ type more struct {
 	Stop   bool   // the search stopped before its page was full
 }
 
-// more makes the links below a list.
+// morePages makes the links below a list.
 func morePages[T any](v *visit, p Page[T]) more {
 	q := v.r.URL.Query()
 	for _, drop := range []string{"after", "done", "lang"} {

@@ -37,7 +37,7 @@ func fetches(member string, list bool) func(b *agent) bool {
 	}
 }
 
-// page of a client with a document.
+// documentPage is that of a client with a document.
 func (b *agent) documentPage(c *canary) string {
 	b.t.Helper()
 	return b.decisionPage(b.request(c.id()), "alice").body

@@ -62,7 +62,7 @@ type Segment struct {
 	At            time.Time
 }
 
-// etherTypes that lead to IP.
+// EtherTypes that lead to IP.
 const (
 	etherIPv4  = 0x0800
 	etherIPv6  = 0x86dd

@@ -487,7 +487,7 @@ func readSecret(path string) (string, error) {
 	return strings.TrimRight(string(raw), "\r\n"), kidoban.Wrap(kidoban.KindUsage, err, "the file %s cannot be read", path)
 }
 
-// finding is one line of kidoban gateway check.
+// gatewayFinding is one line of kidoban gateway check.
 type gatewayFinding struct {
 	Code string // stable; the anchor in docs/gateway.md
 	Text string

@@ -156,7 +156,7 @@ func (s *service) Person(ctx context.Context, id string) (gateway.Person, error)
 	return gateway.Person{ID: u.ID, Name: u.Name, Admin: u.Admin}, nil
 }
 
-// decisions are the pages on which people decide.
+// decisionPages are those on which people decide.
 func (s *service) decisionPages(key []byte) (*gateway.Decisions, error) {
 	return gateway.NewDecisions(gateway.DecisionDeps{
 		PublicURL: s.conf.PublicURL, Name: s.conf.Name, Approvals: s.decide.approvals, Policy: s.decide.policy, Pins: s.db, Held: s.conf.consolePath() + "/definitions?state=held", Journal: s.journal, StateKey: key, Now: time.Now, Alert: s.as.Raise,

@@ -191,7 +191,7 @@ func TestGVA1_NoTokenCrosses(t *testing.T) {
 	}
 }
 
-// start sends the person off to the third party and returns the callback that
+// stepOut sends the person off to the third party and returns the callback that
 // would end the step.
 func (b *person) stepOut() string {
 	t := b.p.t
