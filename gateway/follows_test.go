@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -63,6 +65,90 @@ func (w window) ask(method, params string) answer {
 
 func (w window) header() []string {
 	return []string{"Authorization", "Bearer " + w.as.token(w.t, w.rig.url+w.url, "alice", nil), "Mcp-Session-Id", w.id}
+}
+
+// TestGPX5_WhoUnsubscribesLeavesItToOthers: a server takes all who use one relationship
+// for one client. It is told that nobody follows a resource when nobody does: not when
+// one of two windows, or of two streams, no longer does.
+func TestGPX5_WhoUnsubscribesLeavesItToOthers(t *testing.T) {
+	up := newFollows(t)
+	s := at("s", up.URL)
+	s.Era = "legacy"
+	r := newRig(t, []Server{s}, generous)
+	unsubscribed := func() int { return up.asked(`"resources/unsubscribe"`) }
+	bob := r.do(http.MethodPost, r.url+"/mcp", initialize, "Authorization", "Bearer "+r.as.token(t, r.url+"/mcp", "bob", nil)).header.Get("Mcp-Session-Id")
+	if a := r.asClient("/mcp", "bob", "client-1", bob, `{"jsonrpc":"2.0","id":3,"method":"resources/subscribe","params":{"uri":"s+x://y"}}`); !strings.Contains(a.body, `"result"`) {
+		t.Fatalf("bob, whose relationship is his own: %d %s", a.status, a.body)
+	}
+	one, two := r.window("/mcp"), r.window("/mcp")
+	for _, w := range []window{one, two} {
+		if a := w.ask("resources/subscribe", `{"uri":"s+x://y"}`); !strings.Contains(a.body, `"result"`) {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	for i, w := range []window{one, two} {
+		if a := w.ask("resources/unsubscribe", `{"uri":"s+x://y"}`); !strings.Contains(a.body, `"result"`) || unsubscribed() != i {
+			t.Errorf("window %d: %s; the server was told %d times", i, a.body, unsubscribed())
+		}
+	}
+
+	body, header := modern("subscriptions/listen", `"notifications":{"resourceSubscriptions":["s+x://y"]}`, "")
+	header = append(header, "Authorization", "Bearer "+r.as.token(t, r.url+"/mcp", "alice", nil), "Content-Type", "application/json", "Accept", "application/json, text/event-stream")
+	listen := func() (leave func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		q, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/mcp", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(header); i += 2 {
+			q.Header.Set(header[i], header[i+1])
+		}
+		resp, err := r.http.Client().Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(resp.Body, make([]byte, 1)); err != nil { // what was agreed to
+			t.Fatal(err)
+		}
+		return func() { cancel(); resp.Body.Close() }
+	}
+	watched := func(n int) bool {
+		b := &r.g.bridges
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		sum := 0
+		for _, k := range b.watches {
+			sum += k
+		}
+		return sum == n
+	}
+	wait := func(n int) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); !watched(n); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the gateway does not count %d streams", n)
+			}
+		}
+	}
+	three, four := listen(), listen()
+	wait(2)
+	three()
+	wait(1)
+	if one.ask("resources/subscribe", `{"uri":"s+x://y"}`); !strings.Contains(one.ask("resources/unsubscribe", `{"uri":"s+x://y"}`).body, `"result"`) || unsubscribed() != 1 {
+		t.Errorf("beside a stream the server was told %d times", unsubscribed())
+	}
+	two.ask("resources/subscribe", `{"uri":"s+x://y"}`)
+	four()
+	wait(0)
+	if two.ask("resources/unsubscribe", `{"uri":"s+x://y"}`); unsubscribed() != 2 {
+		t.Errorf("at the end the server was told %d times", unsubscribed())
+	}
+	five := listen()
+	wait(1)
+	five()
+	if n := atLeast(unsubscribed, 3); n != 3 {
+		t.Errorf("after the last stream the server was told %d times", n)
+	}
 }
 
 // TestGPX2_ANewRelationshipHearsWhatASessionSet: a server that forgot a session is told,

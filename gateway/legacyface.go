@@ -72,8 +72,10 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 			o.params = wire.SetMember(o.params, "_meta", wire.SetMember(meta, wire.MetaLogLevel, wire.Quote(s.wish.level)))
 		}
 		s.mu.Unlock()
-	} else {
-		g.wished(st, c, s, p)
+	} else if g.wished(st, c, s, p); c.Message.Method == wire.MethodUnsubscribe && g.bridges.follows(p, c.server, c.Params.URI) {
+		release() // the server takes all of us for one, and would tell the others no more
+		c.writeResult(wire.Raw("{}"))
+		return nil
 	}
 	return g.serveLegacy(st, c, s, g.converse(c.server, p, release, o))
 }

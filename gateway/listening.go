@@ -118,7 +118,7 @@ func (f *follower) unwatch(p peer, watched []string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.c.r.Context()), 2*time.Second)
 	defer cancel()
 	for _, uri := range watched {
-		if f.g.bridges.unwatched(p, uri) {
+		if f.g.bridges.unwatched(p, f.srv, uri) {
 			f.tell(ctx, p, wire.MethodUnsubscribe, uri)
 		}
 	}
@@ -173,14 +173,29 @@ func (b *bridges) watched(p peer, uri string) {
 	b.watches[watch{p, uri}]++
 }
 
-// unwatched tells whether nobody watches any more.
-func (b *bridges) unwatched(p peer, uri string) bool {
+// unwatched ends one of them; true says that nobody follows the resource any more.
+func (b *bridges) unwatched(p peer, s *server, uri string) bool {
+	b.mu.Lock()
+	w := watch{p, uri}
+	if b.watches[w]--; b.watches[w] <= 0 {
+		delete(b.watches, w)
+	}
+	b.mu.Unlock()
+	return !b.follows(p, s, uri)
+}
+
+// follows tells whether anybody follows a resource over this relationship: a stream of
+// a modern client, or the session of a legacy one.
+func (b *bridges) follows(p peer, s *server, uri string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	w := watch{p, uri}
-	if b.watches[w]--; b.watches[w] > 0 {
-		return false
+	if b.watches[watch{p, uri}] > 0 {
+		return true
 	}
-	delete(b.watches, w)
-	return true
+	for _, o := range b.sessions {
+		if o.followsOver(p, s, uri) {
+			return true
+		}
+	}
+	return false
 }

@@ -272,6 +272,13 @@ func (s *session) followed(server, uri string) bool {
 	return false
 }
 
+// followsOver tells whether the session told a relationship to follow this resource.
+func (s *session) followsOver(p peer, srv *server, uri string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told[srv] == p && s.wish.subs[srv.Name][uri]
+}
+
 // partOf tells whether a resource is the one that was subscribed to, or lies below it:
 // servers may name the part that changed (schema, ResourceUpdatedNotification).
 func partOf(uri, whole string) bool {
