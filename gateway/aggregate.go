@@ -57,6 +57,19 @@ func (g *Gateway) resolve(c *call) *Refusal {
 	if c.target.server != nil || c.Message.Kind != wire.Request {
 		return nil
 	}
+	owner := c.server // of the task that the call belongs to
+	if refusal := g.address(c); refusal != nil {
+		return refusal
+	}
+	if owner != nil && c.server != owner {
+		return unknownTask() // of the server that is asked: the id is another's
+	}
+	c.rec.Name = c.Params.Name + c.Params.URI
+	return nil
+}
+
+// address finds the server that a request at the aggregate names.
+func (g *Gateway) address(c *call) *Refusal {
 	switch c.Message.Method {
 	case wire.MethodToolsCall, wire.MethodPromptsGet:
 		server, name, ok := strings.Cut(c.Params.Name, nameMark)
@@ -75,7 +88,6 @@ func (g *Gateway) resolve(c *call) *Refusal {
 	case wire.MethodComplete:
 		return g.resolveRef(c)
 	}
-	c.rec.Name = c.Params.Name + c.Params.URI
 	return nil
 }
 

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kidoban/kidoban/wire"
@@ -29,14 +28,7 @@ func (g *Gateway) subscriptions(st *state, c *call) *Refusal {
 	defer stop()
 	if len(watched) > 0 {
 		open[wire.MethodResUpdated] = true
-		list := wire.Raw("[")
-		for i, uri := range watched {
-			if i > 0 {
-				list = append(list, ',')
-			}
-			list = wire.AppendQuote(list, uri)
-		}
-		agreed = wire.SetMember(agreed, "resourceSubscriptions", append(list, ']'))
+		agreed = wire.SetMember(agreed, "resourceSubscriptions", quoted(watched))
 	}
 	id := slices.Clone(c.Message.ID.Raw)
 	mark := func(params wire.Raw) wire.Raw {
@@ -92,6 +84,30 @@ func (g *Gateway) watchable(st *state, c *call, uris wire.Raw) map[*server][]str
 	return out
 }
 
+// narrow leaves of the resources that a passing subscriptions/listen wants to follow
+// those that its user may: the server's acknowledgement says which.
+func (g *Gateway) narrow(st *state, c *call) {
+	filter, _ := wire.Lookup(c.Message.Params, "notifications")
+	uris, ok := wire.Lookup(filter, "resourceSubscriptions")
+	if !ok {
+		return
+	}
+	filter = wire.SetMember(filter, "resourceSubscriptions", quoted(g.watchable(st, c, uris)[c.server]))
+	c.Message.Params = wire.SetMember(c.Message.Params, "notifications", filter)
+}
+
+// quoted is a list of strings as JSON.
+func quoted(list []string) wire.Raw {
+	out := wire.Raw("[")
+	for i, v := range list {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = wire.AppendQuote(out, v)
+	}
+	return append(out, ']')
+}
+
 // watch has the server tell when resources change, until ctx ends, and returns
 // those that it will tell of.
 func (f *follower) watch(ctx context.Context, p peer) (watched []string) {
@@ -139,11 +155,7 @@ func (f *follower) tell(ctx context.Context, p peer, method, uri string) bool {
 // listen is the stream on which a modern server tells of resources. It is opened
 // anew when it ends before the relationship does.
 func (f *follower) listen(ctx context.Context, p peer) {
-	list := make([]string, len(f.uris))
-	for i, uri := range f.uris {
-		list[i] = string(wire.Quote(uri))
-	}
-	params := wire.Raw(`{"notifications":{"resourceSubscriptions":[` + strings.Join(list, ",") + `]}}`)
+	params := wire.SetMember(wire.Raw("{}"), "notifications", wire.SetMember(wire.Raw("{}"), "resourceSubscriptions", quoted(f.uris)))
 	for wait := 500 * time.Millisecond; ; wait = min(2*wait, time.Minute) {
 		_, _ = p.request(ctx, outgoing{method: wire.MethodListen, params: params}, handler{note: func(m wire.Message) {
 			if m.Method == wire.MethodResUpdated {

@@ -131,6 +131,9 @@ const envelope = 64
 // pass sends the message on in a new envelope. What the server answers comes
 // back the same way.
 func (g *Gateway) pass(st *state, c *call) *Refusal {
+	if c.Message.Method == wire.MethodListen {
+		g.narrow(st, c)
+	}
 	params := c.Message.Params
 	if c.upState != nil {
 		params = wire.SetMember(params, "requestState", c.upState)

@@ -67,6 +67,9 @@ func (g *Gateway) openTask(c *call) *Refusal {
 	}
 	if c.Message.Method == wire.MethodListen {
 		if filter, ok := wire.Lookup(c.Message.Params, "notifications"); ok {
+			if misspelt(filter, "taskIds", "resourceSubscriptions") {
+				return unknownTask()
+			}
 			list, ok := wire.Lookup(filter, "taskIds")
 			if ids, all := g.openTasks(c, list); ok && !all {
 				return unknownTask()
@@ -117,20 +120,35 @@ func (g *Gateway) openTasks(c *call, list wire.Raw) (out wire.Raw, all bool) {
 	return append(out, ']'), all
 }
 
-// related changes the task that _meta says a message belongs to.
+// misspelt tells whether a member is one of these in other letters. We would not see
+// it, and a tolerant server would take it.
+func misspelt(obj wire.Raw, known ...string) (found bool) {
+	wire.Each(obj, func(member, _ wire.Raw) bool {
+		text, _ := wire.String(member)
+		found = slices.ContainsFunc(known, func(k string) bool { return text != k && strings.EqualFold(text, k) })
+		return !found
+	})
+	return found
+}
+
+// related changes the task that _meta says a message belongs to. False says that it
+// cannot be; the message does not speak of it then.
 func (g *Gateway) related(c *call, params wire.Raw, change func(*call, wire.Raw) (wire.Raw, bool)) (wire.Raw, bool) {
 	meta, ok := wire.Lookup(params, "_meta")
 	if !ok {
 		return params, true
 	}
 	about, has := wire.Lookup(meta, relatedTask)
+	if misspelt(meta, relatedTask) || misspelt(about, taskMember) {
+		return wire.DropMember(params, "_meta"), false
+	}
 	raw, has2 := wire.Lookup(about, taskMember)
 	if !has || !has2 {
 		return params, true
 	}
 	id, ok := change(c, raw)
 	if !ok {
-		return params, false
+		return wire.SetMember(params, "_meta", wire.DropMember(meta, relatedTask)), false
 	}
 	return wire.SetMember(params, "_meta", wire.SetMember(meta, relatedTask, wire.SetMember(about, taskMember, id))), true
 }

@@ -22,7 +22,7 @@ type Params struct {
 // paramNames are the members whose meaning policy depends on. In another case
 // a tolerant server may read them as these, so they are refused.
 var paramNames = [...]string{"name", "uri", "taskId", "cursor", "arguments", "_meta", "protocolVersion",
-	"requestState", "inputResponses", "capabilities", "clientInfo"}
+	"requestState", "inputResponses", "capabilities", "clientInfo", "ref", "notifications"}
 
 // PeekParams looks into the params of an accepted message. It refuses, with a
 // *Refusal, members that differ from a known one in case only, names, URIs and
@@ -67,7 +67,7 @@ func (p *Params) set(name string, value Raw) error {
 		p.InputResponses = value
 	default:
 		for _, known := range paramNames {
-			if strings.EqualFold(name, known) {
+			if name != known && strings.EqualFold(name, known) {
 				return malformed(WhyCase, "The params member %s is written in another case.", known)
 			}
 		}

@@ -119,6 +119,8 @@ func TestPeekParams_RefusesOtherCase(t *testing.T) {
 		`{"name":"a","NAME":"b"}`: WhyCase,
 		`{"Arguments":{}}`:        WhyCase,
 		`{"_Meta":{}}`:            WhyCase,
+		`{"Ref":{}}`:              WhyCase,
+		`{"Notifications":{}}`:    WhyCase,
 		`{"name":1}`:              WhyParams,
 		`{"arguments":[]}`:        WhyParams,
 		`{"arguments":null}`:      "",
