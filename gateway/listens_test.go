@@ -104,3 +104,25 @@ func TestGPX5_OnlyATasksServerLearnsItsID(t *testing.T) {
 		t.Error("another server learned the id")
 	}
 }
+
+// TestGPX5_ATaskThatCannotBeSealedIsNotNamed: an id that is no string is left out with
+// what it stands in; the rest of the answer stays.
+func TestGPX5_ATaskThatCannotBeSealedIsNotNamed(t *testing.T) {
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch r.Header.Get("Mcp-Method") {
+		case "server/discover":
+			result(w, body, `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private"}`)
+		case "tools/list":
+			result(w, body, `{"resultType":"complete","tools":[{"name":"build","inputSchema":{"type":"object"}}],"ttlMs":0,"cacheScope":"private"}`)
+		default:
+			result(w, body, `{"resultType":"complete","content":[],"_meta":{"io.modelcontextprotocol/related-task":{"taskId":777777},"x.example/kept":1}}`)
+		}
+	})
+	s := at("ci", up.URL)
+	s.Era = "modern"
+	r := newRig(t, []Server{s})
+	a := r.askModern(t, "/s/ci/mcp", "alice", "tools/call", `"name":"build","arguments":{}`, "build")
+	if !strings.Contains(a.body, `"x.example/kept":1`) || strings.Contains(a.body, "777777") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
