@@ -310,6 +310,25 @@ func (c *Config) Validate() error {
 			say("login provider %q: name_claim must be one of %s", p.ID, strings.Join(NameClaims, ", "))
 		}
 	}
+	for i, p := range c.TrustedIdPs {
+		if err := p.validate(); err != nil {
+			bad = append(bad, err)
+		} else if slices.ContainsFunc(c.TrustedIdPs[:i], func(o TrustedIdP) bool { return o.Issuer == p.Issuer }) {
+			say("assertions of %q are configured twice", p.Issuer)
+		}
+	}
+	for _, id := range c.Introspectors {
+		if i := slices.IndexFunc(c.Clients, func(p PreRegistered) bool { return p.ID == id }); i < 0 || c.Clients[i].AuthMethod == "" || c.Clients[i].AuthMethod == methodNone {
+			say("client %q may introspect only when it authenticates: give it an auth_method other than none", id)
+		}
+	}
+	if c.ConfidentialOnly {
+		for _, p := range c.Clients {
+			if p.AuthMethod == "" || p.AuthMethod == methodNone {
+				say("client %q does not authenticate, and only clients that do are accepted", p.ID)
+			}
+		}
+	}
 	for _, d := range c.Registration.Deny {
 		if _, err := canonicalDeny(d.Kind, d.Pattern); err != nil {
 			bad = append(bad, err)
@@ -325,6 +344,31 @@ func (c *Config) Validate() error {
 		say("the client-document mode must be open, allowlist or open-with-review, not %q", m)
 	}
 	return errors.Join(bad...)
+}
+
+func (p TrustedIdP) validate() error {
+	if !secureURL(p.Issuer) {
+		return kidoban.Errorf(kidoban.KindUsage, "assertions: the issuer %q must be an https URL; http is allowed on 127.0.0.1, [::1] and localhost only", p.Issuer)
+	}
+	if (p.JWKSURI == "") == (p.JWKS == nil) {
+		return kidoban.Errorf(kidoban.KindUsage, "assertions of %q: give its public keys by jwks_uri or jwks_file, one of them", p.Issuer)
+	}
+	if p.JWKSURI != "" && !secureURL(p.JWKSURI) {
+		return kidoban.Errorf(kidoban.KindUsage, "assertions of %q: jwks_uri %q must be an https URL; http is allowed on 127.0.0.1, [::1] and localhost only", p.Issuer, p.JWKSURI)
+	}
+	if p.JWKS == nil {
+		return nil
+	}
+	if _, err := parseJWKS(p.JWKS); err != nil {
+		return kidoban.Wrap(kidoban.KindUsage, err, "assertions of %q: jwks_file must hold its public keys as a JWK set", p.Issuer)
+	}
+	return nil
+}
+
+// secureURL tells whether a URL cannot be listened to: https, or http on loopback.
+func secureURL(raw string) bool {
+	u, err := url.Parse(raw)
+	return err == nil && u.Host != "" && u.User == nil && u.Fragment == "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopbackName(u.Hostname()))
 }
 
 func (p PreRegistered) validate() error {

@@ -293,7 +293,8 @@ func (s *session) full(server, uri string) bool {
 	return s.wish.follows() >= maxSubs && !s.wish.subs[server][uri]
 }
 
-// wished notes what a request that a server has accepted sets for the session.
+// wished notes what a request sets for the session, before the server is asked: what it
+// refuses, the next relationship with it is told once more and refuses again.
 func (g *Gateway) wished(st *state, c *call, s *session, p peer) {
 	if s.id == "" {
 		return

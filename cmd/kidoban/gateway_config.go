@@ -124,6 +124,7 @@ type registrationConfig struct {
 	AppSchemes      []string            `yaml:"app_schemes" doc:"Private redirect schemes of known apps."`
 	RemoteHosts     []string            `yaml:"remote_hosts" doc:"The only non-loopback hosts that self-registered clients may return to."`
 	NoRemote        bool                `yaml:"no_remote" doc:"Self-registered clients may return to loopback only."`
+	Confidential    bool                `yaml:"confidential_only" doc:"Only clients that authenticate, with a secret or a key."`
 	Impersonation   string              `yaml:"impersonation" enum:"refuse,flag" doc:"What happens to names that look like well-known clients. Default refuse."`
 	Deny            []denyConfig        `yaml:"deny" doc:"The part of the deny-list that stands in the config."`
 }
@@ -137,6 +138,13 @@ type denyConfig struct {
 type loginConfig struct {
 	Passwords *bool            `yaml:"passwords" doc:"Whether local accounts log in by password. Default true."`
 	Providers []providerConfig `yaml:"providers" doc:"OpenID Connect providers."`
+	Asserting []assertConfig   `yaml:"assertions" doc:"Identity providers that decide which client may act for whom (enterprise-managed authorization, ID-JAG)."`
+}
+
+type assertConfig struct {
+	Issuer   string `yaml:"issuer" doc:"Issuer identifier, as the assertions name it."`
+	JWKSURI  string `yaml:"jwks_uri" doc:"Where its public keys are."`
+	JWKSFile string `yaml:"jwks_file" doc:"File that holds its public keys, instead of jwks_uri."`
 }
 
 type providerConfig struct {
@@ -169,6 +177,7 @@ type clientConfig struct {
 	Grants       []string `yaml:"grants" doc:"Default authorization_code and refresh_token."`
 	Scopes       []string `yaml:"scopes" doc:"Ceiling."`
 	RequireDPoP  bool     `yaml:"require_dpop" doc:"Only sender-constrained tokens."`
+	Introspects  bool     `yaml:"introspects" doc:"It may ask /introspect about every token, not only its own."`
 }
 
 type limitConfig struct {
@@ -434,7 +443,7 @@ func secretLooking(v string) bool {
 // authserver builds the config of the authorization server.
 func (c gatewayConfig) authserver(g gateway.Config) (authserver.Config, error) {
 	r := c.Registration
-	a := authserver.Config{Issuer: c.PublicURL, Name: c.Name, Limits: g.Limits,
+	a := authserver.Config{Issuer: c.PublicURL, Name: c.Name, Limits: g.Limits, ConfidentialOnly: r.Confidential,
 		Registration: authserver.Registration{DisableDCR: !on(r.DCR), DisableCIMD: !on(r.CIMD), CIMDMode: r.CIMDMode, CIMDAllow: r.CIMDAllow, CIMDScopes: r.CIMDScopes,
 			AnonymousScopes: r.AnonymousScopes, AppSchemes: r.AppSchemes, RemoteHosts: r.RemoteHosts, NoRemote: r.NoRemote, Impersonation: r.Impersonation},
 		Login:  authserver.Login{DisablePasswords: !on(c.Login.Passwords)},
@@ -456,10 +465,20 @@ func (c gatewayConfig) authserver(g gateway.Config) (authserver.Config, error) {
 		a.Login.Providers = append(a.Login.Providers, authserver.Provider{ID: p.ID, Name: p.Name, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: secret(p.SecretFile),
 			Scopes: p.Scopes, AllowDomains: p.AllowDomains, AdminEmails: p.AdminEmails, NameClaim: p.NameClaim})
 	}
+	for _, p := range c.Login.Asserting {
+		idp := authserver.TrustedIdP{Issuer: p.Issuer, JWKSURI: p.JWKSURI}
+		if p.JWKSFile != "" {
+			idp.JWKS = []byte(secret(p.JWKSFile))
+		}
+		a.TrustedIdPs = append(a.TrustedIdPs, idp)
+	}
 	for _, p := range c.Clients {
 		pre := authserver.PreRegistered{ID: p.ID, Name: p.Name, RedirectURIs: p.RedirectURIs, AuthMethod: p.AuthMethod, Secret: secret(p.SecretFile), Grants: p.Grants, Scopes: p.Scopes, RequireDPoP: p.RequireDPoP}
 		if p.JWKSFile != "" {
 			pre.JWKS = []byte(secret(p.JWKSFile))
+		}
+		if p.Introspects {
+			a.Introspectors = append(a.Introspectors, p.ID)
 		}
 		a.Clients = append(a.Clients, pre)
 	}
