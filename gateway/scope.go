@@ -49,11 +49,12 @@ func (st *state) needs(s *server) map[Class]string {
 // scoped asks for the scope of the tool's class, for servers that use the
 // gateway's own scopes (E30, RS-08).
 func (g *Gateway) scoped(st *state, c *call) *Refusal {
-	if c.Message.Method != wire.MethodToolsCall {
+	needs := st.needs(c.server)
+	if c.Message.Method != wire.MethodToolsCall || needs == nil {
 		return nil
 	}
-	want := st.needs(c.server)[ClassOf(c.Tool)]
-	if want == "" || st.allows(c.Caller.Scopes, []string{want}) {
+	want, known := needs[ClassOf(c.Tool)]
+	if known && st.allows(c.Caller.Scopes, []string{want}) {
 		return nil
 	}
 	return insufficient("scope:"+want, []string{want})
