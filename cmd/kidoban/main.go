@@ -192,6 +192,10 @@ func fail(e *env, err error) int {
 	if errors.As(err, &x) {
 		return int(x)
 	}
+	if e.ctx.Err() != nil && errors.Is(err, context.Canceled) { // it ended because it was told to
+		fmt.Fprintln(e.stderr, "kidoban: interrupted: "+said(err))
+		return exitInterrupted
+	}
 	fmt.Fprintln(e.stderr, "kidoban: "+said(err))
 	switch kidoban.KindOf(err) {
 	case kidoban.KindUsage, kidoban.KindInput, kidoban.KindNotFound, kidoban.KindConflict:

@@ -25,7 +25,7 @@ import (
 // matrix, audits it over HTTP like anyone else, and compares what was found with
 // what the lab declares.
 type verifyCmd struct {
-	Tiers    []string `help:"Tiers to verify." default:"T0,T1,T2,T3,T4" sep:","`
+	Tiers    []string `help:"Tiers to verify: all up to T2, T3 or T4." default:"T0,T1,T2,T3,T4" sep:","`
 	Only     []string `help:"Only these switches (catalogue keys)." sep:","`
 	Profiles []string `help:"Only these profiles." sep:","`
 	Eras     []string `help:"Only these eras: modern, legacy." sep:","`
@@ -115,6 +115,9 @@ func (c *verifyCmd) Run(e *env) error {
 	for i, vc := range cases {
 		g.Go(func() error {
 			r, err := vc.run(ctx, driver)
+			if e.ctx.Err() != nil { // what was cut short says nothing of precision and recall
+				return e.ctx.Err()
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", vc.name(), err)
 			}
@@ -132,7 +135,7 @@ func (c *verifyCmd) Run(e *env) error {
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return kidoban.Wrap(kidoban.KindInternal, err, "lab verify: a case could not run")
+		return kidoban.Wrap(kidoban.KindInternal, err, "lab verify: %d of %d cases ran", done, len(cases))
 	}
 	rep := summarise(results, c.Tiers)
 	if c.JSON {
@@ -253,6 +256,9 @@ func (c *verifyCmd) matrix() ([]verifyCase, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !c.Passive && !wholeTiers(tiers) {
+		return nil, kidoban.Errorf(kidoban.KindUsage, "--tiers %s: a tier's tests need what those below it find, and a client, which T2 registers; choose from T0,T1,T2 and T0,T1,T2,T3 and T0,T1,T2,T3,T4, or --passive for what T0 sees in recorded traffic", strings.Join(c.Tiers, ","))
+	}
 	profiles, eras := c.shapes()
 	var cases []verifyCase
 	i := 0
@@ -298,6 +304,17 @@ func (c *verifyCmd) matrix() ([]verifyCase, error) {
 		cases = append(cases, chainCases(tiers)...)
 	}
 	return cases, nil
+}
+
+// wholeTiers tells whether tiers are all up to a highest one, T2 or above. Without
+// those below, or without a client, an honest tester decides less than its tier can.
+func wholeTiers(tiers []kidoban.Tier) bool {
+	all := []kidoban.Tier{kidoban.T0, kidoban.T1, kidoban.T2, kidoban.T3, kidoban.T4}
+	n := 0
+	for n < len(all) && slices.Contains(tiers, all[n]) {
+		n++
+	}
+	return n > 2 && !slices.ContainsFunc(all[n:], func(t kidoban.Tier) bool { return slices.Contains(tiers, t) })
 }
 
 // offVariants are the safe servers: no switch on, all shapes.

@@ -81,9 +81,10 @@ func TestLabVerify(t *testing.T) {
 	}
 }
 
-// TestVerifyRefusesAnEmptyMatrix: a misspelt switch must not pass as perfect.
+// TestVerifyRefusesAnEmptyMatrix: a misspelt switch must not pass as perfect, nor tiers
+// that cannot decide what is theirs look like faults.
 func TestVerifyRefusesAnEmptyMatrix(t *testing.T) {
-	for _, args := range [][]string{{"--only", "F9-99"}, {"--profiles", "nope"}, {"--eras", "stone"}} {
+	for _, args := range [][]string{{"--only", "F9-99"}, {"--profiles", "nope"}, {"--eras", "stone"}, {"--tiers", "T1"}, {"--tiers", "T0,T1"}, {"--tiers", "T0,T1,T2,T4"}} {
 		var out, errs bytes.Buffer
 		e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &errs, getenv: func(string) string { return "" }}
 		if code := run(e, append([]string{"lab", "verify"}, args...)); code != exitUsage || !strings.Contains(errs.String(), args[1]) {
