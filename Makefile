@@ -57,7 +57,7 @@ deploy: ## render and check the chart, the compose file, the container file, the
 bench: build ## the numbers in the docs: go benchmarks and whole-process ratios
 	$(GO) test -run '^$$' -bench . -benchtime 0.3s ./...
 	KIDOBAN_BENCH_CONSOLE=1 $(GO) test -run '^$$' -bench Console -benchtime 1x -timeout 20m ./console
-	@$(BIN) bench gateway
+	@$(BIN) bench gateway --halt-poll
 	@scripts/bench-census.sh $(CENSUS)
 
 docs: build ## write the generated pages under docs/
