@@ -348,8 +348,8 @@ func TestGPX5_SharedServersTellNobodyOfOthers(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	got = nil
-	bob := &pending{id: "1", h: handler{note: func(m wire.Message) { got = append(got, "bob's "+m.Method) }}}
-	d.pending["1"], d.order = bob, []*pending{bob} // has the only call under way
+	bob := &pending{id: "1", asking: asking{h: handler{note: func(m wire.Message) { got = append(got, "bob's "+m.Method) }}}}
+	d.pending["1"], d.calls.calls = bob, []*asking{&bob.asking} // has the only call under way
 	for _, method := range []string{"notifications/tasks/status", "notifications/elicitation/complete", "notifications/vendor", wire.MethodLogMessage} {
 		d.note(wire.Message{Kind: wire.Notification, Method: method, Params: wire.Raw(`{"taskId":"t-1","statusMessage":"of alice"}`)})
 	}

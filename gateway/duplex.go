@@ -2,8 +2,8 @@ package gateway
 
 import (
 	"context"
-	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +31,8 @@ type duplex struct {
 	client  string // that used it first; guarded by mu
 	next    int64
 	pending map[string]*pending // by raw id; guarded by mu
-	order   []*pending          // oldest first; guarded by mu
-	given   map[string]int      // calls that were given up of late, by who; guarded by mu
+	calls   underway            // guarded by mu
+	made    madeTasks           // guarded by mu
 	subs    fan                 // guarded by mu
 	err     error               // why it ended; guarded by mu
 
@@ -41,13 +41,9 @@ type duplex struct {
 
 // pending is a request of ours that waits for its answer.
 type pending struct {
+	asking
 	id    string
-	asks  string   // the method
-	who   string   // outgoing.who
 	token wire.Raw // the client's progress token; nil without
-	h     handler
-	caps  wire.Raw
-	ctx   context.Context
 	reply chan wire.Message
 }
 
@@ -114,7 +110,7 @@ func (d *duplex) request(ctx context.Context, o outgoing, h handler) (wire.Messa
 // exchange sends one request under an id of our own and waits for its answer.
 func (d *duplex) exchange(ctx context.Context, o outgoing, h handler) (wire.Message, error) {
 	method, params := o.method, o.params
-	p := &pending{asks: method, who: o.who, h: h, caps: o.caps, ctx: ctx, reply: make(chan wire.Message, 1)}
+	p := &pending{asking: asking{ctx, o.caps, h, o.who, method}, reply: make(chan wire.Message, 1)}
 	d.mu.Lock()
 	if d.err != nil {
 		d.mu.Unlock()
@@ -123,7 +119,7 @@ func (d *duplex) exchange(ctx context.Context, o outgoing, h handler) (wire.Mess
 	d.next++
 	p.id = strconv.FormatInt(d.next, 10)
 	d.pending[p.id] = p
-	d.order = append(d.order, p)
+	d.calls.add(&p.asking)
 	d.mu.Unlock()
 	defer d.forget(p)
 	if token, ok := wire.Lookup(params, "_meta", wire.MetaProgressToken); ok {
@@ -140,7 +136,9 @@ func (d *duplex) exchange(ctx context.Context, o outgoing, h handler) (wire.Mess
 		return wire.Message{}, d.gone()
 	case <-ctx.Done():
 		if inputAllowed(method) {
-			d.giveUp(p.who)
+			d.mu.Lock()
+			d.calls.giveUp(p.who, &d.mu)
+			d.mu.Unlock()
 		}
 		d.cancelled(p, method)
 		return wire.Message{}, kidoban.Wrap(kidoban.KindUnreachable, context.Cause(ctx), "The server did not answer in time.")
@@ -157,47 +155,11 @@ func (d *duplex) cancelled(p *pending, method string) {
 	_ = d.pipe.send(ctx, wire.AppendNotification(nil, wire.MethodCancelled, wire.Raw(`{"requestId":`+p.id+`}`))) // a courtesy
 }
 
-// lingers is how long a server may still be at a call that was given up.
-const lingers = time.Minute
-
-// giveUp notes a call that the server may still be at: what it asks, or logs, may be
-// about that one, and is nothing for another client.
-func (d *duplex) giveUp(who string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.given == nil {
-		d.given = map[string]int{}
-	}
-	d.given[who]++
-	time.AfterFunc(lingers, func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.given[who]--; d.given[who] == 0 {
-			delete(d.given, who)
-		}
-	})
-}
-
-// another tells whether the server may be at a call that somebody else has given up.
-// The caller holds mu.
-func (d *duplex) another(who string) bool {
-	if !d.shared {
-		return false
-	}
-	for other := range d.given {
-		if other != who {
-			return true
-		}
-	}
-	return false
-}
-
 func (d *duplex) forget(p *pending) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.pending, p.id)
-	d.order = slices.DeleteFunc(d.order, func(o *pending) bool { return o == p })
-	if !slices.ContainsFunc(d.order, func(o *pending) bool { return o.who == p.who }) {
+	if d.calls.remove(&p.asking) {
 		d.questions.left(p.who)
 	}
 }
@@ -238,6 +200,9 @@ func (d *duplex) arrived(m wire.Message) {
 		d.mu.Lock()
 		p := d.pending[string(m.ID.Raw)]
 		delete(d.pending, string(m.ID.Raw)) // one answer
+		if p != nil && p.token != nil && d.said.era == wire.Legacy {
+			d.made.add("k"+p.id, p.token, p.who, m) // before what the server says next
+		}
 		d.mu.Unlock()
 		if p != nil {
 			p.reply <- m
@@ -257,39 +222,39 @@ func (d *duplex) arrived(m wire.Message) {
 // any time.
 func (d *duplex) note(m wire.Message) {
 	d.mu.Lock()
-	var to *pending
+	var to func(wire.Message)
 	switch m.Method {
 	case wire.MethodProgress:
 		token, _ := wire.Lookup(m.Params, "progressToken")
 		text, _ := wire.String(token)
-		if len(text) > 1 && text[0] == 'k' {
-			to = d.pending[text[1:]]
+		if p := d.pending[strings.TrimPrefix(text, "k")]; p != nil && p.token != nil && text == "k"+p.id {
+			m.Params, to = wire.SetMember(m.Params, "progressToken", p.token), p.h.note
+		} else {
+			m, to = d.made.route(text, m, &d.calls, &d.subs)
 		}
-		if to == nil || to.token == nil {
-			d.mu.Unlock()
-			return
+		d.mu.Unlock()
+		if to != nil {
+			to(m)
 		}
-		m.Params = wire.SetMember(m.Params, "progressToken", to.token)
+		return
 	case wire.MethodCancelled:
 		id, _ := wire.Lookup(m.Params, "requestId")
-		to = d.pending[string(id)]
+		p := d.pending[string(id)]
 		d.mu.Unlock()
-		if d.questions.withdraw(id); to != nil && to.asks == wire.MethodListen && d.said.era == wire.Modern {
+		if d.questions.withdraw(id); p != nil && p.method == wire.MethodListen && d.said.era == wire.Modern {
 			d.arrived(wire.Message{Kind: wire.ErrorReply, ID: wire.ID{Raw: id}, Error: cannotAsk}) // the server ends the stream
 		}
 		return
 	case wire.MethodToolsChanged, wire.MethodPromptsChanged, wire.MethodResChanged, wire.MethodResUpdated:
 	default:
-		if len(d.order) == 1 && !d.another(d.order[0].who) && (m.Method == wire.MethodLogMessage || !d.shared || d.said.era == wire.Modern) {
-			to = d.order[0]
+		if len(d.calls.calls) == 1 && !(d.shared && d.calls.another(d.calls.calls[0].who)) && (m.Method == wire.MethodLogMessage || !d.shared || d.said.era == wire.Modern) {
+			to = d.calls.calls[0].h.note
+			d.mu.Unlock()
+			if to != nil {
+				to(m)
+			}
+			return
 		}
-	}
-	if to != nil {
-		d.mu.Unlock()
-		if to.h.note != nil {
-			to.h.note(m)
-		}
-		return
 	}
 	if d.shared && !changesLists(m.Method) && m.Method != wire.MethodResUpdated {
 		d.mu.Unlock()
@@ -323,33 +288,10 @@ func (d *duplex) usedBy(client string) {
 	d.shared = d.shared || d.client != client
 }
 
-// asker is who a request of the server belongs to: the newest call that may be asked
-// it, if all that are under way or given up of late come from one session of one client;
-// without any, who listens, if that is one session. Which of several the server means, a
-// pipe does not say, so then it is none.
-func (d *duplex) asker(m wire.Message) (a asking) {
+func (d *duplex) asker(m wire.Message) asking {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var last *pending
-	for _, o := range d.order {
-		if last != nil && (o.who != last.who || o.who == "") { // a replica of an earlier version says nothing
-			return asking{}
-		}
-		last = o
-		if o.h.ask != nil && capable(o.caps, m.Method, m.Params) { // lists, say, may not
-			a = asking{o.ctx, o.caps, o.h, o.who}
-		}
-	}
-	switch {
-	case last != nil && d.another(last.who):
-		return asking{}
-	case last != nil || d.shared:
-		return a
-	}
-	if s, ok := d.subs.asker(); ok {
-		a = asking{ctx: s.ctx, caps: s.caps, h: s.handler}
-	}
-	return a.of(m)
+	return d.calls.asker(m, &d.subs, d.shared)
 }
 
 // asked routes a request of the server to the client that is being served.

@@ -30,8 +30,9 @@ type httpPeer struct {
 	mu     sync.Mutex
 	next   int64                  // guarded by mu
 	subs   fan                    // guarded by mu
-	calls  []*asking              // under way, whose clients may be asked something; guarded by mu
+	calls  underway               // of clients; guarded by mu
 	tokens map[string]progressing // by our token; guarded by mu
+	made   madeTasks              // guarded by mu
 	listen bool                   // the stream of notifications runs; guarded by mu
 	heard  chan struct{}          // closed when that stream was answered for the first time
 	hear   sync.Once              // closes heard
@@ -59,7 +60,7 @@ func openHTTP(ctx context.Context, to *line, reader *wire.Reader, c Config, era 
 func (p *httpPeer) introduce(ctx context.Context, era wire.Era) error {
 	if era == wire.Modern {
 		p.said.era = wire.Modern
-		m, err := p.post(ctx, wire.MethodDiscover, discoverParams(), nil, handler{})
+		m, err := p.post(ctx, outgoing{method: wire.MethodDiscover, params: discoverParams()}, handler{})
 		if err != nil {
 			return err
 		}
@@ -70,7 +71,7 @@ func (p *httpPeer) introduce(ctx context.Context, era wire.Era) error {
 		return nil
 	}
 	p.said.era = wire.Legacy
-	m, err := p.post(ctx, wire.MethodInitialize, initializeParams(false), nil, handler{})
+	m, err := p.post(ctx, outgoing{method: wire.MethodInitialize, params: initializeParams(false)}, handler{})
 	if err != nil {
 		return err
 	}
@@ -144,10 +145,11 @@ func (p *httpPeer) deliver(ctx context.Context, msg []byte) error {
 
 func (p *httpPeer) request(ctx context.Context, o outgoing, h handler) (wire.Message, error) {
 	if p.said.era == wire.Modern {
-		return rounds(ctx, o, h, func(params wire.Raw) (wire.Message, error) { return p.post(ctx, o.method, params, o.caps, h) })
+		return rounds(ctx, o, h, func(params wire.Raw) (wire.Message, error) { o.params = params; return p.post(ctx, o, h) })
 	}
-	defer p.enlist(asking{ctx, o.caps, h, o.who})()
-	return p.post(ctx, o.method, legacyParams(o.params), o.caps, h)
+	defer p.enlist(&asking{ctx, o.caps, h, o.who, o.method})()
+	o.params = legacyParams(o.params)
+	return p.post(ctx, o, h)
 }
 
 // heardWithin is how long the first call waits for the stream of notifications.
@@ -155,14 +157,14 @@ const heardWithin = time.Second
 
 // enlist has what a legacy server asks outside of a call's own answer find this
 // call. Many servers ask so: on the stream of notifications, which must be there
-// before they do.
-func (p *httpPeer) enlist(a asking) (leave func()) {
-	if a.h.ask == nil || len(a.caps) == 0 || string(a.caps) == "{}" {
+// before they do. What the gateway asks for itself no question is about.
+func (p *httpPeer) enlist(a *asking) (leave func()) {
+	if a.h.ask == nil {
 		return func() {}
 	}
 	p.mu.Lock()
-	p.calls = append(p.calls, &a)
-	first := p.listening()
+	p.calls.add(a)
+	first := len(a.caps) > 0 && string(a.caps) != "{}" && p.listening()
 	p.mu.Unlock()
 	if first {
 		timer := time.NewTimer(heardWithin)
@@ -176,36 +178,29 @@ func (p *httpPeer) enlist(a asking) (leave func()) {
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.calls = slices.DeleteFunc(p.calls, func(o *asking) bool { return o == &a })
-		if !slices.ContainsFunc(p.calls, func(o *asking) bool { return o.who == a.who }) {
+		if p.calls.remove(a) {
 			p.questions.left(a.who)
 		}
 	}
 }
 
-// askedAside is who a request on the stream of notifications is for: the newest call,
-// as there is no telling which one it belongs to, or who listens. All are of one user
-// and one client.
-func (p *httpPeer) askedAside() asking {
+// askedAside is who a request on the stream of notifications is for. All who use the
+// relationship are of one user and one client, but may be several windows of it.
+func (p *httpPeer) askedAside(m wire.Message) asking {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.calls); n > 0 {
-		return *p.calls[n-1]
-	}
-	if s, ok := p.subs.asker(); ok {
-		return asking{ctx: s.ctx, caps: s.caps, h: s.handler}
-	}
-	return asking{}
+	return p.calls.asker(m, &p.subs, false)
 }
 
 // post sends one request and reads its answer, which may be a document or a stream.
-func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Raw, h handler) (wire.Message, error) {
+func (p *httpPeer) post(ctx context.Context, o outgoing, h handler) (answer wire.Message, err error) {
+	method := o.method
 	p.mu.Lock()
 	p.next++
 	id := wire.IntID(p.next)
 	p.mu.Unlock()
-	params, over := p.progresses(id, params, h)
-	defer over()
+	params, over := p.progresses(id, o, h)
+	defer func() { over(answer) }()
 	var mirror kidoban.Fields
 	if p.said.era == wire.Modern {
 		peek, err := wire.PeekParams(params)
@@ -243,7 +238,7 @@ func (p *httpPeer) post(ctx context.Context, method string, params, caps wire.Ra
 	mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch {
 	case resp.StatusCode == http.StatusOK && mt == "text/event-stream":
-		return p.stream(ctx, id, body, caps, h)
+		return p.stream(ctx, id, body, o.caps, h)
 	case mt == "application/json" && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusBadRequest || resp.StatusCode == http.StatusNotFound):
 		raw, err := body.kept(p.max, resp.ContentLength)
 		if err != nil {
@@ -349,11 +344,13 @@ func (p *httpPeer) noted(m wire.Message, to func(wire.Message)) {
 		token, _ := wire.Lookup(m.Params, "progressToken")
 		text, _ := wire.String(token)
 		p.mu.Lock()
-		call := p.tokens[text]
-		p.mu.Unlock()
-		if to = call.h.note; to != nil {
-			m.Params = wire.SetMember(m.Params, "progressToken", call.token)
+		call, ok := p.tokens[text]
+		if ok {
+			m.Params, to = wire.SetMember(m.Params, "progressToken", call.token), call.h.note
+		} else {
+			m, to = p.made.route(text, m, &p.calls, &p.subs)
 		}
+		p.mu.Unlock()
 	case wire.MethodCancelled:
 		id, _ := wire.Lookup(m.Params, "requestId")
 		p.questions.withdraw(id)
@@ -370,20 +367,24 @@ func (p *httpPeer) tell(ctx context.Context, _, method string, params wire.Raw) 
 }
 
 // progresses gives a request a token of our own: those of two sessions of one client
-// may be alike.
-func (p *httpPeer) progresses(id wire.ID, params wire.Raw, h handler) (wire.Raw, func()) {
-	token, ok := wire.Lookup(params, "_meta", wire.MetaProgressToken)
+// may be alike. It is over with the answer, unless that is a task.
+func (p *httpPeer) progresses(id wire.ID, o outgoing, h handler) (params wire.Raw, over func(answer wire.Message)) {
+	token, ok := wire.Lookup(o.params, "_meta", wire.MetaProgressToken)
 	if !ok {
-		return params, func() {}
+		return o.params, func(wire.Message) {}
 	}
 	ours := "k" + string(id.Raw)
 	p.mu.Lock()
-	p.tokens[ours] = progressing{slices.Clone(token), h}
+	token = slices.Clone(token)
+	p.tokens[ours] = progressing{token, h}
 	p.mu.Unlock()
-	return withToken(params, wire.Quote(ours)), func() {
+	return withToken(o.params, wire.Quote(ours)), func(answer wire.Message) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.tokens, ours)
+		if p.said.era == wire.Legacy {
+			p.made.add(ours, token, o.who, answer)
+		}
 	}
 }
 
@@ -455,7 +456,8 @@ func (p *httpPeer) followOnce() bool {
 		}
 		m, err := p.reader.Read(p.to.clean(ev.Data))
 		if err == nil && m.Kind == wire.Request {
-			p.asked(p.askedAside, own(m))
+			m := own(m)
+			p.asked(func() asking { return p.askedAside(m) }, m)
 		}
 		if err != nil || m.Kind != wire.Notification || m.Misplaced() {
 			continue

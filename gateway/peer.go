@@ -227,6 +227,17 @@ func (f *fan) add(to subscriber) int {
 // all are the subscribers, to be told without the owner's lock.
 func (f *fan) all() []subscriber { return slices.Collect(maps.Values(f.to)) }
 
+// of is the newest subscriber of a session.
+func (f *fan) of(who string) (newest subscriber, ok bool) {
+	last := 0
+	for n, s := range f.to {
+		if s.who == who && n > last {
+			newest, last = s, n
+		}
+	}
+	return newest, last != 0
+}
+
 // asker is the subscriber that a request of the server belongs to when no call is
 // under way: the newest, if all that can be asked are one session's.
 func (f *fan) asker() (newest subscriber, ok bool) {

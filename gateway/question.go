@@ -126,6 +126,8 @@ type asking struct {
 	caps wire.Raw
 	h    handler
 	who  string // a question lasts as long as any call of theirs; "" for as long as ctx
+
+	method string // of the call
 }
 
 // of is a, or nobody when the client did not say that it could answer m.

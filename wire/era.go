@@ -99,7 +99,8 @@ const (
 	MethodTaskGet        = "tasks/get"
 	MethodTaskUpdate     = "tasks/update"
 	MethodTaskCancel     = "tasks/cancel"
-	MethodTaskList       = "tasks/list" // 2025-11-25 only
+	MethodTaskList       = "tasks/list"   // 2025-11-25 only
+	MethodTaskResult     = "tasks/result" // 2025-11-25 only
 	MethodToolsList      = "tools/list"
 	MethodToolsCall      = "tools/call"
 	MethodResourcesList  = "resources/list"

@@ -1,0 +1,136 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// aside is a legacy server over HTTP that says what it is told to say on its stream of
+// notifications, and answers calls when it is let.
+type aside struct {
+	*raw
+	say    chan string   // messages of the server, beside its answers
+	begun  chan string   // bodies of calls
+	end    chan string   // results of calls, in any order
+	heard  chan string   // what the server is told beside calls
+	follow chan struct{} // closed when its stream is there
+}
+
+func newAside(t *testing.T) *aside {
+	a := &aside{say: make(chan string), begun: make(chan string, 8), end: make(chan string), heard: make(chan string, 16), follow: make(chan struct{})}
+	a.raw = newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case strings.Contains(body, `"initialize"`):
+			w.Header().Set("Mcp-Session-Id", "s")
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"tasks":{"requests":{"tools":{"call":{}}}}},"serverInfo":{"name":"s","version":"1"}}`)
+		case strings.Contains(body, `"tools/call"`), strings.Contains(body, `"tasks/`):
+			a.begun <- body
+			select {
+			case res := <-a.end:
+				result(w, body, res)
+			case <-r.Context().Done():
+			}
+		case r.Method == http.MethodGet:
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.(http.Flusher).Flush()
+			close(a.follow)
+			for {
+				select {
+				case m := <-a.say:
+					fmt.Fprintf(w, "data: %s\n\n", m)
+					w.(http.Flusher).Flush()
+				case <-r.Context().Done():
+					return
+				}
+			}
+		default:
+			if !strings.Contains(body, "notifications/initialized") {
+				a.heard <- body
+			}
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	return a
+}
+
+// soon is the next of what comes.
+func soon(t *testing.T, from chan string) string {
+	t.Helper()
+	select {
+	case m := <-from:
+		return m
+	case <-time.After(time.Minute):
+		t.Fatal("nothing comes")
+		return ""
+	}
+}
+
+// TestGPX5_AQuestionAsideGoesToTheOnlyWindow: a legacy server over HTTP may ask on its
+// stream of notifications, which does not say about which call. As on a pipe, the client
+// is asked when all calls are from one session of it, and none of several windows.
+func TestGPX5_AQuestionAsideGoesToTheOnlyWindow(t *testing.T) {
+	for name, c := range map[string]struct {
+		windows []int // whose calls are under way; the second and later ask for other calls
+		mute    bool  // the last one cannot be asked
+		asked   bool
+	}{
+		"one call":                    {[]int{1}, false, true},
+		"two calls of one window":     {[]int{1, 1}, false, true},
+		"two windows":                 {[]int{1, 2}, false, false},
+		"another window that is mute": {[]int{1, 2}, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			up := newAside(t)
+			s := at("s", up.URL)
+			s.Era = "legacy"
+			r := newRig(t, []Server{s}, generous)
+			sessions := map[int]string{}
+			var streams []chan string
+			for i, n := range c.windows {
+				if sessions[n] == "" {
+					hello := initializeWithRoots
+					if c.mute && i > 0 {
+						hello = initialize
+					}
+					sessions[n] = r.asClient("/mcp", "alice", "c", "", hello).header.Get("Mcp-Session-Id")
+				}
+				got := make(chan string, 8)
+				streams = append(streams, got)
+				go func() { // ends with its answer
+					next, leave := r.stream("/mcp", "alice", sessions[n], fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"s__x","arguments":{}}}`, i+2))
+					defer leave()
+					for m := next(); m != ""; m = next() {
+						got <- m
+					}
+					close(got)
+				}()
+				soon(t, up.begun)
+			}
+			<-up.follow
+			up.say <- `{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"your name?","requestedSchema":{"type":"object","properties":{}}}}`
+			if c.asked {
+				asked := soon(t, streams[len(streams)-1])
+				if !strings.Contains(asked, "your name?") {
+					t.Fatalf("the client was told %s", asked)
+				}
+				r.asClient("/mcp", "alice", "c", sessions[1], `{"jsonrpc":"2.0","id":`+idOf(asked)+`,"result":{"action":"accept","content":{}}}`)
+			}
+			if got := soon(t, up.heard); !strings.Contains(got, `"id":"q"`) || strings.Contains(got, "accept") != c.asked {
+				t.Errorf("the server was told %s", got)
+			}
+			for range c.windows {
+				up.end <- `{"content":[]}`
+			}
+			for _, got := range streams {
+				for m := range got {
+					if strings.Contains(m, "your name?") {
+						t.Errorf("a window was told %s", m)
+					}
+				}
+			}
+		})
+	}
+}
