@@ -26,7 +26,6 @@ type bridges struct {
 	peers    map[peerKey]*held   // guarded by mu
 	sessions map[string]*session // by id; guarded by mu
 	holds    map[string]*hold    // by id; guarded by mu
-	watches  map[watch]int       // subscriptions to resources of legacy servers, and how many want them; guarded by mu
 }
 
 // peerKey says whose relationship it is: no two users and no two clients share
@@ -59,7 +58,6 @@ const (
 func (b *bridges) init(g *Gateway) {
 	b.g = g
 	b.peers, b.sessions, b.holds = map[peerKey]*held{}, map[string]*session{}, map[string]*hold{}
-	b.watches = map[watch]int{}
 	b.list.init()
 	b.wg.Go(b.sweep)
 }

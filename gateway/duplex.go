@@ -37,6 +37,7 @@ type duplex struct {
 	err     error               // why it ended; guarded by mu
 
 	questions questions
+	follows   following
 }
 
 // pending is a request of ours that waits for its answer.
@@ -87,6 +88,7 @@ func (d *duplex) introduce(ctx context.Context, era wire.Era) error {
 func (d *duplex) hello() hello          { return d.said }
 func (d *duplex) done() <-chan struct{} { return d.ended }
 func (d *duplex) close()                { d.pipe.close() }
+func (d *duplex) left(who string)       { d.follows.left(who) }
 
 func (d *duplex) subscribe(s subscriber) func() {
 	d.mu.Lock()
@@ -104,6 +106,9 @@ func (d *duplex) request(ctx context.Context, o outgoing, h handler) (wire.Messa
 		return rounds(ctx, o, h, func(params wire.Raw) (wire.Message, error) { o.params = params; return d.exchange(ctx, o, h) })
 	}
 	o.params = legacyParams(o.params)
+	if o.method == wire.MethodSubscribe || o.method == wire.MethodUnsubscribe {
+		return d.follows.request(ctx, o, func() (wire.Message, error) { return d.exchange(ctx, o, h) })
+	}
 	return d.exchange(ctx, o, h)
 }
 

@@ -18,7 +18,7 @@ func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) 
 	ctx, cancel := context.WithCancel(c.r.Context())
 	var wg sync.WaitGroup
 	for _, srv := range g.reach(c) {
-		f := &follower{g: g, c: c, s: s, srv: srv, out: out, uris: watch[srv]}
+		f := &follower{g: g, c: c, s: s, srv: srv, out: out, uris: watch[srv], who: clientKey(c.Caller) + "\x00" + newID()}
 		p, leave := f.attach(ctx)
 		for _, uri := range f.agreed {
 			watched = append(watched, c.outsideURI(srv, uri))
@@ -74,6 +74,7 @@ type follower struct {
 	srv    *server
 	out    *notices
 	uris   []string // resources to watch
+	who    string   // in whose name
 	agreed []string // those that the server agreed to tell of when it was asked last
 	wg     sync.WaitGroup
 }
@@ -89,7 +90,7 @@ func (f *follower) attach(ctx context.Context) (peer, func()) {
 	}
 	cancel := p.subscribe(f.subscriber(ctx))
 	if f.s != nil {
-		f.g.remind(ctx, f.s, f.srv, p)
+		f.g.remind(ctx, f.c, f.s, f.srv, p)
 	}
 	if len(f.uris) == 0 {
 		return p, func() { cancel(); release() }

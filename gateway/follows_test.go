@@ -112,43 +112,51 @@ func TestGPX5_WhoUnsubscribesLeavesItToOthers(t *testing.T) {
 		}
 		return func() { cancel(); resp.Body.Close() }
 	}
-	watched := func(n int) bool {
-		b := &r.g.bridges
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		sum := 0
-		for _, k := range b.watches {
-			sum += k
-		}
-		return sum == n
-	}
 	wait := func(n int) {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); !watched(n); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); followersOf(r) != n; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("the gateway does not count %d streams", n)
+				t.Fatalf("the gateway does not count %d", n)
 			}
 		}
 	}
 	three, four := listen(), listen()
-	wait(2)
+	wait(3) // with bob
 	three()
-	wait(1)
+	wait(2)
 	if one.ask("resources/subscribe", `{"uri":"s+x://y"}`); !strings.Contains(one.ask("resources/unsubscribe", `{"uri":"s+x://y"}`).body, `"result"`) || unsubscribed() != 1 {
 		t.Errorf("beside a stream the server was told %d times", unsubscribed())
 	}
 	two.ask("resources/subscribe", `{"uri":"s+x://y"}`)
 	four()
-	wait(0)
+	wait(2)
 	if two.ask("resources/unsubscribe", `{"uri":"s+x://y"}`); unsubscribed() != 2 {
 		t.Errorf("at the end the server was told %d times", unsubscribed())
 	}
 	five := listen()
-	wait(1)
+	wait(2)
 	five()
 	if n := atLeast(unsubscribed, 3); n != 3 {
 		t.Errorf("after the last stream the server was told %d times", n)
 	}
+}
+
+// followersOf is how many follow resources over the relationships of a gateway.
+func followersOf(r *rig) (n int) {
+	b := &r.g.bridges
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, h := range b.peers {
+		<-h.ready
+		p, ok := h.p.(*httpPeer)
+		if !ok {
+			continue
+		}
+		p.follows.mu.Lock()
+		n += len(p.follows.all)
+		p.follows.mu.Unlock()
+	}
+	return n
 }
 
 // TestGPX2_ANewRelationshipHearsWhatASessionSet: a server that forgot a session is told,
@@ -257,7 +265,7 @@ func TestGPX2_ALevelIsToldToWhoLogs(t *testing.T) {
 		s.wish.level = "notice"
 		s.wish.follow("s", "x://y")
 		done := make(chan struct{})
-		go func() { r.g.remind(t.Context(), s, r.g.state.Load().servers["s"], d); close(done) }()
+		go func() { r.g.remind(t.Context(), &call{}, s, r.g.state.Load().servers["s"], d); close(done) }()
 		id := 2
 		if strings.Contains(caps, "logging") {
 			if got := p.next(t); got != `{"jsonrpc":"2.0","id":2,"method":"logging/setLevel","params":{"level":"notice"}}` {

@@ -128,6 +128,9 @@ func (p *remotePeer) usedBy(string)         {} // the home, which acquires it fo
 // tell does nothing: the home is told by itself (bridges.tell).
 func (p *remotePeer) tell(context.Context, string, string, wire.Raw) {}
 
+// left does nothing, likewise (bridges.told).
+func (p *remotePeer) left(string) {}
+
 func (p *remotePeer) subscribe(s subscriber) func() {
 	ctx, cancel := context.WithCancel(p.ctx)
 	go func() { // ends with the subscription

@@ -38,6 +38,7 @@ type httpPeer struct {
 	hear   sync.Once              // closes heard
 
 	questions questions
+	follows   following
 }
 
 // progressing is a call whose client wants to hear of its progress.
@@ -87,6 +88,7 @@ func (p *httpPeer) introduce(ctx context.Context, era wire.Era) error {
 
 func (p *httpPeer) hello() hello          { return p.said }
 func (p *httpPeer) done() <-chan struct{} { return p.ctx.Done() }
+func (p *httpPeer) left(who string)       { p.follows.left(who) }
 func (p *httpPeer) usedBy(string)         {} // it is one client's
 
 // close ends the relationship and, in the legacy era, the session.
@@ -149,6 +151,9 @@ func (p *httpPeer) request(ctx context.Context, o outgoing, h handler) (wire.Mes
 	}
 	defer p.enlist(&asking{ctx, o.caps, h, o.who, o.method})()
 	o.params = legacyParams(o.params)
+	if o.method == wire.MethodSubscribe || o.method == wire.MethodUnsubscribe {
+		return p.follows.request(ctx, o, func() (wire.Message, error) { return p.post(ctx, o, h) })
+	}
 	return p.post(ctx, o, h)
 }
 

@@ -54,9 +54,9 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 		return refusal
 	}
 	o := outgoing{method: c.Message.Method, params: slices.Clone(c.Message.Params), caps: s.caps, who: c.who()}
-	g.remind(c.r.Context(), s, c.server, p)
+	g.remind(c.r.Context(), c, s, c.server, p)
 	if p.hello().era == wire.Modern {
-		if done := g.legacyOnlyMethod(st, c, s); done {
+		if done := g.legacyOnlyMethod(c, s); done {
 			release()
 			return nil
 		}
@@ -72,19 +72,27 @@ func (g *Gateway) bridgeLegacy(st *state, c *call) *Refusal {
 			o.params = wire.SetMember(o.params, "_meta", wire.SetMember(meta, wire.MetaLogLevel, wire.Quote(s.wish.level)))
 		}
 		s.mu.Unlock()
-	} else if g.wished(st, c, s, p); c.Message.Method == wire.MethodUnsubscribe && g.bridges.follows(p, c.server, c.Params.URI) {
-		release() // the server takes all of us for one, and would tell the others no more
-		c.writeResult(wire.Raw("{}"))
-		return nil
+	} else {
+		if c.Message.Method == wire.MethodSubscribe || c.Message.Method == wire.MethodUnsubscribe {
+			leave, err := s.followingTurn(c.r.Context(), c.Server, c.Params.URI)
+			if err != nil {
+				release()
+				return g.failed(c, err)
+			}
+			release = both(leave, release)
+		}
+		g.wished(c, s, p)
 	}
 	return g.serveLegacy(st, c, s, g.converse(c.server, p, release, o))
 }
 
+func both(f, g func()) func() { return func() { f(); g() } }
+
 // legacyOnlyMethod answers methods that a modern server no longer has.
-func (g *Gateway) legacyOnlyMethod(st *state, c *call, s *session) bool {
+func (g *Gateway) legacyOnlyMethod(c *call, s *session) bool {
 	switch c.Message.Method {
 	case wire.MethodSetLevel:
-		g.wished(st, c, s, nil)
+		g.wished(c, s, nil)
 		c.writeResult(wire.Raw("{}"))
 	case wire.MethodSubscribe, wire.MethodUnsubscribe:
 		c.writeError(wire.CodeMethodNotFound, "The server behind does not offer this to clients of this protocol version.")
@@ -248,13 +256,14 @@ func (g *Gateway) bridgeEnd(c *call) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	if err := g.noteSession(c.r.Context(), c.st, s.id, sessionEnded, "ended"); err != nil {
+	if err := g.noteSession(c, s.id, sessionEnded, "ended"); err != nil {
 		return (&Refusal{Status: http.StatusServiceUnavailable, Rule: "session:unreadable", Retry: 2, Say: "The session cannot be ended just now. Try again in a moment."}).because(err)
 	}
 	b := &g.bridges
 	b.mu.Lock()
 	delete(b.sessions, s.id)
 	b.mu.Unlock()
+	b.left(c.who())
 	s.endCalls()
 	c.rec.Status = http.StatusNoContent
 	c.w.WriteHeader(http.StatusNoContent)

@@ -134,20 +134,15 @@ func (f *follower) unwatch(p peer, watched []string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.c.r.Context()), 2*time.Second)
 	defer cancel()
 	for _, uri := range watched {
-		if f.g.bridges.unwatched(p, f.srv, uri) {
-			f.tell(ctx, p, wire.MethodUnsubscribe, uri)
-		}
+		f.tell(ctx, p, wire.MethodUnsubscribe, uri)
 	}
 }
 
 func (f *follower) tell(ctx context.Context, p peer, method, uri string) bool {
-	m, err := p.request(ctx, outgoing{method: method, params: wire.SetMember(wire.Raw("{}"), "uri", wire.Quote(uri))}, handler{})
+	m, err := p.request(ctx, outgoing{method: method, params: wire.SetMember(wire.Raw("{}"), "uri", wire.Quote(uri)), who: f.who}, handler{})
 	if err != nil || m.Kind != wire.Result {
 		f.g.deps.Log.Info("a server did not take a subscription", "server", f.srv.Name, "method", method, "error", err)
 		return false
-	}
-	if method == wire.MethodSubscribe {
-		f.g.bridges.watched(p, uri)
 	}
 	return true
 }
@@ -170,44 +165,4 @@ func (f *follower) listen(ctx context.Context, p peer) {
 		case <-time.After(wait):
 		}
 	}
-}
-
-// watch is one subscription at a legacy server, which several clients' streams of
-// one relationship may share.
-type watch struct {
-	p   peer
-	uri string
-}
-
-func (b *bridges) watched(p peer, uri string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.watches[watch{p, uri}]++
-}
-
-// unwatched ends one of them; true says that nobody follows the resource any more.
-func (b *bridges) unwatched(p peer, s *server, uri string) bool {
-	b.mu.Lock()
-	w := watch{p, uri}
-	if b.watches[w]--; b.watches[w] <= 0 {
-		delete(b.watches, w)
-	}
-	b.mu.Unlock()
-	return !b.follows(p, s, uri)
-}
-
-// follows tells whether anybody follows a resource over this relationship: a stream of
-// a modern client, or the session of a legacy one.
-func (b *bridges) follows(p peer, s *server, uri string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.watches[watch{p, uri}] > 0 {
-		return true
-	}
-	for _, o := range b.sessions {
-		if o.followsOver(p, s, uri) {
-			return true
-		}
-	}
-	return false
 }

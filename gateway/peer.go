@@ -24,6 +24,8 @@ type peer interface {
 	// relationship is that client's alone: a server takes it for whom it serves. It is
 	// nobody's loss when it is lost.
 	tell(ctx context.Context, client, method string, params wire.Raw)
+	// left forgets what a session followed that has ended.
+	left(who string)
 	// usedBy notes a client that has to do with the server through this relationship.
 	usedBy(client string)
 	// done is closed when the relationship has ended.

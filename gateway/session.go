@@ -32,6 +32,8 @@ type session struct {
 	wish  wishes
 	stale bool             // another replica changed the wishes; guarded by mu
 	told  map[*server]peer // who has been told the wishes; guarded by mu
+
+	following oneByOne // by server and resource: what it wishes and what the server hears last are the same
 }
 
 // wishes are what a client set for the length of its session.
@@ -174,12 +176,13 @@ func (g *Gateway) sessionNote(ctx context.Context, id string) (string, error) {
 }
 
 // noteSession writes down what must outlive this process and be known to others.
-func (g *Gateway) noteSession(ctx context.Context, st *state, id, note, kind string) error {
-	if err := g.deps.Notes.Remember(ctx, "session:"+id, note, g.deps.Now().Add(st.config.StateLife)); err != nil {
+func (g *Gateway) noteSession(c *call, id, note, kind string) error {
+	ctx := c.r.Context()
+	if err := g.deps.Notes.Remember(ctx, "session:"+id, note, g.deps.Now().Add(c.st.config.StateLife)); err != nil {
 		return err
 	}
 	if g.mail != nil {
-		return g.mail.post(ctx, "*", letter{Kind: kind, Client: id})
+		return g.mail.post(ctx, "*", letter{Kind: kind, Client: id, Text: c.who()})
 	}
 	return nil
 }
@@ -272,13 +275,6 @@ func (s *session) followed(server, uri string) bool {
 	return false
 }
 
-// followsOver tells whether the session told a relationship to follow this resource.
-func (s *session) followsOver(p peer, srv *server, uri string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.told[srv] == p && s.wish.subs[srv.Name][uri]
-}
-
 // partOf tells whether a resource is the one that was subscribed to, or lies below it:
 // servers may name the part that changed (schema, ResourceUpdatedNotification).
 func partOf(uri, whole string) bool {
@@ -295,7 +291,7 @@ func (s *session) full(server, uri string) bool {
 
 // wished notes what a request sets for the session, before the server is asked: what it
 // refuses, the next relationship with it is told once more and refuses again.
-func (g *Gateway) wished(st *state, c *call, s *session, p peer) {
+func (g *Gateway) wished(c *call, s *session, p peer) {
 	if s.id == "" {
 		return
 	}
@@ -318,13 +314,26 @@ func (g *Gateway) wished(st *state, c *call, s *session, p peer) {
 	}
 	note := s.wish.text()
 	s.mu.Unlock()
-	if err := g.noteSession(c.r.Context(), st, s.id, note, "changed"); err != nil {
+	if err := g.noteSession(c, s.id, note, "changed"); err != nil {
 		g.deps.Log.Warn("a session's settings were not noted", "error", err)
 	}
 }
 
-// remind tells a relationship that is new to the session what was set in it.
-func (g *Gateway) remind(ctx context.Context, s *session, srv *server, p peer) {
+// followingTurn is held while a wish to follow a resource, or no longer to, is noted and
+// the server told.
+func (s *session) followingTurn(ctx context.Context, server, uri string) (leave func(), err error) {
+	return s.following.take(ctx, server+" "+uri)
+}
+
+// follows tells whether the session wants to hear of just this resource.
+func (s *session) follows(server, uri string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wish.subs[server][uri]
+}
+
+// remind tells a relationship that is new to the session of c what was set in it.
+func (g *Gateway) remind(ctx context.Context, c *call, s *session, srv *server, p peer) {
 	s.mu.Lock()
 	level, uris := s.wish.level, slices.Sorted(maps.Keys(s.wish.subs[srv.Name]))
 	done := s.told[srv] == p
@@ -334,7 +343,7 @@ func (g *Gateway) remind(ctx context.Context, s *session, srv *server, p peer) {
 		return
 	}
 	ask := func(method, member, value string) {
-		_, err := p.request(ctx, outgoing{method: method, params: wire.SetMember(wire.Raw("{}"), member, wire.Quote(value))}, handler{})
+		_, err := p.request(ctx, outgoing{method: method, params: wire.SetMember(wire.Raw("{}"), member, wire.Quote(value)), who: c.who()}, handler{})
 		if err != nil {
 			g.deps.Log.Info("a server was not told a session's settings", "server", srv.Name, "error", err)
 		}
@@ -343,7 +352,14 @@ func (g *Gateway) remind(ctx context.Context, s *session, srv *server, p peer) {
 		ask(wire.MethodSetLevel, "level", level)
 	}
 	for _, uri := range uris {
-		ask(wire.MethodSubscribe, "uri", uri)
+		leave, err := s.followingTurn(ctx, srv.Name, uri)
+		if err != nil {
+			return // the client has gone
+		}
+		if s.follows(srv.Name, uri) {
+			ask(wire.MethodSubscribe, "uri", uri)
+		}
+		leave()
 	}
 }
 
@@ -371,6 +387,9 @@ func (b *bridges) told(l letter) {
 		delete(b.sessions, l.Client)
 	}
 	b.mu.Unlock()
+	if l.Kind == "ended" {
+		b.left(l.Text)
+	}
 	if s == nil {
 		return
 	}
