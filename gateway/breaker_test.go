@@ -72,6 +72,8 @@ func TestGPX3_ADeadServerIsTriedByOneAtATime(t *testing.T) {
 		t.Error("two try at once")
 	}
 	b.done(now, "carol", false, true) // left before the answer: says nothing
+	wants("alice", time.Second)       // failed more often than others who wait
+	now = now.Add(time.Second)
 	fail("alice")
 	wants("carol", 2*time.Second)
 	wants("alice", 4*time.Second)
@@ -116,6 +118,40 @@ func TestGPX3_ATryThatHangsKeepsNobodyOut(t *testing.T) {
 	b.done(now, "carol", false, false)
 	may("alice", true)
 	may("mallory", true)
+}
+
+// TestGPX3_AFewUsersCannotTakeEveryTry: users who make a server fail, or its answers
+// hang, and are first whenever it may be tried, keep nobody out who comes back when told.
+func TestGPX3_AFewUsersCannotTakeEveryTry(t *testing.T) {
+	for name, hang := range map[string]bool{"they fail": false, "they hang": true} {
+		t.Run(name, func(t *testing.T) {
+			b := breaker{most: 2, longest: 10 * time.Second}
+			now := time.Unix(1, 0)
+			b.done(now, "bob", true, false) // an honest one
+			bad := []string{"mallory", "mallet", "malice"}
+			refused, back := 0, now.Add(30*time.Second)
+			for end := now.Add(10 * time.Minute); now.Before(end); now = now.Add(10 * time.Millisecond) {
+				for _, user := range bad {
+					if ok, _ := b.enter(now, user); ok && !hang {
+						b.done(now, user, true, false)
+					}
+				}
+				if hang && now.Equal(time.Unix(1, 0)) {
+					b.done(now, "mallory", true, false)
+				}
+				if now.Before(back) {
+					continue
+				}
+				ok, retry := b.enter(now, "bob")
+				if ok {
+					return
+				}
+				refused++
+				back = now.Add(retry)
+			}
+			t.Errorf("bob was refused %d times in ten minutes", refused)
+		})
+	}
 }
 
 // TestGPX3_WhoMakesAServerFailIsAlone: the same with calls: what alice asks for ends in
