@@ -18,8 +18,9 @@ const (
 	GradeFormat    Grade = "format"    // other bytes, same meaning: order of members, white space
 	GradeTypo      Grade = "typo"      // a few letters
 	GradeReworded  Grade = "reworded"  // other words, no orders
+	GradeNarrowed  Grade = "narrowed"  // an approved item is gone
 	GradeParameter Grade = "parameter" // parameters added, removed or changed
-	GradeWidened   Grade = "widened"   // the schema admits more than before, or an annotation promises more
+	GradeWidened   Grade = "widened"   // the schema admits more than before, an annotation promises more, an item or its name is new
 	GradeAlarm     Grade = "alarm"     // a new instruction, sink, secret, hidden text or suspicious parameter
 )
 
@@ -146,7 +147,7 @@ const (
 )
 
 func rank(g Grade) int {
-	for i, x := range [...]Grade{GradeSame, GradeFormat, GradeTypo, GradeReworded, GradeParameter, GradeWidened, GradeAlarm} {
+	for i, x := range [...]Grade{GradeSame, GradeFormat, GradeTypo, GradeReworded, GradeNarrowed, GradeParameter, GradeWidened, GradeAlarm} {
 		if g == x {
 			return i
 		}

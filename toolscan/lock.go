@@ -196,7 +196,7 @@ func (sc *Scanner) newAndGone(ctx *Context, server string, added []Item, gone []
 			}
 		}
 		v := sc.Item(ctx, it)
-		d.Drift = Drift{Grade: GradeParameter, Findings: v.Findings, Changes: []Change{{Kind: "added", After: strings.ToValidUTF8(string(it.Raw[:min(len(it.Raw), 4096)]), "\uFFFD")}}}
+		d.Drift = Drift{Grade: GradeWidened, Findings: v.Findings, Changes: []Change{{Kind: "added", After: strings.ToValidUTF8(string(it.Raw[:min(len(it.Raw), 4096)]), "\uFFFD")}}}
 		if v.Flagged {
 			d.Drift.Grade = GradeAlarm
 			d.Drift.Reasons = []string{"the new item is flagged by itself"}
@@ -205,7 +205,7 @@ func (sc *Scanner) newAndGone(ctx *Context, server string, added []Item, gone []
 	}
 	for _, p := range gone {
 		if p != nil {
-			out = append(out, Departure{Server: server, Kind: p.Kind, Name: p.Name, What: "removed", Drift: Drift{Grade: GradeReworded}})
+			out = append(out, Departure{Server: server, Kind: p.Kind, Name: p.Name, What: "removed", Drift: Drift{Grade: GradeNarrowed}})
 		}
 	}
 	return out

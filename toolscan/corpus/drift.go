@@ -62,7 +62,7 @@ func worstGrade(sc *toolscan.Scanner, r *Record) toolscan.Grade {
 			if sc.Item(nil, it).Flagged {
 				at(toolscan.GradeAlarm)
 			} else {
-				at(toolscan.GradeParameter)
+				at(toolscan.GradeWidened)
 			}
 			continue
 		}
