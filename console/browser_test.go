@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,40 @@ func TestConsole_EveryPage(t *testing.T) {
 					t.Errorf("the page is %s pixels too wide", over)
 				}
 			})
+		}
+	}
+}
+
+// TestConsole_WordsOfOurs: words that the gateway noted itself, what was decided,
+// of what kind a definition is, that nobody decided, are in the page's language.
+func TestConsole_WordsOfOurs(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	w.person("alice", true)
+	w.seed("")
+	ctx := chrome(t, "en")
+	authtest.Run(t, ctx, size(1280), logIn(w, "alice"))
+	english := map[string][]string{
+		"/console/log?":         {"allowed", "refused"},
+		"/console/mine?":        {"allowed", "refused"},
+		"/console/definitions?": {"first use", "tool"},
+		"/console/definition?server=files&kind=tool&name=write_file&": {"first use", "tool"},
+	}
+	for path, words := range english {
+		for lang, own := range map[string]map[string]string{
+			"en": {"allowed": "allowed", "refused": "refused", "first use": "first use", "tool": "tool"},
+			"ja": {"allowed": "許可", "refused": "拒否", "first use": "初回使用時に自動承認", "tool": "ツール"},
+			"zh": {"allowed": "已允许", "refused": "已拒绝", "first use": "首次使用时自动批准", "tool": "工具"},
+		} {
+			authtest.Run(t, ctx, chromedp.Navigate(w.url+path+"lang="+lang), chromedp.WaitReady(`footer`))
+			text := evaluate(t, ctx, `[...document.querySelectorAll("td:not(:has(details)), p.big, p.hint")].map(x => x.innerText).join(" | ")`)
+			for _, word := range words {
+				if !strings.Contains(text, own[word]) {
+					t.Errorf("%s lacks %q: %s", path+lang, own[word], text)
+				}
+				if lang != "en" && regexp.MustCompile(`(^|[|·\n] *)`+word+`\b`).MatchString(text) {
+					t.Errorf("%s says %q in English: %s", path+lang, word, text)
+				}
+			}
 		}
 	}
 }

@@ -285,7 +285,7 @@ func (w *world) seed(evil string) {
 	}
 	pin := func(name, text string, state gateway.PinState, reason string, at time.Time) gateway.Pin {
 		raw := def(name, text)
-		return gateway.Pin{Server: "files", Kind: toolscan.KindTool, Name: name, SHA256: toolscan.Fingerprint(raw), Raw: raw, State: state, Reason: reason, First: at, Decided: at, By: map[gateway.PinState]string{gateway.PinApproved: "first use"}[state]}
+		return gateway.Pin{Server: "files", Kind: toolscan.KindTool, Name: name, SHA256: toolscan.Fingerprint(raw), Raw: raw, State: state, Reason: reason, First: at, Decided: at, By: map[gateway.PinState]string{gateway.PinApproved: gateway.ByFirstUse}[state]}
 	}
 	must(w.t, w.db.AddPins(ctx, []gateway.Pin{
 		pin("read_file"+evil, "Reads a file of the project.", gateway.PinApproved, "", now.Add(-48*time.Hour)),

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/toolscan"
 )
 
@@ -77,6 +78,28 @@ type frame struct {
 
 // Held says in the page's language why a definition is held.
 func (f *frame) Held(reason string) string { return heldText(f.Lang, reason) }
+
+// Decided says in the page's language what the audit log notes in a word; a word
+// without a text, as another version's, stands as it is.
+func (f *frame) Decided(word string) string { return f.word("decision_", word) }
+
+// Kind says in the page's language what a definition is of.
+func (f *frame) Kind(k toolscan.Kind) string { return f.word("kind_", string(k)) }
+
+// By says who decided about a definition: a person, or the first list.
+func (f *frame) By(who string) string {
+	if who == gateway.ByFirstUse {
+		return f.T("by_first_use")
+	}
+	return f.Plain(who)
+}
+
+func (f *frame) word(group, word string) string {
+	if _, ok := texts[group+word]; !ok {
+		return f.Short(word)
+	}
+	return f.T(group + word)
+}
 
 // T returns a text of the page's language.
 func (f *frame) T(id string, args ...any) string { return say(f.Lang, id, args...) }

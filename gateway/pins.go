@@ -28,8 +28,11 @@ type Pin struct {
 	Reason  string // why it is held: a word of ours, never of the server
 	First   time.Time
 	Decided time.Time
-	By      string // who decided; "first use" for what the first list held
+	By      string // who decided; ByFirstUse for what the first list held
 }
+
+// ByFirstUse stands as By where nobody decided: the first list of a server is approved.
+const ByFirstUse = "first use"
 
 // PinState says what was decided.
 type PinState string
@@ -255,7 +258,7 @@ func (p *PinGuard) meet(ctx context.Context, server string, x *pinIndex, first b
 		case !trusted:
 			pin.Reason = "new"
 		default:
-			pin.State, pin.By, pin.Decided = PinApproved, "first use", pin.First
+			pin.State, pin.By, pin.Decided = PinApproved, ByFirstUse, pin.First
 		}
 		x.mu.Lock()
 		x.take(k, pin.State)
