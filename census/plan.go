@@ -59,7 +59,7 @@ func MakePlan(ctx context.Context, store Store, run string, sources []Accounting
 // WriteText prints the plan for a person.
 func (p *Plan) WriteText(w io.Writer) {
 	for _, a := range p.Sources {
-		fmt.Fprintf(w, "%-32s %9d entries  %9d new targets", plain(a.Source), a.Entries, a.Targets)
+		fmt.Fprintf(w, "%-32s %17s  %21s", plain(a.Source), kidoban.Count(a.Entries, "entry  ", "entries"), kidoban.Count(a.Targets, "new target ", "new targets"))
 		if a.Blank > 0 {
 			fmt.Fprintf(w, "  (%s, %d of them empty or comments)", kidoban.Count(a.Lines, "line", "lines"), a.Blank)
 		}

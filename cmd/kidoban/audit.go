@@ -295,7 +295,7 @@ func (c auditCmd) deliver(e *env, rep *audit.Report) error {
 		return err
 	}
 	if c.HAR != "" {
-		if err := writeFile(e, c.HAR, rep.WriteHAR); err != nil {
+		if err := writeFile(e, c.HAR, 0o600, rep.WriteHAR); err != nil {
 			return err
 		}
 	}

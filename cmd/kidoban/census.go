@@ -102,7 +102,7 @@ func (c censusSources) once(e *env, db *store.DB, p censusPlace, name string) (a
 	}
 	sum := sha256.Sum256([]byte(name))
 	path := p.file("rejected-" + hex.EncodeToString(sum[:4]) + ".jsonl")
-	err = wholeFile(path, func(w io.Writer) error {
+	err = wholeFile(path, 0o666, func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		acc, err = c.read(e, db, p, name, func(r census.Rejection) error { return enc.Encode(r) })
 		return err
@@ -176,7 +176,7 @@ func storedSources(p censusPlace) (all []census.Accounting, err error) {
 }
 
 func jsonFile(path string, v any) error {
-	return wholeFile(path, func(w io.Writer) error {
+	return wholeFile(path, 0o666, func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(v)
@@ -288,7 +288,7 @@ func streamFile(e *env, path string, write func(io.Writer) error) error {
 	if path == "-" {
 		return write(e.stdout)
 	}
-	return wholeFile(path, write)
+	return wholeFile(path, 0o666, write)
 }
 
 // joinRejected copies what the sources of a plan rejected.

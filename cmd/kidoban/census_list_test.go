@@ -93,7 +93,7 @@ func TestBrokenListIsAccountedFor(t *testing.T) {
 	list, rejected := filepath.Join(dir, "list.txt"), filepath.Join(dir, "rejected.jsonl")
 	var want map[string]int
 	var lines int
-	if err := wholeFile(list, func(w io.Writer) error {
+	if err := wholeFile(list, 0o666, func(w io.Writer) error {
 		b := bufio.NewWriter(w)
 		want, lines = brokenList(b, size)
 		return b.Flush()

@@ -46,7 +46,7 @@ func newCrowd(t *testing.T, n int) *crowd {
 		t.Fatal(err)
 	}
 	for name, write := range map[string]func(string) error{
-		"targets": func(f string) error { return wholeFile(f, c.p.WriteTargets) }, "opt-out": func(f string) error { return wholeFile(f, c.p.WriteOptOut) },
+		"targets": func(f string) error { return wholeFile(f, 0o666, c.p.WriteTargets) }, "opt-out": func(f string) error { return wholeFile(f, 0o666, c.p.WriteOptOut) },
 	} {
 		if err := write(filepath.Join(c.dir, name)); err != nil {
 			t.Fatal(err)

@@ -91,7 +91,7 @@ func (c censusRunCmd) finish(e *env, db *store.DB, p census.Progress, took time.
 		"results.jsonl": func(w io.Writer) error { return census.WriteResults(e.ctx, db, c.Name, w) },
 		"times.jsonl":   func(w io.Writer) error { return census.WriteTimes(e.ctx, db, c.Name, w) },
 	} {
-		if err := wholeFile(c.file(name), write); err != nil {
+		if err := wholeFile(c.file(name), 0o666, write); err != nil {
 			return err
 		}
 	}

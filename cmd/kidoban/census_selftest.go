@@ -79,7 +79,7 @@ func (c censusSelftestCmd) Run(e *env) error {
 	}
 	defer db.Close()
 	list := filepath.Join(dir, "targets.txt")
-	if err := wholeFile(list, p.WriteTargets); err != nil {
+	if err := wholeFile(list, 0o666, p.WriteTargets); err != nil {
 		return err
 	}
 	f, err := os.Open(list)
@@ -126,7 +126,7 @@ func (l *selftestLine) watch(p census.Progress, seconds float64) {
 
 func (c censusSelftestCmd) compare(e *env, line *selftestLine, db *store.DB, p *lab.Population, dir string) error {
 	path := filepath.Join(dir, "truth.jsonl")
-	if err := wholeFile(path, p.WriteTruth); err != nil {
+	if err := wholeFile(path, 0o666, p.WriteTruth); err != nil {
 		return err
 	}
 	f, err := os.Open(path)

@@ -39,7 +39,7 @@ func TestCensusSurvivesKill9(t *testing.T) {
 	}
 	defer p.Close()
 	targets := filepath.Join(dir, "targets.txt")
-	if err := wholeFile(targets, p.WriteTargets); err != nil {
+	if err := wholeFile(targets, 0o666, p.WriteTargets); err != nil {
 		t.Fatal(err)
 	}
 	census := func(name, workers string) *exec.Cmd {
@@ -117,5 +117,17 @@ func TestCensusAsksForAContact(t *testing.T) {
 	}
 	if code := run(e, []string{"census", "run", list, "--dry-run", "--json"}); code != 0 || !strings.Contains(out.String(), `"private_address":1`) || !strings.Contains(out.String(), `"every_entry_accounted_for":true`) {
 		t.Errorf("exit %d: %s", code, &out)
+	}
+}
+
+// TestPlanCountsOne: one of a thing is said as one in a plan too.
+func TestPlanCountsOne(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "list.txt")
+	if err := os.WriteFile(list, []byte("https://a.example/mcp\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, stderr, code := kidobanCmd(t, nil, "census", "run", list, "--dry-run")
+	if code != exitClean || !strings.Contains(out, " 1 entry ") || !strings.Contains(out, " 1 new target ") || strings.Contains(out, "1 entries") {
+		t.Errorf("%d %s%s", code, stderr, out)
 	}
 }

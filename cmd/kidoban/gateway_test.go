@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,7 +40,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "__sandbox" {
 		os.Exit(sandbox.Stage(os.Args[2:]))
 	}
-	if len(os.Args) > 1 && (os.Args[1] == "bench" || os.Args[1] == "gateway") {
+	if len(os.Args) > 1 && slices.Contains([]string{"bench", "gateway", "report", "tools"}, os.Args[1]) {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // as the program does
 		defer stop()
 		os.Exit(run(&env{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))

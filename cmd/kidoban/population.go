@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -44,7 +43,7 @@ func (c populationCmd) Run(e *env) error {
 		if path == "" {
 			continue
 		}
-		if err := wholeFile(path, write); err != nil {
+		if err := wholeFile(path, 0o666, write); err != nil {
 			return err
 		}
 	}
@@ -58,26 +57,4 @@ func (c populationCmd) Run(e *env) error {
 	}
 	<-e.ctx.Done()
 	return nil
-}
-
-// wholeFile writes a file through a temporary one, whole or not at all.
-func wholeFile(path string, write func(io.Writer) error) error {
-	f, err := os.Create(path + ".part")
-	if err != nil {
-		return kidoban.Wrap(kidoban.KindUsage, err, "the file cannot be made: check the path")
-	}
-	defer os.Remove(path + ".part") //nolint:errcheck // it is gone after the rename
-	b := bufio.NewWriterSize(f, 64<<10)
-	if err = write(b); err != nil {
-		f.Close()
-		return err // of what was to be written, not of the file
-	}
-	err = b.Flush()
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(path+".part", path)
-	}
-	return kidoban.Wrap(kidoban.KindInternal, err, "%s cannot be written", path)
 }

@@ -60,24 +60,24 @@ func (o outputs) write(e *env, in report.Input) error {
 		if f.path == "" {
 			continue
 		}
-		if err := writeFile(e, f.path, f.write); err != nil {
+		if err := writeFile(e, f.path, 0o600, f.write); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// writeFile writes through a buffer, so that a failure leaves no half a file.
-func writeFile(e *env, path string, write func(io.Writer) error) error {
+// writeFile writes through a buffer, so that a failure leaves no half a report.
+func writeFile(e *env, path string, mode os.FileMode, write func(io.Writer) error) error {
 	var b bytes.Buffer
 	if err := write(&b); err != nil {
 		return err
 	}
+	put := func(w io.Writer) error { _, err := w.Write(b.Bytes()); return err }
 	if path == "-" {
-		_, err := e.stdout.Write(b.Bytes())
-		return err
+		return put(e.stdout)
 	}
-	return kidoban.Wrap(kidoban.KindUsage, os.WriteFile(path, b.Bytes(), 0o600), "%s cannot be written", path)
+	return wholeFile(path, mode, put)
 }
 
 // places tells before a run whether its files will have a place: nobody waits for a

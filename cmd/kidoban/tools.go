@@ -86,20 +86,8 @@ func (c toolsPinCmd) Run(e *env) error {
 		return kidoban.Errorf(kidoban.KindRefused, "nothing was pinned because the scan flags %s: look at kidoban tools scan, and repeat with --force if they are to be approved", kidoban.Count(n, "item", "items"))
 	}
 	lock := toolscan.MakeLock(got.servers, by, time.Now().UTC().Format(time.RFC3339))
-	f, err := os.CreateTemp(".", ".kidoban.lock-*")
-	if err != nil {
-		return kidoban.Wrap(kidoban.KindInput, err, "cannot write beside the lock file")
-	}
-	defer os.Remove(f.Name()) // gone already after the rename
-	err = lock.Write(f)
-	if cerr := f.Close(); err == nil {
-		err = kidoban.Wrap(kidoban.KindInput, cerr, "cannot write the lock file")
-	}
-	if err != nil {
+	if err := wholeFile(c.Lock, 0o600, lock.Write); err != nil {
 		return err
-	}
-	if err := os.Rename(f.Name(), c.Lock); err != nil {
-		return kidoban.Wrap(kidoban.KindInput, err, "cannot write %s", c.Lock)
 	}
 	fmt.Fprintf(e.stdout, "%s of %s pinned in %s, approved by %s.\n", kidoban.Count(len(lock.Pins), "definition", "definitions"), kidoban.Count(len(got.servers), "server", "servers"), c.Lock, toolscan.Visible(by, 80))
 	return nil

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"os"
 	"sort"
 	"strings"
 
@@ -96,21 +95,7 @@ func (o toolOutputs) write(e *env, r *scanReport) error {
 		if f.name == "" {
 			continue
 		}
-		if f.name == "-" {
-			if err := f.write(e.stdout, r); err != nil {
-				return err
-			}
-			continue
-		}
-		file, err := os.Create(f.name)
-		if err != nil {
-			return kidoban.Wrap(kidoban.KindInput, err, "cannot write %s", f.name)
-		}
-		err = f.write(file, r)
-		if cerr := file.Close(); err == nil {
-			err = kidoban.Wrap(kidoban.KindInput, cerr, "cannot write %s", f.name)
-		}
-		if err != nil {
+		if err := writeFile(e, f.name, 0o666, func(w io.Writer) error { return f.write(w, r) }); err != nil {
 			return err
 		}
 	}
@@ -263,7 +248,9 @@ func writeDepartures(w io.Writer, deps []toolscan.Departure, colour bool) {
 			p.put("    %s", reason)
 		}
 		for _, c := range d.Drift.Changes {
-			p.put("    %s %s", c.Kind, toolscan.Visible(c.Path, 160))
+			if c.Path != "" { // of a whole item the first line said it
+				p.put("    %s %s", c.Kind, toolscan.Visible(c.Path, 160))
+			}
 			if len(c.Diff) > 0 {
 				p.put("      %s", diffLine(c.Diff, colour))
 				continue
