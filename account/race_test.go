@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -303,6 +304,35 @@ func TestGVA2_ARotatedRefreshTokenIsKept(t *testing.T) {
 	if got := strings.Join(sent, " "); got != "first second" {
 		t.Errorf("sent: %s", got)
 	}
+}
+
+// TestGVA2_ARotatedRefreshTokenOutlivesADatabaseThatIsAway: what could not be stored at
+// once is stored with what became of the renewal.
+func TestGVA2_ARotatedRefreshTokenOutlivesADatabaseThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const issuer = "https://idp.example"
+		w, s := newWallet(t, nil, time.Now)
+		w.SetApps(map[string]*App{"tools": {Provider: &Provider{Issuer: issuer}}})
+		if err := w.KeepProof(t.Context(), "alice", Login{issuer, "sub", "old", "first", time.Now().Add(time.Second)}); err != nil {
+			t.Fatal(err)
+		}
+		store := &away{shelf: s}
+		w.Store = store
+		w.Renew = func(_ context.Context, _ Login, rotated func(string)) (Login, error) {
+			store.fails.Store(8) // as often as it is tried
+			rotated("second")
+			if left := store.fails.Load(); left != 0 {
+				t.Errorf("the database may fail %d times more", left)
+			}
+			return Login{}, kidoban.Errorf(kidoban.KindUnreachable, "the keys are away")
+		}
+		if _, _, err := w.Subject(t.Context(), "alice", issuer); kidoban.KindOf(err) != kidoban.KindUnreachable {
+			t.Fatal(err)
+		}
+		if _, p, err := w.proof(t.Context(), "alice", issuer); err != nil || p.Refresh != "second" || !p.Trying.IsZero() {
+			t.Errorf("%+v %v", p, err)
+		}
+	})
 }
 
 // TestGVA2_NobodyIsLeftInAFlight: what orders the callers of an account is there only
