@@ -12,18 +12,47 @@ import (
 // stop. A server that cannot be reached has none; one that ends is followed again
 // when it is back. s, when not nil, is the legacy session whose settings the
 // servers are told. watch names resources whose changes are wanted, too; watched
-// are those whose servers agreed, by their names for the client.
+// are those whose servers agreed, by their names for the client. A server that takes its
+// time holds up neither the others nor the client, unless its resources are to be watched:
+// it is followed once it is there.
 func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) (notes *notices, watched []string, stop func()) {
 	out := &notices{in: make(chan notice, 64), s: s}
 	ctx, cancel := context.WithCancel(c.r.Context())
 	var wg sync.WaitGroup
-	for _, srv := range g.reach(c) {
+	servers := g.reach(c)
+	agreed, slots := make([]chan []string, len(servers)), make(chan struct{}, fanOut)
+	for i, srv := range servers {
 		f := &follower{g: g, c: c, s: s, srv: srv, out: out, uris: watch[srv], who: clientKey(c.Caller) + "\x00" + newID()}
-		p, leave := f.attach(ctx)
-		for _, uri := range f.agreed {
-			watched = append(watched, c.outsideURI(srv, uri))
+		agreed[i] = make(chan []string, 1)
+		wg.Go(func() {
+			p, leave := peer(nil), func() {}
+			select {
+			case slots <- struct{}{}:
+				free := sync.OnceFunc(func() { <-slots })
+				slow := time.AfterFunc(heardWithin, free)
+				p, leave = f.attach(ctx)
+				slow.Stop()
+				free()
+			case <-ctx.Done():
+			}
+			agreed[i] <- f.agreed
+			f.stay(ctx, p, leave)
+		})
+	}
+	soon, over := context.WithTimeout(ctx, heardWithin)
+	defer over()
+	for i, srv := range servers {
+		late := soon
+		if len(watch[srv]) > 0 {
+			late = ctx
 		}
-		wg.Go(func() { f.stay(ctx, p, leave) })
+		select {
+		case uris := <-agreed[i]:
+			for _, uri := range uris {
+				watched = append(watched, c.outsideURI(srv, uri))
+			}
+		case <-late.Done():
+		}
 	}
 	return out, watched, func() { cancel(); wg.Wait() }
 }
@@ -63,6 +92,19 @@ func (n *notices) offer(from *server, m wire.Message) {
 	case n.in <- notice{from: from, m: m}:
 	default:
 		n.wait.took(m)
+	}
+}
+
+// put waits for room for a question, or for taking it back; false when ctx has ended.
+func (n *notices) put(ctx context.Context, question notice, withdrawn bool) bool {
+	if withdrawn {
+		question.ask, question.withdrawn = nil, question.ask
+	}
+	select {
+	case n.in <- question:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -117,16 +159,7 @@ func (f *follower) subscriber(ctx context.Context) subscriber {
 	s.caps, s.who = f.s.caps, f.c.who()
 	s.ask = func(asking context.Context, q *question) (result, refusal wire.Raw) {
 		return q.put(asking, ctx.Done(), func(withdrawn bool) bool {
-			n := notice{from: f.srv, ask: q}
-			if withdrawn {
-				n = notice{from: f.srv, withdrawn: q}
-			}
-			select {
-			case f.out.in <- n:
-				return true
-			case <-ctx.Done():
-				return false
-			}
+			return f.out.put(ctx, notice{from: f.srv, ask: q}, withdrawn)
 		})
 	}
 	return s

@@ -281,3 +281,33 @@ func TestGPX2_ALevelIsToldToWhoLogs(t *testing.T) {
 		<-done
 	}
 }
+
+// TestGPX3_ASlowServerHoldsUpNoStream: at the endpoint for all servers a client's stream
+// begins, and tells of one server, while another does not answer; and it tells of a
+// server that had no stream for us at first.
+func TestGPX3_ASlowServerHoldsUpNoStream(t *testing.T) {
+	silent := newRaw(t, func(_ http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() })
+	var streams atomic.Int64
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case strings.Contains(body, `"initialize"`):
+			w.Header().Set("Mcp-Session-Id", "s")
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"s","version":"1"}}`)
+		case r.Method == http.MethodGet && streams.Add(1) == 1:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case r.Method == http.MethodGet:
+			w.Header().Set("Content-Type", "text/event-stream")
+			io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	bad, good := at("bad", silent.URL), at("good", up.URL)
+	bad.Era, good.Era = "legacy", "legacy"
+	bad.Wait = 10 * time.Minute
+	r := newRig(t, []Server{bad, good}, generous)
+	w := r.window("/mcp")
+	until(t, r.openEvents(http.MethodGet, r.url+"/mcp", "", w.header()...), "list_changed")
+}

@@ -433,28 +433,12 @@ func (m *mail) pump(ctx context.Context, l letter, s *served, v *conversation) l
 
 // notes writes notifications to a replica until it wants no more.
 func (m *mail) notes(ctx context.Context, l letter, s *served, p peer) letter {
-	out := make(chan letter, 64)
-	h := handler{note: func(n wire.Message) {
-		select {
-		case out <- letter{Kind: "note", Box: l.Box, Method: n.Method, Params: n.Params}:
-		default: // a client that does not read asks again anyway
-		}
-	}}
-	if l.Text != "" { // a replica of an earlier version does not say who may be asked
+	out := &notices{in: make(chan notice, 64)}
+	h := handler{note: func(n wire.Message) { out.offer(nil, n) }} // a client that does not read asks again anyway
+	if l.Text != "" {                                              // a replica of an earlier version does not say who may be asked
 		h.ask = func(asking context.Context, q *question) (result, refusal wire.Raw) {
 			return q.put(asking, ctx.Done(), func(withdrawn bool) bool {
-				n := letter{}
-				if !withdrawn {
-					n = s.ask(l.Box, q)
-				} else if n = s.withdraw(l.Box, q); n.Num == 0 {
-					return false
-				}
-				select {
-				case out <- n:
-					return true
-				case <-ctx.Done():
-					return false
-				}
+				return out.put(ctx, notice{ask: q}, withdrawn)
 			})
 		}
 	}
@@ -466,8 +450,17 @@ func (m *mail) notes(ctx context.Context, l letter, s *served, p peer) letter {
 			return failure(ctx.Err())
 		case <-p.done():
 			return failure(errMoved)
-		case n := <-out:
-			if err := m.post(ctx, l.From, n); err != nil {
+		case n := <-out.in:
+			out.wait.took(n.m)
+			say := letter{Kind: "note", Box: l.Box, Method: n.m.Method, Params: n.m.Params}
+			if n.ask != nil {
+				say = s.ask(l.Box, n.ask)
+			} else if n.withdrawn != nil {
+				if say = s.withdraw(l.Box, n.withdrawn); say.Num == 0 {
+					continue // it is answered
+				}
+			}
+			if err := m.post(ctx, l.From, say); err != nil {
 				return failure(err)
 			}
 		}

@@ -450,7 +450,10 @@ func (p *httpPeer) followOnce() bool {
 		return p.ctx.Err() == nil
 	}
 	defer resp.Body.Close()
-	if mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); resp.StatusCode != http.StatusOK || mt != "text/event-stream" {
+	switch mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); {
+	case resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout:
+		return p.ctx.Err() == nil // not now
+	case resp.StatusCode != http.StatusOK || mt != "text/event-stream":
 		return false // not offered
 	}
 	in := wire.NewEventReader(p.s.paced(p.ctx, p.to.who, resp.Body), p.max)
