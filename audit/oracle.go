@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/audit/browser"
 	"github.com/kidoban/kidoban/oauth"
 	"github.com/kidoban/kidoban/outbound"
 )
@@ -217,19 +218,7 @@ func (w *walker) target(x *kidoban.Exchange, at string) (to string, page *Page, 
 	return "", &p, true
 }
 
-// resolve joins a Location to the URL it came from. One that no browser could
-// read is kept as it is: it may be a redirect URI under test.
-func resolve(base, ref string) string {
-	b, err := url.Parse(base)
-	if err != nil {
-		return ref
-	}
-	r, err := url.Parse(ref)
-	if err != nil {
-		return ref
-	}
-	return b.ResolveReference(r).String()
-}
+func resolve(base, ref string) string { return browser.Resolve(base, ref) }
 
 // terminal notes a Location that ends the trail.
 func (w *walker) terminal(home *url.URL, from, to string) bool {

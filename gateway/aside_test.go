@@ -21,11 +21,8 @@ type aside struct {
 
 func newAside(t *testing.T) *aside {
 	a := &aside{say: make(chan string), begun: make(chan string, 8), end: make(chan string), heard: make(chan string, 16), follow: make(chan struct{})}
-	a.raw = newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+	a.raw = newLegacy(t, `{"tools":{},"tasks":{"requests":{"tools":{"call":{}}}}}`, func(w http.ResponseWriter, r *http.Request, body string) bool {
 		switch {
-		case strings.Contains(body, `"initialize"`):
-			w.Header().Set("Mcp-Session-Id", "s")
-			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"tasks":{"requests":{"tools":{"call":{}}}}},"serverInfo":{"name":"s","version":"1"}}`)
 		case strings.Contains(body, `"tools/call"`), strings.Contains(body, `"tasks/`):
 			a.begun <- body
 			select {
@@ -33,6 +30,7 @@ func newAside(t *testing.T) *aside {
 				result(w, body, res)
 			case <-r.Context().Done():
 			}
+			return true
 		case r.Method == http.MethodGet:
 			w.Header().Set("Content-Type", "text/event-stream")
 			w.(http.Flusher).Flush()
@@ -43,15 +41,13 @@ func newAside(t *testing.T) *aside {
 					fmt.Fprintf(w, "data: %s\n\n", m)
 					w.(http.Flusher).Flush()
 				case <-r.Context().Done():
-					return
+					return true
 				}
 			}
-		default:
-			if !strings.Contains(body, "notifications/initialized") {
-				a.heard <- body
-			}
-			w.WriteHeader(http.StatusAccepted)
+		case !strings.Contains(body, "notifications/initialized"):
+			a.heard <- body
 		}
+		return false
 	})
 	return a
 }

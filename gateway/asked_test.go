@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/kidoban/kidoban/wire"
 )
@@ -123,50 +122,24 @@ func TestGPX3_AnsweredQuestionsMakeRoom(t *testing.T) {
 // answered its question, which it put on its stream of notifications, waits for nothing
 // more: it is told that there is no answer.
 func TestGPX2_AQuestionEndsWithItsCall(t *testing.T) {
-	ask, finish, told := make(chan struct{}), make(chan struct{}), make(chan string, 1)
-	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
-		switch {
-		case r.Method == http.MethodGet:
-			w.Header().Set("Content-Type", "text/event-stream")
-			w.(http.Flusher).Flush()
-			select {
-			case <-ask:
-				fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":\"q\",%s\n\n", askName)
-				w.(http.Flusher).Flush()
-			case <-r.Context().Done():
-			}
-			<-r.Context().Done()
-		case strings.Contains(body, `"initialize"`):
-			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`)
-		case strings.Contains(body, "tools/call"):
-			close(ask)
-			select {
-			case <-finish:
-			case <-r.Context().Done():
-			}
-			result(w, body, `{"content":[]}`)
-		case strings.Contains(body, `"id":"q"`):
-			told <- body
-			fallthrough
-		default:
-			w.WriteHeader(http.StatusAccepted)
-		}
-	})
+	up := newAside(t)
 	s := at("s", up.URL)
 	s.Era = "legacy"
 	r := newRig(t, []Server{s})
+	go func() { // ends with the stream's answer
+		select {
+		case <-up.begun:
+			up.say <- `{"jsonrpc":"2.0","id":"q",` + askName
+		case <-t.Context().Done():
+		}
+	}()
 	body, header := modern("tools/call", `"name":"x","arguments":{}`, "x")
 	if a := r.post("s", "alice", body, header...); !strings.Contains(a.body, "your name?") {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
-	close(finish)
-	select {
-	case got := <-told:
-		if !strings.Contains(got, `"error"`) {
-			t.Errorf("the server was told %s", got)
-		}
-	case <-time.After(time.Minute):
-		t.Error("the server waits for an answer")
+	up.end <- `{"content":[]}`
+	if got := soon(t, up.heard); !strings.Contains(got, `"id":"q"`) || !strings.Contains(got, `"error"`) {
+		t.Errorf("the server was told %s", got)
 	}
 }
 
@@ -174,20 +147,17 @@ func TestGPX2_AQuestionEndsWithItsCall(t *testing.T) {
 // the client, only what has the request's own id answers it.
 func TestGPX1_AnswersToOtherRequestsAreNoAnswers(t *testing.T) {
 	for _, how := range []string{"stream", "document"} {
-		up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		up := newLegacy(t, `{"tools":{}}`, func(w http.ResponseWriter, _ *http.Request, body string) bool {
 			switch {
-			case r.Method == http.MethodGet:
-				w.WriteHeader(http.StatusMethodNotAllowed)
-			case strings.Contains(body, `"initialize"`):
-				result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`)
-			case strings.Contains(body, "tools/call") && how == "stream":
+			case !strings.Contains(body, "tools/call"):
+				return false
+			case how == "stream":
 				w.Header().Set("Content-Type", "text/event-stream")
 				fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":1%[1]s,\"result\":{\"content\":[{\"type\":\"text\",\"text\":\"another's\"}]}}\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":%[1]s,\"result\":{\"content\":[{\"type\":\"text\",\"text\":\"ours\"}]}}\n\n", idOf(body))
-			case strings.Contains(body, "tools/call"):
-				result(w, `{"id":1`+idOf(body)+`}`, `{"content":[{"type":"text","text":"another's"}]}`)
 			default:
-				w.WriteHeader(http.StatusAccepted)
+				result(w, `{"id":1`+idOf(body)+`}`, `{"content":[{"type":"text","text":"another's"}]}`)
 			}
+			return true
 		})
 		s := at("s", up.URL)
 		s.Era = "legacy"

@@ -25,39 +25,33 @@ func TestGPX5_WhoFollowsAndWhoNoLongerDoesTakeTurns(t *testing.T) {
 			var mu sync.Mutex
 			tells, slow := false, false
 			came, other := make(chan struct{}, 1), make(chan struct{}, 1)
-			up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
-				subscribes, un := strings.Contains(body, `"resources/subscribe"`), strings.Contains(body, `"resources/unsubscribe"`)
-				switch {
-				case strings.Contains(body, `"initialize"`):
-					w.Header().Set("Mcp-Session-Id", "s")
-					result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"resources":{"subscribe":true}},"serverInfo":{"name":"s","version":"1"}}`)
-				case subscribes, un:
-					mu.Lock()
-					held := slow
-					slow = false
-					mu.Unlock()
-					if held {
-						came <- struct{}{}
-						select { // long enough for the other to overtake it, if it may
-						case <-other:
-						case <-time.After(time.Second / 2):
-						}
-					}
-					mu.Lock()
-					tells = subscribes
-					mu.Unlock()
-					result(w, body, `{}`)
-					if !held {
-						select {
-						case other <- struct{}{}:
-						default:
-						}
-					}
-				case r.Method == http.MethodGet:
-					w.WriteHeader(http.StatusMethodNotAllowed)
-				default:
-					w.WriteHeader(http.StatusAccepted)
+			up := newLegacy(t, `{"resources":{"subscribe":true}}`, func(w http.ResponseWriter, _ *http.Request, body string) bool {
+				subscribes := strings.Contains(body, `"resources/subscribe"`)
+				if !subscribes && !strings.Contains(body, `"resources/unsubscribe"`) {
+					return false
 				}
+				mu.Lock()
+				held := slow
+				slow = false
+				mu.Unlock()
+				if held {
+					came <- struct{}{}
+					select { // long enough for the other to overtake it, if it may
+					case <-other:
+					case <-time.After(time.Second / 2):
+					}
+				}
+				mu.Lock()
+				tells = subscribes
+				mu.Unlock()
+				result(w, body, `{}`)
+				if !held {
+					select {
+					case other <- struct{}{}:
+					default:
+					}
+				}
+				return true
 			})
 			s := at("s", up.URL)
 			s.Era = "legacy"

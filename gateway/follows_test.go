@@ -288,21 +288,19 @@ func TestGPX2_ALevelIsToldToWhoLogs(t *testing.T) {
 func TestGPX3_ASlowServerHoldsUpNoStream(t *testing.T) {
 	silent := newRaw(t, func(_ http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() })
 	var streams atomic.Int64
-	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+	up := newLegacy(t, `{"tools":{"listChanged":true}}`, func(w http.ResponseWriter, r *http.Request, _ string) bool {
 		switch {
-		case strings.Contains(body, `"initialize"`):
-			w.Header().Set("Mcp-Session-Id", "s")
-			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"s","version":"1"}}`)
-		case r.Method == http.MethodGet && streams.Add(1) == 1:
+		case r.Method != http.MethodGet:
+			return false
+		case streams.Add(1) == 1:
 			w.WriteHeader(http.StatusServiceUnavailable)
-		case r.Method == http.MethodGet:
+		default:
 			w.Header().Set("Content-Type", "text/event-stream")
 			io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n")
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
-		default:
-			w.WriteHeader(http.StatusAccepted)
 		}
+		return true
 	})
 	bad, good := at("bad", silent.URL), at("good", up.URL)
 	bad.Era, good.Era = "legacy", "legacy"

@@ -15,25 +15,20 @@ import (
 // listener's own id, nothing that it did not ask for, and no proxy's buffer between.
 func TestTR13_TR19_WhatAListenerGets(t *testing.T) {
 	told := make(chan string)
-	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
-		switch {
-		case r.Method == http.MethodGet:
-			w.Header().Set("Content-Type", "text/event-stream")
-			w.(http.Flusher).Flush()
-			for {
-				select {
-				case method := <-told:
-					fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"method\":%q,\"params\":{\"_meta\":{\"a/b\":1}}}\n\n", method)
-					w.(http.Flusher).Flush()
-				case <-r.Context().Done():
-					return
-				}
+	up := newLegacy(t, `{"tools":{"listChanged":true},"prompts":{"listChanged":true}}`, func(w http.ResponseWriter, r *http.Request, _ string) bool {
+		if r.Method != http.MethodGet {
+			return false
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.(http.Flusher).Flush()
+		for {
+			select {
+			case method := <-told:
+				fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"method\":%q,\"params\":{\"_meta\":{\"a/b\":1}}}\n\n", method)
+				w.(http.Flusher).Flush()
+			case <-r.Context().Done():
+				return true
 			}
-		case strings.Contains(body, `"initialize"`):
-			w.Header().Set("Mcp-Session-Id", "s")
-			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":true}},"serverInfo":{"name":"s","version":"1"}}`)
-		default:
-			w.WriteHeader(http.StatusAccepted)
 		}
 	})
 	s := at("s", up.URL)
@@ -100,12 +95,8 @@ func TestTR18_NobodyIsAskedWhatItDoesNotOffer(t *testing.T) {
 	} {
 		var heard atomic.Value
 		answered := make(chan struct{})
-		up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		up := newLegacy(t, `{"tools":{}}`, func(w http.ResponseWriter, r *http.Request, body string) bool {
 			switch {
-			case r.Method == http.MethodGet:
-				w.WriteHeader(http.StatusMethodNotAllowed)
-			case strings.Contains(body, `"initialize"`):
-				result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`)
 			case strings.Contains(body, "tools/call"):
 				w.Header().Set("Content-Type", "text/event-stream")
 				fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":\"q\",\"method\":%q,\"params\":%s}\n\n", method, params)
@@ -118,10 +109,11 @@ func TestTR18_NobodyIsAskedWhatItDoesNotOffer(t *testing.T) {
 			case strings.Contains(body, `"id":"q"`):
 				heard.Store(body)
 				close(answered)
-				fallthrough
+				return false
 			default:
-				w.WriteHeader(http.StatusAccepted)
+				return false
 			}
+			return true
 		})
 		s := at("s", up.URL)
 		s.Era = "legacy"

@@ -293,6 +293,23 @@ func result(w http.ResponseWriter, body, res string) {
 	io.WriteString(w, `{"jsonrpc":"2.0","id":`+idOf(body)+`,"result":`+res+`}`)
 }
 
+// newLegacy is a server of the earlier era that begins sessions and takes what it is
+// told; answer answers the rest, and tells whether it did. Else it has no stream.
+func newLegacy(t testing.TB, capabilities string, answer func(w http.ResponseWriter, r *http.Request, body string) bool) *raw {
+	return newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		switch {
+		case strings.Contains(body, `"initialize"`):
+			w.Header().Set("Mcp-Session-Id", "s")
+			result(w, body, `{"protocolVersion":"2025-11-25","capabilities":`+capabilities+`,"serverInfo":{"name":"s","version":"1"}}`)
+		case answer(w, r, body):
+		case r.Method == http.MethodGet:
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+}
+
 func at(name string, url string) Server { return Server{Name: name, URL: url, Loopback: true} }
 
 // fixture is a server by the Go SDK with a few tools.

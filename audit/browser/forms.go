@@ -73,7 +73,7 @@ func (t *forms) load(ctx context.Context, method, to string, body []byte) error 
 		from = to
 		next := ""
 		if st := x.Status(); st >= 300 && st < 400 && st != 304 && x.Header("Location") != "" {
-			next = join(to, x.Header("Location"))
+			next = Resolve(to, x.Header("Location"))
 			if st != 307 && st != 308 && method != http.MethodHead {
 				method, body = http.MethodGet, nil
 			}
@@ -149,7 +149,7 @@ func (t *forms) Click(ctx context.Context, index int) error {
 	}
 	e := t.page.Elements[index]
 	if e.Kind == "link" {
-		return t.load(ctx, http.MethodGet, join(t.at, e.Href), nil)
+		return t.load(ctx, http.MethodGet, Resolve(t.at, e.Href), nil)
 	}
 	if e.Form < 0 {
 		return kidoban.Errorf(kidoban.KindInput, "the button %.40q of %s works with a script only", e.Label, place(t.at))
@@ -188,7 +188,7 @@ func (f *docForm) submission(at string, pressed int) (method, to string, body []
 	}
 	to = at
 	if f.action != "" {
-		to = join(at, f.action)
+		to = Resolve(at, f.action)
 	}
 	if f.method == http.MethodPost {
 		return http.MethodPost, to, []byte(b.String())
@@ -221,7 +221,7 @@ func (t *forms) parse(x *kidoban.Exchange, at string) (refresh string) {
 		p.Text = p.Text[:MaxText]
 	}
 	if r.refresh != "" {
-		return join(at, r.refresh)
+		return Resolve(at, r.refresh)
 	}
 	return ""
 }
@@ -392,7 +392,9 @@ func inner(n *html.Node) string {
 
 func fold(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-func join(base, ref string) string {
+// Resolve joins a reference to the URL it came from. One that no browser could read is
+// kept as it is: it may be a redirect URI under test.
+func Resolve(base, ref string) string {
 	b, err := url.Parse(base)
 	if err != nil {
 		return ref
