@@ -70,6 +70,21 @@ func (r *recorder) list() []authserver.Alert {
 // forget drops the events: a test that counts memory does not count its own.
 func (r *recorder) forget() { r.mu.Lock(); defer r.mu.Unlock(); r.events = nil }
 
+// detail is what the event of a request tells.
+func (r *recorder) detail(id string) string {
+	if !r.requestLogged(id) {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.events {
+		if e.RequestID == id {
+			return e.Detail
+		}
+	}
+	return ""
+}
+
 // requestLogged waits for the event of a request, which comes when all is done: the
 // client may have the whole answer by then.
 func (r *recorder) requestLogged(id string) bool {

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -189,7 +190,15 @@ func finishProvider(id string) handler {
 			if h.Provider == id {
 				next = h.Next
 			}
-			s.showLogin(w, r, c, loginPage{Next: next, Problem: "provider_refused"}, http.StatusForbidden)
+			problem, status := "provider_refused", http.StatusForbidden
+			var fault *loginFault
+			if errors.As(err, &fault) {
+				problem = fault.problem
+			}
+			if problem == "provider_away" || problem == "provider_config" {
+				c.event.Outcome, status = "failed", http.StatusBadGateway
+			}
+			s.showLogin(w, r, c, loginPage{Next: next, Problem: problem}, status)
 			return
 		}
 		if err := s.logIn(r.Context(), w, r, c, u, "oidc"); err != nil {
@@ -228,7 +237,7 @@ func (s *Server) identify(w http.ResponseWriter, r *http.Request, c *call, x Pro
 	}
 	p, ctx, err := s.provider(r.Context(), x)
 	if err != nil {
-		return User{}, h, err
+		return User{}, h, &loginFault{"provider_away", err}
 	}
 	if verdict := oauth.CheckIss(x.Issuer, false, q["iss"]); !verdict.Accept() && !quirkOf(x.Issuer).multiTenant {
 		return refuse("the answer came from another issuer")
@@ -240,7 +249,7 @@ func (s *Server) identify(w http.ResponseWriter, r *http.Request, c *call, x Pro
 		return cfg.Exchange(ctx, q.Get("code"), oauth2.VerifierOption(h.Verifier))
 	})
 	if err != nil {
-		return refuse("the provider did not exchange the code")
+		return User{}, h, exchangeFault(err)
 	}
 	u, err := s.userOfToken(ctx, x, p, tok, h.Nonce)
 	return u, h, err
@@ -272,7 +281,7 @@ func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, 
 	if len(x.AllowDomains) > 0 {
 		_, domain, _ := strings.Cut(email, "@")
 		if !verified || !slices.Contains(x.AllowDomains, domain) {
-			return refuse("this address's domain may not log in here")
+			return User{}, &loginFault{"provider_stranger", kidoban.Errorf(kidoban.KindRefused, "%s", notAdmitted(email, verified))}
 		}
 	}
 	u, first, err := s.identityUser(ctx, id.Issuer, id.Subject, x.nameOf(id.Subject, claims, verified), shownAs(claims))
@@ -280,7 +289,7 @@ func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, 
 		return User{}, err
 	}
 	if u.Disabled {
-		return refuse("this person's access has been switched off")
+		return User{}, &loginFault{"provider_stranger", kidoban.Errorf(kidoban.KindRefused, "this person's access has been switched off")}
 	}
 	if s.deps.Proof != nil {
 		if err := s.deps.Proof(ctx, u.ID, ProviderLogin{x.Issuer, id.Subject, raw, tok.RefreshToken, id.Expiry}); err != nil {

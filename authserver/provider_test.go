@@ -29,6 +29,8 @@ type idp struct {
 	iss    string         // iss parameter of the answer
 	next   string         // refresh token of the answer
 	shut   bool           // the keys are away
+	refuse int            // status of the answer to a code; -1 for none
+	said   string         // and its body
 }
 
 func newIDP(t *testing.T) *idp {
@@ -57,6 +59,14 @@ func newIDP(t *testing.T) *idp {
 			}
 			http.Redirect(w, r, q.Get("redirect_uri")+"?"+v.Encode(), http.StatusSeeOther)
 		case "/t":
+			if p.refuse < 0 {
+				panic(http.ErrAbortHandler)
+			}
+			if p.refuse > 0 {
+				w.WriteHeader(p.refuse)
+				fmt.Fprint(w, p.said)
+				return
+			}
 			_ = r.ParseForm()
 			q := p.codes[r.Form.Get("code")]
 			id, secret, _ := r.BasicAuth()
@@ -310,6 +320,43 @@ func TestProviderLoginRefusals(t *testing.T) {
 			t.Fatal(a.StatusCode, a.body)
 		}
 	})
+}
+
+// TestProviderLoginSaysWhy: who may not use the gateway is not told that the login
+// failed, a gateway that its provider does not know does not look like the person's
+// fault, and the audit log has the reason without the provider's words.
+func TestProviderLoginSaysWhy(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil        func(p *idp)
+		status       int
+		says, logged string
+	}{
+		"no e-mail":         {func(p *idp) { p.claims = map[string]any{"email": nil, "email_verified": nil} }, 403, "may not use this gateway", "tells no e-mail address"},
+		"unverified e-mail": {func(p *idp) { p.claims = map[string]any{"email_verified": false} }, 403, "may not use this gateway", "has not verified"},
+		"foreign domain":    {func(p *idp) { p.claims = map[string]any{"email": "x@evil.example"} }, 403, "may not use this gateway", "domain may not log in"},
+		"wrong secret":      {func(p *idp) { p.refuse, p.said = 401, `{"error":"invalid_client","error_description":"rp-secret"}` }, 502, "refuses this gateway, not you", "status 401 invalid_client"},
+		"code refused":      {func(p *idp) { p.refuse, p.said = 400, `{"error":"invalid_grant"}` }, 403, "did not succeed", "status 400 invalid_grant"},
+		"strange words":     {func(p *idp) { p.refuse, p.said = 400, `{"error":"<b>rp-secret"}` }, 403, "did not succeed", "status 400"},
+		"broken":            {func(p *idp) { p.refuse, p.said = 500, `rp-secret` }, 502, "does not answer", "failed with status 500"},
+		"gone":              {func(p *idp) { p.refuse = -1 }, 502, "does not answer", "did not answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, p := newIDPWorld(t)
+			b := w.browser()
+			back := b.toProvider(b.get("/login")).String()
+			p.mu.Lock()
+			c.spoil(p)
+			p.mu.Unlock()
+			a := b.get(back)
+			if a.StatusCode != c.status || !strings.Contains(a.body, c.says) {
+				t.Errorf("%d %s", a.StatusCode, a.body)
+			}
+			detail := w.seen.detail(a.Header.Get("X-Request-Id"))
+			if !strings.Contains(detail, c.logged) || strings.Contains(detail, "rp-secret") {
+				t.Errorf("the audit log has %q", detail)
+			}
+		})
+	}
 }
 
 // TestGTG5_UnverifiedAddressesNameNobody: two people with one address are two users,

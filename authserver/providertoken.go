@@ -3,11 +3,16 @@ package authserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
+
+	"github.com/kidoban/kidoban"
 )
 
 // askProvider makes a token request to an identity provider, once: whatever went
@@ -68,4 +73,51 @@ func unknownClient(err error) bool {
 		return false
 	}
 	return said.ErrorCode == "invalid_client" || said.ErrorCode != "invalid_grant" && said.Response.StatusCode == http.StatusUnauthorized
+}
+
+// loginFault is why a login at a provider came to nothing, with the text for the
+// person when it is not that the login itself failed.
+type loginFault struct {
+	problem string
+	error
+}
+
+// Unwrap gives the cause.
+func (f *loginFault) Unwrap() error { return f.error }
+
+// exchangeFault tells why a code was not exchanged: the provider is away, does not
+// take this gateway as its client, or refused the code. Of its answer only the error's
+// code is told, and only when it looks like one.
+func exchangeFault(err error) error {
+	var way *url.Error
+	if errors.As(err, &way) {
+		return &loginFault{"provider_away", kidoban.Wrap(kidoban.KindUnreachable, way.Err, "the provider did not answer when the code was to be exchanged")}
+	}
+	var said *oauth2.RetrieveError
+	if !errors.As(err, &said) || said.Response == nil {
+		return kidoban.Errorf(kidoban.KindRefused, "the provider's answer to the code holds no token")
+	}
+	if said.Response.StatusCode >= http.StatusInternalServerError {
+		return &loginFault{"provider_away", kidoban.Errorf(kidoban.KindUnreachable, "the provider failed with status %d when the code was to be exchanged", said.Response.StatusCode)}
+	}
+	code := said.ErrorCode
+	if len(code) > 40 || strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") != "" {
+		code = ""
+	}
+	text := strings.TrimSpace(fmt.Sprintf("with status %d %s", said.Response.StatusCode, code))
+	if unknownClient(err) || code == "unauthorized_client" {
+		return &loginFault{"provider_config", kidoban.Errorf(kidoban.KindRefused, "the provider does not take this gateway as its client, %s: look at client_id and secret_file", text)}
+	}
+	return kidoban.Errorf(kidoban.KindRefused, "the provider did not exchange the code, %s", text)
+}
+
+// notAdmitted says why nobody with this address may log in.
+func notAdmitted(email string, verified bool) string {
+	switch {
+	case email == "":
+		return "the provider tells no e-mail address of this person, and allow_domains wants one"
+	case !verified:
+		return "the provider has not verified this person's e-mail address, and allow_domains wants that"
+	}
+	return "this address's domain may not log in here"
 }
