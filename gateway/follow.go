@@ -19,10 +19,11 @@ func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) 
 	out := &notices{in: make(chan notice, 64), s: s}
 	ctx, cancel := context.WithCancel(c.r.Context())
 	var wg sync.WaitGroup
+	own := *c // what becomes of the call is noted in c meanwhile
 	servers := g.reach(c)
 	agreed, slots := make([]chan []string, len(servers)), make(chan struct{}, fanOut)
 	for i, srv := range servers {
-		f := &follower{g: g, c: c, s: s, srv: srv, out: out, uris: watch[srv], who: clientKey(c.Caller) + "\x00" + newID()}
+		f := &follower{g: g, c: &own, s: s, srv: srv, out: out, uris: watch[srv], who: clientKey(c.Caller) + "\x00" + newID()}
 		agreed[i] = make(chan []string, 1)
 		wg.Go(func() {
 			p, leave := peer(nil), func() {}

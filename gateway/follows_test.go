@@ -283,7 +283,7 @@ func TestGPX2_ALevelIsToldToWhoLogs(t *testing.T) {
 }
 
 // TestGPX3_ASlowServerHoldsUpNoStream: at the endpoint for all servers a client's stream
-// begins, and tells of one server, while another does not answer; and it tells of a
+// begins, and tells of one server, while others do not answer; and it tells of a
 // server that had no stream for us at first.
 func TestGPX3_ASlowServerHoldsUpNoStream(t *testing.T) {
 	silent := newRaw(t, func(_ http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() })
@@ -302,10 +302,15 @@ func TestGPX3_ASlowServerHoldsUpNoStream(t *testing.T) {
 		}
 		return true
 	})
-	bad, good := at("bad", silent.URL), at("good", up.URL)
-	bad.Era, good.Era = "legacy", "legacy"
-	bad.Wait = 10 * time.Minute
-	r := newRig(t, []Server{bad, good}, generous)
+	good := at("good", up.URL)
+	good.Era = "legacy"
+	servers := []Server{good}
+	for i := range 2 * fanOut {
+		bad := at(fmt.Sprint("bad", i), silent.URL)
+		bad.Era, bad.Wait = "legacy", 10*time.Minute
+		servers = append(servers, bad)
+	}
+	r := newRig(t, servers, generous)
 	w := r.window("/mcp")
 	until(t, r.openEvents(http.MethodGet, r.url+"/mcp", "", w.header()...), "list_changed")
 }
