@@ -118,6 +118,8 @@ func (f *follower) watch(ctx context.Context, p peer) (watched []string) {
 		f.wg.Go(func() { f.listen(ctx, p) })
 		return f.uris
 	}
+	ctx, cancel := context.WithTimeout(ctx, f.srv.Wait) // a process has no limit of its own
+	defer cancel()
 	for _, uri := range f.uris {
 		if f.tell(ctx, p, wire.MethodSubscribe, uri) {
 			watched = append(watched, uri)

@@ -342,6 +342,8 @@ func (g *Gateway) remind(ctx context.Context, c *call, s *session, srv *server, 
 	if done || p.hello().era == wire.Modern {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, srv.Wait) // a process has no limit of its own, and a call waits
+	defer cancel()
 	ask := func(method, member, value string) {
 		_, err := p.request(ctx, outgoing{method: method, params: wire.SetMember(wire.Raw("{}"), member, wire.Quote(value)), who: c.who()}, handler{})
 		if err != nil {
