@@ -82,9 +82,9 @@ func (g *Gateway) openTask(c *call) *Refusal {
 	if c.Message.Params, ok = g.related(c, c.Message.Params, g.opened); !ok {
 		return unknownTask()
 	}
-	if c.Message.Result, ok = g.related(c, c.Message.Result, g.opened); !ok {
-		return unknownTask()
-	}
+	// A client's answer may speak of a task of the client's own, whose server knows what
+	// it asked about: what we do not know is left out.
+	c.Message.Result, _ = g.related(c, c.Message.Result, g.opened)
 	return nil
 }
 
@@ -184,7 +184,7 @@ func (g *Gateway) sealTasks(c *call, m wire.Message) wire.Message {
 		}
 		m.Result, _ = g.related(c, m.Result, g.outTask)
 	case wire.Notification, wire.Request:
-		if strings.HasPrefix(m.Method, "notifications/tasks") || strings.HasPrefix(m.Method, "tasks/") {
+		if strings.HasPrefix(m.Method, ofTasks) { // a server that asks by tasks/get means a task of its client's
 			m.Params = at(m.Params)
 		}
 		m.Params, _ = g.related(c, m.Params, g.outTask)

@@ -53,6 +53,7 @@ func TestGPX5_E37_TasksBelongToTheirUserAndClient(t *testing.T) {
 		token := r.as.token(t, r.url+path, user, func(m map[string]any) { m["client_id"] = client; m["jti"] = user + client + path })
 		return r.do(http.MethodPost, r.url+path, body, append([]string{"Authorization", "Bearer " + token}, header...)...)
 	}
+	elsewhere := map[string]string{"/s/ci/mcp": "/mcp", "/mcp": "/s/ci/mcp"}
 	for path, tool := range map[string]string{"/s/ci/mcp": "build", "/mcp": "ci__build"} {
 		var first, again struct {
 			Result struct {
@@ -79,10 +80,14 @@ func TestGPX5_E37_TasksBelongToTheirUserAndClient(t *testing.T) {
 			"another client":   ask(path, "alice", "c2", "tasks/get", `"taskId":"`+id+`"`, id),
 			"the server's own": ask(path, "alice", "c1", "tasks/get", `"taskId":"task-7"`, "task-7"),
 			"a changed one":    ask(path, "alice", "c1", "tasks/get", `"taskId":"A`+id[1:]+`x"`, "A"+id[1:]+"x"),
+			"another address":  ask(elsewhere[path], "alice", "c1", "tasks/get", `"taskId":"`+id+`"`, id),
 			"a list":           ask(path, "alice", "c1", "tasks/list", `"cursor":""`, ""),
 		} {
 			if strings.Contains(b.body, "built") || strings.Contains(b.body, `"result"`) || b.status == http.StatusInternalServerError {
 				t.Errorf("%s, %s: %d %s", path, what, b.status, b.body)
+			}
+			if code, say := b.rpc(t); path == "/mcp" && what == "another user" && (code != -32602 || say != unknownTask().Say) {
+				t.Errorf("%s: %d %s", what, code, say)
 			}
 		}
 		if path == "/s/ci/mcp" {
@@ -138,6 +143,10 @@ func TestGPX5_TasksOfTheLegacyExperiment(t *testing.T) {
 	if a := r.post("own", "alice", `{"jsonrpc":"2.0","id":3,"method":"tasks/list","params":{}}`, "MCP-Protocol-Version", "2025-11-25"); !strings.Contains(a.body, id) || strings.Contains(a.body, "task-7") || strings.Count(a.body, "taskId") != 2 {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+	all := r.window("/mcp")
+	if code, say := all.ask("tasks/list", `{}`).rpc(t); code != -32601 || !strings.Contains(say, "Ask for each by its id") {
+		t.Errorf("a list of all: %d %s", code, say)
+	}
 }
 
 // TestGPX5_TasksAreNotPromisedAcrossEras: the experiment and the extension are two
@@ -162,5 +171,78 @@ func TestGPX5_TasksAreNotPromisedAcrossEras(t *testing.T) {
 	body, header := modern("server/discover", "", "")
 	if a := r.post("old", "alice", body, header...); a.status != 200 || strings.Contains(a.body, "tasks") || !strings.Contains(a.body, `"tools"`) {
 		t.Errorf("a modern client: %d %s", a.status, a.body)
+	}
+}
+
+// TestGPX5_TasksThatQuestionsAndAnswersSpeakOf: what a server says beside an answer, and
+// what the client answers, name tasks as everything else does: a server's own id reaches
+// no client, and no server hears an id that was not made for who sends it. A task of the
+// client's, which the server asks about, keeps its name.
+func TestGPX5_TasksThatQuestionsAndAnswersSpeakOf(t *testing.T) {
+	const about = `"_meta":{"x/kept":1,"io.modelcontextprotocol/related-task":{"taskId":`
+	up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+		if !strings.Contains(body, "tools/call") {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, m := range []string{
+			`"id":"q1","method":"elicitation/create","params":{"message":"?","requestedSchema":{"type":"object","properties":{}},` + about + `"task-7"}}}`,
+			`"method":"notifications/message","params":{"level":"info","data":"x",` + about + `"task-7"}}}`,
+			`"method":"notifications/tasks/status","params":{"taskId":77777,"status":"working"}`,
+			`"method":"notifications/message","params":{"level":"info","data":"x","_meta":{"io.modelcontextprotocol/Related-Task":{"taskId":"task-7"}}}`,
+			`"id":"q2","method":"tasks/get","params":{"taskId":"clients-own"}`,
+			`"id":` + idOf(body) + `,"result":{"content":[]}`,
+		} {
+			fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",%s}\n\n", m)
+		}
+	})
+	s := at("s", up.URL)
+	s.Era = "legacy"
+	r := newRig(t, []Server{s})
+	call := func(user string) (id string) {
+		t.Helper()
+		a := r.post("s", user, callTool("x"), "MCP-Protocol-Version", "2025-11-25")
+		_, rest, _ := strings.Cut(a.body, `related-task":{"taskId":"`)
+		id, _, _ = strings.Cut(rest, `"`)
+		if id == "" || strings.Count(a.body, id) != 2 || strings.Contains(a.body, "task-7") || strings.Contains(a.body, "77777") || !strings.Contains(a.body, `"taskId":"clients-own"`) {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		return id
+	}
+	alices, bobs := call("alice"), call("bob")
+	for id, want := range map[string]string{alices: about + `"task-7"}}`, bobs: `"_meta":{"x/kept":1}`, "task-7": `"_meta":{"x/kept":1}`} {
+		a := r.post("s", "alice", `{"jsonrpc":"2.0","id":"q1","result":{"action":"accept","content":{},`+about+`"`+id+`"}}}}`, "MCP-Protocol-Version", "2025-11-25")
+		if got := up.last().body; a.status != http.StatusAccepted || !strings.HasSuffix(got, want+"}}") {
+			t.Errorf("%d %s; the server heard %s", a.status, a.body, got)
+		}
+	}
+}
+
+// TestGPX5_TaskIDsAreBounded: one that is too long to be carried, or no text, is left out.
+func TestGPX5_TaskIDsAreBounded(t *testing.T) {
+	for id, named := range map[string]bool{`"` + strings.Repeat("i", maxTaskID) + `"`: true, `"` + strings.Repeat("i", maxTaskID+1) + `"`: false, "777777": false} {
+		up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
+			if strings.Contains(body, "tasks/get") {
+				result(w, body, `{"content":[{"type":"text","text":"`+fmt.Sprint(strings.Contains(body, id))+`"}]}`)
+				return
+			}
+			result(w, body, `{"task":{"taskId":`+id+`,"status":"working"}}`)
+		})
+		s := at("s", up.URL)
+		s.Era = "legacy"
+		r := newRig(t, []Server{s})
+		a := r.post("s", "alice", callTool("x"), "MCP-Protocol-Version", "2025-11-25")
+		_, rest, has := strings.Cut(a.body, `"taskId":"`)
+		sealed, _, _ := strings.Cut(rest, `"`)
+		if has != named || strings.Contains(a.body, "777777") || !strings.Contains(a.body, `"status":"working"`) {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		if !has {
+			continue
+		}
+		if a := r.post("s", "alice", `{"jsonrpc":"2.0","id":2,"method":"tasks/get","params":{"taskId":"`+sealed+`"}}`, "MCP-Protocol-Version", "2025-11-25"); !strings.Contains(a.body, `"true"`) {
+			t.Errorf("the longest does not come back: %d %s", a.status, a.body)
+		}
 	}
 }
