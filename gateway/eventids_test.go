@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -152,5 +153,37 @@ func TestRS14_EventIDsAreBounded(t *testing.T) {
 		if ev.HasID {
 			t.Errorf("a modern stream has the id %q", ev.ID)
 		}
+	}
+}
+
+// TestRS14_EventIDsWithoutASession: a server may keep no sessions, or give everybody the
+// same one. Its event ids still open for who got them alone.
+func TestRS14_EventIDsWithoutASession(t *testing.T) {
+	up := numbered(t, "cursor-7")
+	r := newRig(t, []Server{at("one", up.URL), at("two", up.URL)})
+	auth := func(server, user string, change func(map[string]any)) []string {
+		return []string{"Authorization", "Bearer " + r.as.token(t, r.resource(server), user, change), "Accept", "text/event-stream"}
+	}
+	listen := func(server string, who []string, header ...string) answer {
+		return r.do(http.MethodGet, r.resource(server), "", append(slices.Clone(who), header...)...)
+	}
+	alice := auth("one", "alice", nil)
+	mine := eventsOf(t, listen("one", alice))[0].ID
+	before := up.count()
+	for name, a := range map[string]answer{
+		"another user":   listen("one", auth("one", "bob", func(m map[string]any) { m["kidoban_grant"] = "g-alice" }), "Last-Event-ID", mine),
+		"another client": listen("one", auth("one", "alice", func(m map[string]any) { m["client_id"] = "client-2" }), "Last-Event-ID", mine),
+		"another grant":  listen("one", auth("one", "alice", func(m map[string]any) { m["kidoban_grant"] = "g-2" }), "Last-Event-ID", mine),
+		"another server": listen("two", auth("two", "alice", nil), "Last-Event-ID", mine),
+	} {
+		if a.status != http.StatusBadRequest {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+	if up.count() != before {
+		t.Errorf("the server was asked: %+v", up.last())
+	}
+	if a := listen("one", alice, "Last-Event-ID", mine); a.status != http.StatusOK || up.last().header.Get("Last-Event-Id") != "cursor-7" {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }
