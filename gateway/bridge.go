@@ -72,42 +72,42 @@ func (b *bridges) sweep() {
 			return
 		case <-tick.C:
 		}
-		now := b.g.deps.Now()
-		b.list.purge(now)
-		var over []peer
-		b.mu.Lock()
-		for k, h := range b.peers {
-			idle := peerIdle
-			if k.s.Transport == TransportStdio {
-				idle = k.s.Idle
-			}
-			if h.refs == 0 && now.Sub(h.last) > idle {
-				delete(b.peers, k)
-				over = append(over, h.p)
-			}
+		b.sweepAt(b.g.deps.Now())
+	}
+}
+
+func (b *bridges) sweepAt(now time.Time) {
+	b.list.purge(now)
+	var over []peer
+	b.mu.Lock()
+	for k, h := range b.peers {
+		idle := peerIdle
+		if k.s.Transport == TransportStdio {
+			idle = k.s.Idle
 		}
-		for id, s := range b.sessions {
-			if last, waits := s.seen(); !waits && now.Sub(last) > sessionIdle {
-				delete(b.sessions, id)
-			}
+		if h.refs == 0 && now.Sub(h.last) > idle {
+			delete(b.peers, k)
+			over = append(over, h.p)
 		}
-		b.mu.Unlock()
-		for _, p := range over {
-			if p != nil {
-				p.close()
-			}
+	}
+	for id, s := range b.sessions {
+		if last, waits := s.seen(); !waits && now.Sub(last) > sessionIdle {
+			delete(b.sessions, id)
+		}
+	}
+	b.mu.Unlock()
+	for _, p := range over {
+		if p != nil {
+			p.close()
 		}
 	}
 }
 
 func (b *bridges) close() {
-	b.wg.Wait()
+	b.wg.Wait() // conversations, held or not, have ended with the gateway's context
 	b.mu.Lock()
 	all := b.peers
 	b.peers = map[peerKey]*held{}
-	for _, h := range b.holds {
-		h.conv.cancel()
-	}
 	b.mu.Unlock()
 	for _, h := range all {
 		<-h.ready
