@@ -265,7 +265,7 @@ var texts = map[string]line{
 	"decision_failed":     {"failed", "失敗", "失败"},
 	"decision_ok":         {"ok", "成功", "成功"},
 	"decision_alert":      {"alert", "警告", "警报"},
-	"decision_held":       {"held", "保留", "已扣留"},
+	"decision_held":       {"held", "保留", "搁置"},
 	"decision_kept":       {"kept", "保持", "保留"},
 	"decision_unreadable": {"unreadable", "読み取り不能", "无法读取"},
 
