@@ -55,6 +55,7 @@ type gatewayConfig struct {
 	Telemetry    telemetryConfig         `yaml:"telemetry" doc:"What monitoring systems are told."`
 	Alerts       alertsConfig            `yaml:"alerts" doc:"Who is told of alerts."`
 	AuditKeep    span                    `yaml:"audit_keep" doc:"How long the audit log keeps records, such as 8760h for a year. What goes leaves a checkpoint from which the rest is verified. Default: for ever."`
+	Notice       *span                   `yaml:"notice" doc:"At the end, how long /readyz says 503 while everything is served as before, so that a load balancer sends no more. Default 3s with PostgreSQL, else nothing."`
 	Drain        span                    `yaml:"drain" doc:"How long calls under way may take at the end. Default 20s."`
 }
 
@@ -224,6 +225,13 @@ func (c gatewayConfig) withDefaults() (gatewayConfig, error) {
 	}
 	if c.Instance == "" {
 		c.Instance, _ = os.Hostname()
+	}
+	if c.Notice == nil {
+		var notice span
+		if strings.HasPrefix(c.Database, "postgres://") || strings.HasPrefix(c.Database, "postgresql://") {
+			notice = span(3 * time.Second) // others may serve meanwhile
+		}
+		c.Notice = &notice
 	}
 	if c.Drain <= 0 {
 		c.Drain = span(20 * time.Second)

@@ -529,11 +529,15 @@ func (s *service) apply(ctx context.Context, conf gatewayConfig) error {
 	return s.gate.Reload(gc)
 }
 
-// drain ends the service without breaking what is under way.
+// drain ends the service without breaking what is under way. First it says for a
+// while that it will: a balancer asks now and then, and until it has heard it sends
+// connections here, which nobody would take once the port is closed.
 func (s *service) drain(server *http.Server) error {
 	s.ready.Store(false)
+	conf := s.config()
+	time.Sleep(time.Duration(*conf.Notice))
 	s.gate.Drain()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.conf.Drain))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(conf.Drain))
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
 		server.Close()
