@@ -153,12 +153,17 @@ func (f *follower) tell(ctx context.Context, p peer, method, uri string) bool {
 // anew when it ends before the relationship does.
 func (f *follower) listen(ctx context.Context, p peer) {
 	params := wire.SetMember(wire.Raw("{}"), "notifications", wire.SetMember(wire.Raw("{}"), "resourceSubscriptions", quoted(f.uris)))
-	for wait := 500 * time.Millisecond; ; wait = min(2*wait, time.Minute) {
+	const soon = 500 * time.Millisecond
+	for wait := soon; ; wait = min(2*wait, time.Minute) {
+		began := time.Now()
 		_, _ = p.request(ctx, outgoing{method: wire.MethodListen, params: params}, handler{note: func(m wire.Message) {
 			if m.Method == wire.MethodResUpdated {
 				f.pass(m)
 			}
 		}}) // its end is what matters
+		if time.Since(began) > wait { // it was a stream, and not a refusal
+			wait = soon
+		}
 		select {
 		case <-ctx.Done():
 			return
