@@ -435,7 +435,8 @@ func (m *mail) pump(ctx context.Context, l letter, s *served, v *conversation) l
 func (m *mail) notes(ctx context.Context, l letter, s *served, p peer) letter {
 	out := &notices{in: make(chan notice, 64)}
 	h := handler{note: func(n wire.Message) { out.offer(nil, n) }} // a client that does not read asks again anyway
-	if l.Text != "" {                                              // a replica of an earlier version does not say who may be asked
+	// A replica of an earlier version does not say who may be asked.
+	if l.Text != "" {
 		h.ask = func(asking context.Context, q *question) (result, refusal wire.Raw) {
 			return q.put(asking, ctx.Done(), func(withdrawn bool) bool {
 				return out.put(ctx, notice{ask: q}, withdrawn)
