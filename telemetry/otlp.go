@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -52,6 +53,29 @@ type Exporter struct {
 	logger log.Logger
 	events *tally
 	end    context.CancelFunc // of every export under way
+
+	headers atomic.Pointer[map[string]string]
+}
+
+// SetHeaders has what is sent from now on carry other headers.
+func (x *Exporter) SetHeaders(h map[string]string) { x.headers.Store(&h) }
+
+// headed adds the headers of now to what goes out.
+type headed struct {
+	headers *atomic.Pointer[map[string]string]
+	next    http.RoundTripper // nil is the default
+}
+
+// RoundTrip implements http.RoundTripper.
+func (h headed) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	for name, value := range *h.headers.Load() {
+		r.Header.Set(name, value)
+	}
+	if h.next == nil {
+		return http.DefaultTransport.RoundTrip(r)
+	}
+	return h.next.RoundTrip(r)
 }
 
 // NewExporter makes the queues. Nothing is sent before the first record; a
@@ -62,8 +86,10 @@ func NewExporter(ctx context.Context, e Export) (*Exporter, error) {
 	life, end := context.WithCancel(context.Background())
 	x := &Exporter{end: end, spans: &tally{what: "spans", to: host(base), log: e.Log, now: e.Now, life: life},
 		events: &tally{what: "log records", to: host(base), log: e.Log, now: e.Now, life: life}}
+	x.SetHeaders(e.Headers)
+	client := &http.Client{CheckRedirect: e.Client.CheckRedirect, Timeout: e.Client.Timeout, Transport: headed{&x.headers, e.Client.Transport}}
 	if !e.NoTraces {
-		out, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(base+"/v1/traces"), otlptracehttp.WithHeaders(e.Headers), otlptracehttp.WithHTTPClient(e.Client), otlptracehttp.WithTimeout(10*time.Second))
+		out, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(base+"/v1/traces"), otlptracehttp.WithHTTPClient(client), otlptracehttp.WithTimeout(10*time.Second))
 		if err != nil {
 			return nil, kidoban.Wrap(kidoban.KindUsage, err, "telemetry: spans cannot be sent to %s", host(base))
 		}
@@ -72,7 +98,7 @@ func NewExporter(ctx context.Context, e Export) (*Exporter, error) {
 		x.tracer = x.traces.Tracer("github.com/kidoban/kidoban/gateway")
 	}
 	if !e.NoLogs {
-		out, err := otlploghttp.New(ctx, otlploghttp.WithEndpointURL(base+"/v1/logs"), otlploghttp.WithHeaders(e.Headers), otlploghttp.WithHTTPClient(e.Client), otlploghttp.WithTimeout(10*time.Second))
+		out, err := otlploghttp.New(ctx, otlploghttp.WithEndpointURL(base+"/v1/logs"), otlploghttp.WithHTTPClient(client), otlploghttp.WithTimeout(10*time.Second))
 		if err != nil {
 			return nil, errors.Join(kidoban.Wrap(kidoban.KindUsage, err, "telemetry: log records cannot be sent to %s", host(base)), x.Close(ctx))
 		}

@@ -266,6 +266,57 @@ func TestWebhooks(t *testing.T) {
 	}
 }
 
+// TestWebhooksChange: what waited for a receiver goes where one of its name is then,
+// signed with the new secret; what waits for one that is no more holds up nothing; and
+// alerts that come meanwhile find one or the other.
+func TestWebhooksChange(t *testing.T) {
+	seen, tried := make(chan string, 100), make(chan bool, 100)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/away" {
+			tried <- true
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		b, _ := io.ReadAll(r.Body)
+		if r.Header.Get("X-Kidoban-Signature") != Sign("new", at, b) {
+			t.Error("signed with another secret")
+		}
+		seen <- r.URL.Path
+	}))
+	defer s.Close()
+	hook := func(name, path, secret string) Hook {
+		return Hook{Name: name, URL: s.URL + path, Secret: secret, Client: s.Client()}
+	}
+	w := NewWebhooks([]Hook{hook("a", "/away", "old"), hook("b", "/away", "old")}, func() time.Time { return at }, slog.New(slog.DiscardHandler))
+	alert := kidoban.Alert{ID: "a1", Kind: kidoban.AlertCodeReplay, At: at}
+	w.Send(alert)
+	<-tried
+	<-tried
+	w.Change([]Hook{hook("a", "/a", "new"), hook("c", "/c", "new")})
+	if got := <-seen; got != "/a" {
+		t.Errorf("what waited went to %s", got)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 5 {
+				w.Send(alert)
+			}
+		})
+		wg.Go(func() { w.Change([]Hook{hook("c", "/c", "new"), hook("a", "/a", "new")}) })
+	}
+	wg.Wait()
+	w.Close(t.Context())
+	w.Send(alert) // nobody is there, and nothing happens
+	count := map[string]int{}
+	for range len(seen) {
+		count[<-seen]++
+	}
+	if count["/a"] != 20 || count["/c"] != 20 {
+		t.Errorf("alerts arrived: %v, each receiver should have 20", count)
+	}
+}
+
 func TestWebhookSecretsStayOutOfTheLog(t *testing.T) {
 	var mu sync.Mutex
 	var text strings.Builder

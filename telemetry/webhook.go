@@ -12,8 +12,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -38,46 +40,88 @@ const (
 // Webhooks sends alerts to receivers, each from a queue and a goroutine of its
 // own, so that one that is away holds up no other. Every alert is in the
 // database before it comes here; what a crash or a full queue loses is there.
+// It is safe for concurrent use.
 type Webhooks struct {
-	queues []chan kidoban.Alert
-	stop   context.CancelFunc
-	done   sync.WaitGroup
-	log    *slog.Logger
-	now    func() time.Time
-	hooks  []Hook
+	ctx  context.Context
+	stop context.CancelFunc
+	done sync.WaitGroup
+	log  *slog.Logger
+	now  func() time.Time
+
+	mu sync.RWMutex // held while a queue is written, and to close one
+	to []*receiver
+}
+
+// receiver is a hook with what waits for it.
+type receiver struct {
+	hook atomic.Pointer[Hook]
+	wait chan kidoban.Alert
+	ctx  context.Context
+	stop context.CancelFunc
 }
 
 // NewWebhooks starts a goroutine for each hook; Close ends them.
 func NewWebhooks(hooks []Hook, now func() time.Time, log *slog.Logger) *Webhooks {
 	ctx, stop := context.WithCancel(context.Background())
-	w := &Webhooks{stop: stop, log: log, now: now, hooks: hooks}
-	for _, h := range hooks {
-		q := make(chan kidoban.Alert, hookQueue)
-		w.queues = append(w.queues, q)
-		w.done.Go(func() { w.run(ctx, h, q) })
-	}
+	w := &Webhooks{ctx: ctx, stop: stop, log: log, now: now}
+	w.Change(hooks)
 	return w
+}
+
+// Change puts other hooks in the place of those that there are. One of the same name
+// gets what waited for the old one, with the secret and the URL of the new; what waits
+// for a name that is no more is in the database alone.
+func (w *Webhooks) Change(hooks []Hook) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	old := w.to
+	w.to = nil
+	for _, h := range hooks {
+		i := slices.IndexFunc(old, func(r *receiver) bool { return r.hook.Load().Name == h.Name })
+		if i >= 0 {
+			r := old[i]
+			old = slices.Delete(old, i, i+1)
+			r.hook.Swap(&h).Client.CloseIdleConnections()
+			w.to = append(w.to, r)
+			continue
+		}
+		r := &receiver{wait: make(chan kidoban.Alert, hookQueue)}
+		r.hook.Store(&h)
+		r.ctx, r.stop = context.WithCancel(w.ctx)
+		w.to = append(w.to, r)
+		w.done.Go(func() { w.run(r) })
+	}
+	for _, r := range old {
+		r.stop()
+		close(r.wait)
+	}
 }
 
 // Send hands an alert to every hook that wants it. It never waits.
 func (w *Webhooks) Send(a kidoban.Alert) {
-	for i, q := range w.queues {
-		if least := w.hooks[i].Least; least != "" && a.Kind.Severity().Rank() < least.Rank() {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	for _, r := range w.to {
+		h := r.hook.Load()
+		if h.Least != "" && a.Kind.Severity().Rank() < h.Least.Rank() {
 			continue
 		}
 		select {
-		case q <- a:
+		case r.wait <- a:
 		default:
-			w.log.Warn("webhook queue is full, an alert is only in the console", "webhook", w.hooks[i].Name, "alert", a.ID)
+			w.log.Warn("webhook queue is full, an alert is only in the console", "webhook", h.Name, "alert", a.ID)
 		}
 	}
 }
 
 // Close waits for what is under way until ctx ends, then gives up.
 func (w *Webhooks) Close(ctx context.Context) {
-	for _, q := range w.queues {
-		close(q)
+	w.mu.Lock()
+	for _, r := range w.to {
+		close(r.wait)
 	}
+	w.to = nil
+	w.mu.Unlock()
 	ended := make(chan struct{})
 	go func() { w.done.Wait(); close(ended) }()
 	select {
@@ -88,12 +132,14 @@ func (w *Webhooks) Close(ctx context.Context) {
 	<-ended
 }
 
-func (w *Webhooks) run(ctx context.Context, h Hook, q <-chan kidoban.Alert) {
-	for a := range q {
+func (w *Webhooks) run(r *receiver) {
+	defer r.stop()
+	for a := range r.wait {
 		wait := time.Second
 		for try := 1; ; try++ {
-			again, err := w.post(ctx, h, a)
-			if err == nil || ctx.Err() != nil {
+			h := *r.hook.Load()
+			again, err := w.post(r.ctx, h, a)
+			if err == nil || r.ctx.Err() != nil {
 				break
 			}
 			if !again || try == hookTries {
@@ -102,11 +148,11 @@ func (w *Webhooks) run(ctx context.Context, h Hook, q <-chan kidoban.Alert) {
 			}
 			select {
 			case <-time.After(wait):
-			case <-ctx.Done():
+			case <-r.ctx.Done():
 			}
 			wait = min(2*wait, hookWait)
 		}
-		if ctx.Err() != nil {
+		if r.ctx.Err() != nil {
 			return
 		}
 	}

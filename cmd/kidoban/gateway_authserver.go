@@ -133,7 +133,8 @@ func (c gatewayConfig) authserver(g gateway.Config) (authserver.Config, error) {
 	return a, errors.Join(bad...)
 }
 
-// readSecret reads a small file and drops the line break at its end.
+// readSecret reads a small file and drops the line break at its end. A file without
+// anything in it is being written, or was forgotten: none that is named may be empty.
 func readSecret(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -141,5 +142,12 @@ func readSecret(path string) (string, error) {
 	}
 	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, 64<<10))
-	return strings.TrimRight(string(raw), "\r\n"), kidoban.Wrap(kidoban.KindUsage, err, "the file %s cannot be read", path)
+	if err != nil {
+		return "", kidoban.Wrap(kidoban.KindUsage, err, "the file %s cannot be read", path)
+	}
+	text := strings.TrimRight(string(raw), "\r\n")
+	if text == "" {
+		return "", kidoban.Errorf(kidoban.KindUsage, "the file %s is empty", path)
+	}
+	return text, nil
 }

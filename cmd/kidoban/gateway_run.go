@@ -46,7 +46,7 @@ func (c gatewayRunCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	read += onDisk(conf.Policy.Files...)
+	files := follows(c.Config, read, conf.files())
 	for _, f := range conf.check() {
 		if f.Fail {
 			return kidoban.Errorf(kidoban.KindUsage, "%s (kidoban gateway check lists everything)", f.Text)
@@ -71,7 +71,7 @@ func (c gatewayRunCmd) Run(e *env) error {
 		return err
 	}
 	defer s.close()
-	s.files = followed{read: read, last: read}
+	s.files = files
 	if c.Record == "" {
 		return s.serve(e, c.gatewayFile)
 	}
@@ -102,6 +102,7 @@ type service struct {
 	console  *console.Server
 	front    http.Handler
 	proxies  atomic.Pointer[[]netip.Prefix]
+	cert     atomic.Pointer[tls.Certificate] // what the listener shows; of serve
 	ready    atomic.Bool
 	files    followed           // the config and what it names; of serve
 	rest     context.CancelFunc // ends the housekeeping
@@ -424,12 +425,12 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	server := &http.Server{Handler: s.front, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	if s.conf.TLS.Cert != "" {
-		cert, err := s.conf.TLS.load()
-		if err != nil {
+		if err := s.readCertificate(s.conf.TLS); err != nil {
 			l.Close()
 			return err
 		}
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
+		shown := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil }
+		l = tls.NewListener(l, &tls.Config{GetCertificate: shown, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
 	}
 	if err := s.greet(e); err != nil {
 		l.Close()
@@ -457,15 +458,13 @@ func (s *service) serve(e *env, file gatewayFile) error {
 		case err := <-failed:
 			return kidoban.Wrap(kidoban.KindInternal, err, "the gateway stopped listening")
 		case <-hup:
-			now := s.onDisk(file.Config)
-			s.files = followed{read: now, last: now}
 			s.reload(e, file)
 		case <-keys.C:
 			if err := s.vault.Reload(e.ctx); err != nil {
 				s.log.Warn("the vault's keys cannot be read again; those in memory stay in use", "error", err)
 			}
 		case <-tick.C:
-			if s.files.changed(s.onDisk(file.Config)) {
+			if s.files.changed(onDisk(s.files.names...)) {
 				s.reload(e, file)
 			}
 		case <-e.ctx.Done():
@@ -478,9 +477,14 @@ func (s *service) serve(e *env, file gatewayFile) error {
 // kidoban vault rotate.
 const vaultReload = 30 * time.Second
 
-// reload puts a changed config in force, whole or not at all.
+// reload puts a changed config in force, whole or not at all. What is followed from
+// then on is what the file names, in force or not: what it lacks may come.
 func (s *service) reload(e *env, file gatewayFile) {
+	shown := s.config().TLS
+	before := onDisk(file.Config)
 	conf, err := file.load()
+	s.files = follows(file.Config, before, append(conf.files(), shown.Cert, shown.Key))
+	s.renewCertificate()
 	if err == nil {
 		for _, f := range conf.check() {
 			if f.Fail {
@@ -500,8 +504,8 @@ func (s *service) reload(e *env, file gatewayFile) {
 
 func (s *service) apply(ctx context.Context, conf gatewayConfig) error {
 	old := s.conf
-	if conf.Listen != old.Listen || conf.Database != old.Database || conf.PublicURL != old.PublicURL || conf.VaultKey != old.VaultKey || conf.Open != old.Open || conf.Tools != old.Tools {
-		return kidoban.Errorf(kidoban.KindUsage, "listen, public_url, database, vault_key, open and tools change with a restart only")
+	if conf.Listen != old.Listen || conf.Database != old.Database || conf.PublicURL != old.PublicURL || conf.VaultKey != old.VaultKey || conf.Open != old.Open || conf.Tools != old.Tools || (conf.TLS.Cert == "") != (old.TLS.Cert == "") || !conf.Telemetry.sameWays(old.Telemetry) {
+		return kidoban.Errorf(kidoban.KindUsage, "listen, public_url, database, vault_key, open, tools, tls on or off, and telemetry but for its headers, change with a restart only")
 	}
 	gc, err := conf.gateway()
 	if err != nil {
@@ -519,9 +523,20 @@ func (s *service) apply(ctx context.Context, conf gatewayConfig) error {
 	if err != nil {
 		return err
 	}
+	export, _, terr := conf.Telemetry.export(conf.Instance)
+	hooks, herr := conf.Alerts.hooks()
+	if err := errors.Join(terr, herr); err != nil {
+		return err
+	}
+	if conf.TLS != s.config().TLS {
+		if err := s.readCertificate(conf.TLS); err != nil {
+			return err
+		}
+	}
 	if err := s.as.Reload(ctx, ac); err != nil {
 		return err
 	}
+	s.outlets.change(export, hooks)
 	s.setPolicy(conf, rules)
 	s.setProxies(conf)
 	s.wallet.SetApps(apps)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -100,6 +101,12 @@ func (c telemetryConfig) export(instance string) (e telemetry.Export, wanted boo
 	return e, true, nil
 }
 
+// sameWays tells whether two differ in nothing but the file of headers.
+func (c telemetryConfig) sameWays(d telemetryConfig) bool {
+	c.HeadersFile, d.HeadersFile = "", ""
+	return reflect.DeepEqual(c, d)
+}
+
 // hooks builds the receivers of alerts, or lists everything that is wrong.
 func (c alertsConfig) hooks() (out []telemetry.Hook, err error) {
 	var bad []error
@@ -139,7 +146,7 @@ type outlets struct {
 	log      *slog.Logger
 	metrics  *telemetry.Metrics  // nil when off
 	exporter *telemetry.Exporter // nil when off
-	hooks    *telemetry.Webhooks // nil when none
+	hooks    *telemetry.Webhooks // nil before there can be any
 	listener net.Listener
 	server   *http.Server
 	waiting  atomic.Pointer[gateway.Journal] // for the gauge; set when the journal is open
@@ -167,9 +174,7 @@ func openOutlets(ctx context.Context, conf gatewayConfig, log *slog.Logger) (o *
 	if err != nil {
 		return o, err
 	}
-	if len(hooks) > 0 {
-		o.hooks = telemetry.NewWebhooks(hooks, time.Now, log)
-	}
+	o.hooks = telemetry.NewWebhooks(hooks, time.Now, log)
 	if conf.Telemetry.Metrics == "" {
 		return o, nil
 	}
@@ -202,11 +207,18 @@ func (o *outlets) watchers() (out []func(gateway.Record)) {
 	return out
 }
 
+// change puts other headers and other receivers of alerts in the place of those that
+// there are.
+func (o *outlets) change(e telemetry.Export, hooks []telemetry.Hook) {
+	if o.exporter != nil {
+		o.exporter.SetHeaders(e.Headers)
+	}
+	o.hooks.Change(hooks)
+}
+
 // alert passes an alert on to the webhooks.
 func (o *outlets) alert(a kidoban.Alert) {
-	if o.hooks != nil {
-		o.hooks.Send(a)
-	}
+	o.hooks.Send(a)
 }
 
 // close sends what waits, for ten seconds at most.
