@@ -35,6 +35,18 @@ type peerKey struct {
 	user, client string
 }
 
+// keyOf names the caller's relationship with a server.
+func keyOf(c *call, s *server) peerKey {
+	key := peerKey{s: s, user: c.Caller.User, client: c.Caller.Client}
+	switch {
+	case s.Transport == TransportStdio && s.Shared:
+		key.user, key.client = "", ""
+	case s.Transport == TransportStdio:
+		key.client = ""
+	}
+	return key
+}
+
 // held is a peer with its users.
 type held struct {
 	ready chan struct{} // closed when p or err is there
@@ -162,13 +174,7 @@ func (b *bridges) end(which func(peerKey, peer) bool) {
 // none. release must be called when the caller is done with it.
 func (g *Gateway) acquire(ctx context.Context, c *call, s *server) (p peer, release func(), refusal *Refusal) {
 	b := &g.bridges
-	key := peerKey{s: s, user: c.Caller.User, client: c.Caller.Client}
-	switch {
-	case s.Transport == TransportStdio && s.Shared:
-		key.user, key.client = "", ""
-	case s.Transport == TransportStdio:
-		key.client = ""
-	}
+	key := keyOf(c, s)
 	for ends := 0; ends < 3; {
 		b.mu.Lock()
 		h := b.peers[key]

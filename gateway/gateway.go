@@ -165,8 +165,22 @@ func (g *Gateway) Serves(path string) bool {
 }
 
 // Drain ends the streams that would stay open for ever, so that a server can shut
-// down; calls under way go on. Clients open their streams anew, elsewhere.
-func (g *Gateway) Drain() { g.empty() }
+// down; calls under way go on. Clients open their streams anew, elsewhere. Other
+// replicas lead what they want of this one themselves from now on.
+func (g *Gateway) Drain() {
+	g.empty()
+	if g.mail != nil {
+		g.mail.leave()
+	}
+}
+
+// Rest waits, after Drain, until what other replicas have under way here is done, or
+// ctx ends.
+func (g *Gateway) Rest(ctx context.Context) {
+	if g.mail != nil {
+		g.mail.rest(ctx)
+	}
+}
 
 // Close ends held conversations and processes. Requests under way are the http
 // server's to drain, before.

@@ -27,17 +27,22 @@ func (g *Gateway) settle(ctx context.Context, c *call, s *server, key peerKey, h
 		return g.open1(ctx, c, s)
 	}
 	elsewhere := func() (peer, error) { // nil, nil: the home is here
-		home, err := g.mail.claim(ctx, key)
-		switch {
-		case err != nil: // a relationship of our own is better than none
-			g.deps.Log.Warn("the home of a relationship cannot be found", "server", s.Name, "error", err)
-			return nil, nil
-		case home == g.mail.name:
-			return nil, nil
-		case here:
-			return nil, errMoved
+		for tries := 1; ; tries++ {
+			home, err := g.mail.claim(ctx, key)
+			switch {
+			case err != nil: // a relationship of our own is better than none
+				g.deps.Log.Warn("the home of a relationship cannot be found", "server", s.Name, "error", err)
+				return nil, nil
+			case home == g.mail.name:
+				return nil, nil
+			case here:
+				return nil, errMoved
+			}
+			p, err := g.openRemote(ctx, c, s, home)
+			if !errors.Is(err, errMoved) || tries == 3 {
+				return p, err
+			}
 		}
-		return g.openRemote(ctx, c, s, home)
 	}
 	if s.Transport != TransportHTTP {
 		if p, err := elsewhere(); p != nil || err != nil {
@@ -172,6 +177,10 @@ func (m *mail) lead(ctx context.Context, home string, l letter, h handler) (lett
 	id, b, shut := m.open(home)
 	defer shut()
 	l.Box = id
+	// Nothing was sent yet: what is new begins elsewhere.
+	if l.Kind != "resume" && !m.takes(home) {
+		return letter{}, kidoban.Wrap(kidoban.KindUnreachable, errMoved, "The gateway's process that speaks with this server has gone.")
+	}
 	if !m.alive(home) {
 		return letter{}, kidoban.Wrap(kidoban.KindUnreachable, errLost, "The gateway's process that speaks with this server has gone.")
 	}
@@ -376,6 +385,10 @@ func (m *mail) led(ctx context.Context, l letter, s *served) letter {
 		return failure(kidoban.Errorf(kidoban.KindNotFound, "There is no server of this name."))
 	}
 	c := &call{Call: Call{Caller: Caller{User: l.User, Client: l.Client}, Server: l.Server}, st: st, server: srv, here: true}
+	if g.drain.Err() != nil {
+		m.releaseNow(keyOf(c, srv)) // so that whoever asks finds another home
+		return failure(errMoved)
+	}
 	p, release, refusal := g.acquire(ctx, c, srv)
 	if refusal != nil {
 		if errors.Is(refusal.Cause, errMoved) {
@@ -396,7 +409,7 @@ func (m *mail) led(ctx context.Context, l letter, s *served) letter {
 		return m.pump(ctx, l, s, g.converse(srv, p, release, outgoing{method: l.Method, params: l.Params, caps: l.Caps, who: l.Text}))
 	}
 	defer release()
-	return m.notes(ctx, l, s, p)
+	return m.notes(ctx, l, s, c, p)
 }
 
 // pump writes what happens in a conversation to the replica that wanted it.
@@ -432,7 +445,7 @@ func (m *mail) pump(ctx context.Context, l letter, s *served, v *conversation) l
 }
 
 // notes writes notifications to a replica until it wants no more.
-func (m *mail) notes(ctx context.Context, l letter, s *served, p peer) letter {
+func (m *mail) notes(ctx context.Context, l letter, s *served, c *call, p peer) letter {
 	out := &notices{in: make(chan notice, 64)}
 	h := handler{note: func(n wire.Message) { out.offer(nil, n) }} // a client that does not read asks again anyway
 	// A replica of an earlier version does not say who may be asked.
@@ -450,6 +463,9 @@ func (m *mail) notes(ctx context.Context, l letter, s *served, p peer) letter {
 		case <-ctx.Done():
 			return failure(ctx.Err())
 		case <-p.done():
+			return failure(errMoved)
+		case <-m.g.drain.Done():
+			m.releaseNow(keyOf(c, c.server)) // as led does
 			return failure(errMoved)
 		case n := <-out.in:
 			out.wait.took(n.m)

@@ -97,8 +97,9 @@ type mail struct {
 
 // life is what is known of another replica.
 type life struct {
-	beat int64
-	at   time.Time // when the count last changed, by our clock
+	beat   int64
+	at     time.Time // when the count last changed, by our clock
+	leaves bool      // it has said that it ends soon
 }
 
 // box collects the letters of one conversation.
@@ -249,6 +250,46 @@ func (m *mail) alive(name string) bool {
 	return m.lives[name] != nil
 }
 
+// takes tells whether another replica lives, and begins what is new.
+func (m *mail) takes(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o := m.lives[name]
+	return o != nil && !o.leaves
+}
+
+// leave tells the others that they lead what is new from now on. What is under way here
+// goes on until rest has waited for it.
+func (m *mail) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = m.post(ctx, "*", letter{Kind: "leaves"}) // who does not hear it hears errMoved
+}
+
+// crossing is how long letters are answered that were on their way when the others
+// heard that we leave.
+const crossing = 500 * time.Millisecond
+
+// rest waits until nothing is led here for others, or ctx ends.
+func (m *mail) rest(ctx context.Context) {
+	crossed := time.Now().Add(crossing)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		m.mu.Lock()
+		over := len(m.served) == 0 && (len(m.lives) == 0 || time.Now().After(crossed))
+		m.mu.Unlock()
+		if over {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // others is how many live beside us.
 func (m *mail) others() int {
 	m.mu.Lock()
@@ -309,6 +350,12 @@ func (m *mail) arrived(body []byte) {
 		if s != nil {
 			s.take(l)
 		}
+	case "leaves":
+		m.mu.Lock()
+		if o := m.lives[l.From]; o != nil {
+			o.leaves = true
+		}
+		m.mu.Unlock()
 	case "gone":
 		m.mu.Lock()
 		delete(m.lives, l.From)
@@ -355,10 +402,12 @@ func (m *mail) open(from string) (id string, b *box, shut func()) {
 func (m *mail) claim(ctx context.Context, key peerKey) (home string, err error) {
 	text := key.text()
 	home, err = m.to.Claim(ctx, text, m.name, "")
-	for err == nil && home != m.name && !m.alive(home) {
+	for err == nil && home != m.name && !m.takes(home) {
 		// A name we have not seen yet may have come a moment ago.
-		if err = m.beat(ctx); err != nil || m.alive(home) {
-			break
+		if !m.alive(home) {
+			if err = m.beat(ctx); err != nil || m.alive(home) {
+				break
+			}
 		}
 		home, err = m.to.Claim(ctx, text, m.name, home)
 	}
@@ -367,11 +416,13 @@ func (m *mail) claim(ctx context.Context, key peerKey) (home string, err error) 
 
 // release frees a relationship's home when it has ended here.
 func (m *mail) release(key peerKey) {
-	m.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		defer cancel()
-		_ = m.to.Release(ctx, key.text(), m.name) // else it stays ours, which harms nobody
-	})
+	m.wg.Go(func() { m.releaseNow(key) })
+}
+
+func (m *mail) releaseNow(key peerKey) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	_ = m.to.Release(ctx, key.text(), m.name) // else it stays ours, which harms nobody
 }
 
 // text names a relationship without naming anybody.

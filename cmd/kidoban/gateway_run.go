@@ -557,6 +557,7 @@ func (s *service) drain(server *http.Server) error {
 	if err := server.Shutdown(ctx); err != nil {
 		server.Close()
 	}
+	s.gate.Rest(ctx)
 	return nil
 }
 
