@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/gob"
 	"encoding/hex"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -135,9 +137,17 @@ func (m *mail) close() {
 }
 
 func (m *mail) receive(ctx context.Context) {
-	var once sync.Once
+	first := true
+	ready := func() {
+		if first {
+			close(m.ready)
+		} else {
+			m.again(ctx)
+		}
+		first = false
+	}
 	for ctx.Err() == nil {
-		err := m.to.Receive(ctx, m.name, func() { once.Do(func() { close(m.ready) }) }, m.arrived)
+		err := m.to.Receive(ctx, m.name, ready, m.arrived)
 		if ctx.Err() == nil {
 			m.g.deps.Log.Warn("letters of other replicas are interrupted", "error", err)
 		}
@@ -145,6 +155,43 @@ func (m *mail) receive(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// again takes up what may have been missed while no letters arrived: what goes on with
+// others is begun anew, but for what they still know of, and sessions are read again.
+func (m *mail) again(ctx context.Context) {
+	m.lost("")
+	m.g.bridges.doubt()
+	m.wg.Go(func() {
+		m.mu.Lock()
+		ids := slices.AppendSeq(slices.Collect(maps.Keys(m.boxes)), maps.Keys(m.served))
+		m.mu.Unlock()
+		if err := m.post(ctx, "*", letter{Kind: "back", Text: strings.Join(ids, " ")}); err != nil && ctx.Err() == nil {
+			m.g.deps.Log.Warn("the other replicas do not know what this one missed", "error", err)
+		}
+	})
+}
+
+// missed ends the conversations of which a replica does not know that did not hear for a
+// while: what should begin or end them is lost.
+func (m *mail) missed(l letter) {
+	known := map[string]bool{}
+	for _, id := range strings.Fields(l.Text) {
+		known[id] = true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, b := range m.boxes {
+		if b.from == l.From && !known[id] {
+			delete(m.boxes, id)
+			close(b.in)
+		}
+	}
+	for id, s := range m.served {
+		if s.to == l.From && !known[id] {
+			s.cancel()
 		}
 	}
 }
@@ -361,6 +408,8 @@ func (m *mail) arrived(body []byte) {
 		delete(m.lives, l.From)
 		m.mu.Unlock()
 		m.lost(l.From)
+	case "back":
+		m.missed(l)
 	case "reply", "cancelled", "progress", "tell", "changed", "ended", "lists", "taken", "rates":
 		m.g.bridges.told(l)
 	default:

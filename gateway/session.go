@@ -411,6 +411,19 @@ func (b *bridges) told(l letter) {
 	}
 }
 
+// doubt has all sessions read again what is noted of them: others may have changed or
+// ended them.
+func (b *bridges) doubt() {
+	b.mu.Lock()
+	all := slices.Collect(maps.Values(b.sessions))
+	b.mu.Unlock()
+	for _, s := range all {
+		s.mu.Lock()
+		s.stale = true
+		s.mu.Unlock()
+	}
+}
+
 func (s *session) endCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
