@@ -17,7 +17,7 @@ const module = "github.com/kidoban/kidoban"
 // rooms of smaller distance, or its own room.
 var layer = map[string]int{
 	"":     0,
-	"wire": 1, "oauth": 1, "outbound": 1, "limit": 1, "vault": 1, "policy": 1, "sandbox": 1,
+	"wire": 1, "oauth": 1, "outbound": 1, "limit": 1, "vault": 1, "policy": 1, "sandbox": 1, "solo": 1,
 	"mcp": 2, "toolscan": 2, "report": 2, "account": 2,
 	"authserver": 3, "gateway": 3, "audit": 3, "lab": 3,
 	"census": 4, "console": 4, "telemetry": 4,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -51,9 +52,12 @@ type Deps struct {
 	Guards Guards
 	// Address is the client's address; nil means the connection's.
 	Address func(*http.Request) netip.Addr
-	Log     *slog.Logger // nil: silent
-	Now     func() time.Time
-	Rand    io.Reader
+	// Dialed is given each new connection to a server on which the goroutine of a call
+	// reads the answer, and returns what is used in its place; may be nil.
+	Dialed func(net.Conn) net.Conn
+	Log    *slog.Logger // nil: silent
+	Now    func() time.Time
+	Rand   io.Reader
 }
 
 // KeySet finds the public keys that access tokens are verified with, in memory.

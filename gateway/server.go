@@ -42,7 +42,7 @@ func (g *Gateway) keep(old *state, s *Server, c Config) *server {
 	n.catalog.tools = map[string]map[string]listedTool{}
 	if s.URL != "" {
 		n.url, _ = url.Parse(s.URL) // judged by Validate
-		n.http = outbound.NewDirect(n.url.Scheme == "http", outbound.RelayOptions{Lab: s.Loopback, Private: s.Private, RootCAs: s.RootCAs, MaxIdle: 256})
+		n.http = outbound.NewDirect(n.url.Scheme == "http", outbound.RelayOptions{Lab: s.Loopback, Private: s.Private, RootCAs: s.RootCAs, MaxIdle: 256, Dialed: g.deps.Dialed})
 	}
 	n.eras.fixed = wire.Era(s.Era)
 	return n

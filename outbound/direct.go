@@ -28,6 +28,7 @@ type Direct struct {
 	usual *http.Transport
 	dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	head  int64 // bytes of a response head
+	made  func(net.Conn) net.Conn
 
 	mu      sync.Mutex
 	idle    []*directConn // the one used last at the end; guarded by mu
@@ -48,7 +49,7 @@ func NewDirect(plain bool, o RelayOptions) *Direct {
 	t := Relay(plain, o)
 	d := &Direct{usual: t, head: t.MaxResponseHeaderBytes, most: t.MaxIdleConnsPerHost}
 	if plain && canPeek && o.HeaderTimeout == 0 {
-		d.dial = t.DialContext
+		d.dial, d.made = t.DialContext, o.Dialed
 	}
 	return d
 }
@@ -133,6 +134,9 @@ func (d *Direct) take(ctx context.Context, host string) (c *directConn, used boo
 	conn, err := d.dial(ctx, "tcp", host)
 	if err != nil {
 		return nil, false, err
+	}
+	if d.made != nil {
+		conn = d.made(conn)
 	}
 	return &directConn{Conn: conn, host: host}, false, nil
 }

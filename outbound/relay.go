@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -20,6 +21,9 @@ type RelayOptions struct {
 	MaxIdle       int            // idle connections kept; 0 = 128
 	HeaderTimeout time.Duration  // until the response head; 0 = none: the request's context decides
 	Resolve       func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Dialed is given each new connection on which the goroutine that asks reads the
+	// answer, and returns what is used in its place. It is of NewDirect alone; may be nil.
+	Dialed func(net.Conn) net.Conn
 }
 
 // What HTTP/2 may hold of answers that are not read yet, in bytes.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/limit"
+	"github.com/kidoban/kidoban/solo"
 )
 
 // benchRole is a started process.
@@ -111,6 +112,10 @@ func (c benchGatewayCmd) role(e *env) error {
 		defer end()
 		collectMore() // as the gateway does; the others keep Go's default
 		h, say = s.front, base+"/s/up/mcp "+secret
+		l = solo.Listener{Listener: narrow{l}, Mode: s.solo} // as the gateway does
+		ctx, cancel := context.WithCancel(e.ctx)
+		defer cancel()
+		go s.solo.Run(ctx)
 		if c.Profile != "" {
 			f, err := os.Create(c.Profile)
 			if err != nil {

@@ -28,6 +28,7 @@ import (
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/outbound"
 	"github.com/kidoban/kidoban/sandbox"
+	"github.com/kidoban/kidoban/solo"
 	"github.com/kidoban/kidoban/store"
 	"github.com/kidoban/kidoban/vault"
 )
@@ -101,6 +102,7 @@ type service struct {
 	meters   *console.Meters
 	console  *console.Server
 	front    http.Handler
+	solo     *solo.Mode // nil: calls of a single caller are served like any
 	proxies  atomic.Pointer[[]netip.Prefix]
 	cert     atomic.Pointer[tls.Certificate] // what the listener shows; of serve
 	ready    atomic.Bool
@@ -115,7 +117,7 @@ type service struct {
 // roots, when not nil, are the certificate authorities that fetched documents may
 // be signed by, in place of the system's.
 func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, roots *x509.CertPool) (s *service, err error) {
-	s = &service{conf: conf, log: log, raised: make(chan kidoban.Alert, 64)}
+	s = &service{conf: conf, log: log, solo: solo.New(time.Now), raised: make(chan kidoban.Alert, 64)}
 	s.current.Store(&conf)
 	defer func() {
 		if err != nil {
@@ -171,7 +173,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	}})
 	deps := gateway.Deps{Guards: s.guards(conf), Coverage: grantCoverage{s},
 		Keys: s.as.KeySet(), Liveness: s.as.Liveness(), Accounts: s.wallet, Journal: s.journal, Sandbox: s.box,
-		StateKey: key, Once: s.db, Connect: s.connect, Pages: true, Alert: s.as.Raise, Address: s.address, Log: log, Notes: s.db,
+		StateKey: key, Once: s.db, Connect: s.connect, Pages: true, Alert: s.as.Raise, Address: s.address, Log: log, Notes: s.db, Dialed: s.solo.Upstream,
 	}
 	if s.replicas = s.db.Replicas(); s.replicas != nil {
 		deps.Replicas, deps.Rates = s.replicas, s.as.Rates()
@@ -184,7 +186,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 		return s, err
 	}
 	s.openConsole(time.Now())
-	s.front = s.routes()
+	s.front = s.solo.Handler(s.routes())
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.rest = stop
 	s.resting.Go(func() { s.trim(run) })
@@ -421,7 +423,7 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindUsage, err, "the gateway cannot listen on %s; choose another address with listen or --listen", s.conf.Listen)
 	}
-	l = narrow{l}
+	l = solo.Listener{Listener: narrow{l}, Mode: s.solo}
 	server := &http.Server{Handler: s.front, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	if s.conf.TLS.Cert != "" {
@@ -446,6 +448,7 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	lean, stop := context.WithCancel(e.ctx)
 	defer stop()
 	s.resting.Go(func() { stayLean(lean) })
+	s.resting.Go(func() { s.solo.Run(lean) })
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)

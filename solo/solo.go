@@ -1,0 +1,195 @@
+// Package solo makes calls quick that come one at a time.
+//
+// A server of Go hands a call over several times: from the goroutine that waits for
+// the client to the one that answers, to the one that watches whether the client
+// stays, to timers. While others ask too, that is how all processors are used. For a
+// single caller who asks call after call it only costs: each step wakes a thread on
+// a processor that sleeps, which takes longer than the step, and in between the
+// caller's and the server's own processors are disturbed. So while one connection
+// alone asks, and often, a Mode does two things. It gives the program one processor
+// (runtime.GOMAXPROCS), so that nothing is handed over; and whoever waits for bytes
+// that are about to come looks for them for a moment before it sleeps, as HAProxy
+// does with busy-polling and Linux with guest_halt_poll_ns.
+//
+// It is meant for a gateway between one caller and a server nearby. With a second
+// connection, or a second call at once, the Mode ends before that call is served, and
+// rests; and it ends by itself when calls become rare. A slow server makes them rare,
+// so looking never takes more than a fraction of a processor that had nothing to do.
+package solo
+
+import (
+	"context"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// Window is how long one connection must have been the only one before the mode
+	// begins, and how long it may be silent before it ends.
+	Window = 25 * time.Millisecond
+	// often is the number of calls in a Window that pays: one in two milliseconds.
+	// Look twice for as long as Look in each, and it is a fifth of a processor.
+	often = 12
+	// Look is how long a reader looks for bytes before it sleeps.
+	Look = 200 * time.Microsecond
+	// Rest is how long the mode stays away after a second caller ended it.
+	Rest = 2 * time.Second
+)
+
+// Mode knows who calls. The zero value is not usable; New makes one. It is safe for
+// concurrent use. A nil Mode never begins.
+type Mode struct {
+	now   func() time.Time
+	procs func(one bool)
+
+	on      atomic.Bool
+	running atomic.Int32 // calls under way
+	begun   chan struct{}
+
+	mu      sync.Mutex
+	open    bool      // Run runs; guarded by mu
+	client  string    // connection of the latest call; guarded by mu
+	calls   int       // of it in this window; guarded by mu
+	since   time.Time // start of the window; guarded by mu
+	resting time.Time // not before this; guarded by mu
+}
+
+// New returns a Mode for the process, of which there is one. now is the clock. The
+// mode begins only while Run runs.
+func New(now func() time.Time) *Mode { return newMode(now, processors) }
+
+func newMode(now func() time.Time, procs func(bool)) *Mode {
+	return &Mode{now: now, procs: procs, begun: make(chan struct{}, 1)}
+}
+
+// processors gives the program one processor, or as many as it has by default, two
+// at least, so that what is small goes before what takes long.
+func processors(one bool) {
+	if one {
+		runtime.GOMAXPROCS(1)
+		return
+	}
+	runtime.SetDefaultGOMAXPROCS()
+	if runtime.GOMAXPROCS(0) < 2 {
+		runtime.GOMAXPROCS(2)
+	}
+}
+
+// On tells whether the mode is on.
+func (m *Mode) On() bool { return m != nil && m.on.Load() }
+
+// Handler counts the calls to next. A call is a POST; the streams that clients hold
+// open with GET are none, but to open one, or a page, is somebody else's wish and
+// ends the mode.
+func (m *Mode) Handler(next http.Handler) http.Handler {
+	if m == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			m.other()
+			next.ServeHTTP(w, r)
+			return
+		}
+		m.enter(r.RemoteAddr)
+		defer m.running.Add(-1)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// enter is the beginning of a call on the connection of client.
+func (m *Mode) enter(client string) {
+	others := m.running.Add(1) > 1
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	if others || client != m.client {
+		m.leave(now, others)
+		m.client, m.calls, m.since = client, 0, now
+		return
+	}
+	if m.calls++; m.on.Load() || now.Sub(m.since) < Window {
+		return
+	}
+	if m.open && m.calls >= often && !now.Before(m.resting) {
+		m.on.Store(true)
+		m.procs(true)
+		select {
+		case m.begun <- struct{}{}:
+		default:
+		}
+	}
+	m.calls, m.since = 0, now
+}
+
+// other is a request that is no call.
+func (m *Mode) other() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	m.leave(now, true)
+	m.calls, m.since = 0, now
+}
+
+// leave ends the mode because somebody else is there, at the same time or afterwards;
+// m.mu is held.
+func (m *Mode) leave(now time.Time, together bool) {
+	if !m.on.Load() {
+		return
+	}
+	if together {
+		m.resting = now.Add(Rest)
+	}
+	m.end()
+}
+
+// end ends the mode; m.mu is held, so that it cannot begin meanwhile.
+func (m *Mode) end() {
+	m.on.Store(false)
+	m.procs(false)
+}
+
+// Run lets the mode begin, and ends it when calls have become rare, until ctx ends.
+func (m *Mode) Run(ctx context.Context) {
+	m.mu.Lock()
+	m.open = true
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.open = false; m.on.Load() {
+			m.end()
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.begun:
+		}
+		tick := time.NewTicker(Window)
+		for m.on.Load() {
+			select {
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			case <-tick.C:
+				m.look()
+			}
+		}
+		tick.Stop()
+	}
+}
+
+// look ends the mode after a window with few calls.
+func (m *Mode) look() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.on.Load() && m.calls < often {
+		m.end()
+	}
+	m.calls, m.since = 0, m.now()
+}
