@@ -323,3 +323,36 @@ func TestDirectByMany(t *testing.T) {
 		t.Errorf("%d are idle", len(d.idle))
 	}
 }
+
+// TestDirectUsesTheConnectionItIsGiven: what Dialed returns is read and written in
+// place of the connection, for each that is made, and the guard has judged it before.
+func TestDirectUsesTheConnectionItIsGiven(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	defer srv.Close()
+	var made, wrote atomic.Int64
+	count := func(c net.Conn) net.Conn { made.Add(1); return countedConn{c, &wrote} }
+	d := NewDirect(true, RelayOptions{Lab: true, Dialed: count})
+	defer d.CloseIdleConnections()
+	for range 3 {
+		if _, text, err := post(t, t.Context(), d, srv.URL, "hello"); err != nil || text != "hello" {
+			t.Fatalf("%q %v", text, err)
+		}
+	}
+	if wrote.Load() < 3 || canPeek && made.Load() > 3 || made.Load() == 0 {
+		t.Errorf("%d connections made, %d writes seen", made.Load(), wrote.Load())
+	}
+	before := made.Load()
+	shut := NewDirect(true, RelayOptions{Dialed: count})
+	defer shut.CloseIdleConnections()
+	if _, _, err := post(t, t.Context(), shut, srv.URL, "hello"); err == nil || made.Load() != before {
+		t.Errorf("a closed range: %v, %d connections more", err, made.Load()-before)
+	}
+}
+
+// countedConn counts its writes.
+type countedConn struct {
+	net.Conn
+	wrote *atomic.Int64
+}
+
+func (c countedConn) Write(p []byte) (int, error) { c.wrote.Add(1); return c.Conn.Write(p) }

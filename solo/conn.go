@@ -1,6 +1,7 @@
 package solo
 
 import (
+	"errors"
 	"net"
 	"syscall"
 )
@@ -49,6 +50,15 @@ type conn struct {
 
 // SyscallConn implements syscall.Conn.
 func (c *conn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
+
+// CloseWrite ends the writing side, as net/http does before it closes a connection
+// whose client still sends, so that the client reads the answer first.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
 
 // Read implements net.Conn. A deadline that passes while it looks is seen afterwards,
 // after Look at the latest.

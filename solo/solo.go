@@ -50,7 +50,7 @@ type Mode struct {
 	begun   chan struct{}
 
 	mu      sync.Mutex
-	open    bool      // Run runs; guarded by mu
+	allowed bool      // guarded by mu
 	client  string    // connection of the latest call; guarded by mu
 	calls   int       // of it in this window; guarded by mu
 	since   time.Time // start of the window; guarded by mu
@@ -58,7 +58,7 @@ type Mode struct {
 }
 
 // New returns a Mode for the process, of which there is one. now is the clock. The
-// mode begins only while Run runs.
+// mode begins once Allow says so, and Run must run while it may.
 func New(now func() time.Time) *Mode { return newMode(now, processors) }
 
 func newMode(now func() time.Time, procs func(bool)) *Mode {
@@ -114,7 +114,7 @@ func (m *Mode) enter(client string) {
 	if m.calls++; m.on.Load() || now.Sub(m.since) < Window {
 		return
 	}
-	if m.open && m.calls >= often && !now.Before(m.resting) {
+	if m.allowed && m.calls >= often && !now.Before(m.resting) {
 		m.on.Store(true)
 		m.procs(true)
 		select {
@@ -152,18 +152,18 @@ func (m *Mode) end() {
 	m.procs(false)
 }
 
-// Run lets the mode begin, and ends it when calls have become rare, until ctx ends.
-func (m *Mode) Run(ctx context.Context) {
+// Allow tells whether the mode may begin; false ends it, too.
+func (m *Mode) Allow(yes bool) {
 	m.mu.Lock()
-	m.open = true
-	m.mu.Unlock()
-	defer func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.open = false; m.on.Load() {
-			m.end()
-		}
-	}()
+	defer m.mu.Unlock()
+	if m.allowed = yes && canLook; !m.allowed && m.on.Load() {
+		m.end()
+	}
+}
+
+// Run ends the mode when calls have become rare, and for good when ctx ends.
+func (m *Mode) Run(ctx context.Context) {
+	defer m.Allow(false)
 	for {
 		select {
 		case <-ctx.Done():

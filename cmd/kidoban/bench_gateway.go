@@ -64,17 +64,15 @@ type benchRow struct {
 
 // benchResult is the JSON contract of kidoban bench gateway.
 type benchResult struct {
-	Ratio      float64    `json:"throughput_ratio"`       // the worse of 16 and 64 connections
-	AddedP50   float64    `json:"added_p50_us"`           // gateway minus direct, one connection, as the machine is
-	AddedAwake float64    `json:"added_p50_awake_us"`     // the same while no processor sleeps
-	Awake      *benchRow  `json:"awake"`                  // one connection, processors awake; the rows are as the machine is
-	HaltPoll   *int64     `json:"halt_poll_ns,omitempty"` // how long idle processors looked for work before they halted; absent where Linux has no such setting
-	RSS        float64    `json:"rss_mb"`                 // of the gateway's process, after 64 connections
-	Own        float64    `json:"rss_own_mb"`             // of that what is not the program's file, which the system maps and takes back as it likes
-	ProxyRSS   float64    `json:"reverse_proxy_rss_mb"`
-	List       float64    `json:"list_ms"` // tools/list of 1,000 tools over 100 servers from the cache, all pages, median
-	Rows       []benchRow `json:"rows"`
-	Long       *benchLong `json:"long,omitempty"`
+	Ratio    float64    `json:"throughput_ratio"`       // the worse of 16 and 64 connections
+	AddedP50 float64    `json:"added_p50_us"`           // gateway minus direct, one connection, as the machine is
+	HaltPoll *int64     `json:"halt_poll_ns,omitempty"` // how long idle processors looked for work before they halted; absent where Linux has no such setting
+	RSS      float64    `json:"rss_mb"`                 // of the gateway's process, after 64 connections
+	Own      float64    `json:"rss_own_mb"`             // of that what is not the program's file, which the system maps and takes back as it likes
+	ProxyRSS float64    `json:"reverse_proxy_rss_mb"`
+	List     float64    `json:"list_ms"` // tools/list of 1,000 tools over 100 servers from the cache, all pages, median
+	Rows     []benchRow `json:"rows"`
+	Long     *benchLong `json:"long,omitempty"`
 }
 
 // benchLong is the memory of the gateway's process over a long time.
@@ -134,10 +132,6 @@ func (c benchGatewayCmd) Run(e *env) (err error) {
 		switch n {
 		case 1:
 			res.AddedP50 = row.added(row.Gateway)
-			if res.Awake, err = c.awake(e, ways); err != nil {
-				return err
-			}
-			res.AddedAwake = res.Awake.added(res.Awake.Gateway)
 		case 16, 64:
 			if res.Ratio == 0 || row.Ratio < res.Ratio {
 				res.Ratio = row.Ratio
@@ -169,10 +163,9 @@ func (c benchGatewayCmd) Run(e *env) (err error) {
 		}
 		fmt.Fprintf(e.stdout, " %6.2f\n", r.Ratio)
 	}
-	if r := res.Awake; r != nil {
-		asIs := res.Rows[slices.Index(c.Conns, 1)]
-		fmt.Fprintf(e.stdout, "added to the median of one connection: %.0f µs (reverse proxy %.0f, bytes passed on %.0f), and %.0f (%.0f, %.0f) while no processor sleeps between the steps of a call\n",
-			res.AddedP50, asIs.added(asIs.Proxy), asIs.added(asIs.Relay), res.AddedAwake, r.added(r.Proxy), r.added(r.Relay))
+	if i := slices.Index(c.Conns, 1); i >= 0 {
+		r := res.Rows[i]
+		fmt.Fprintf(e.stdout, "added to the median of one connection: %.0f µs (reverse proxy %.0f, bytes passed on %.0f)\n", res.AddedP50, r.added(r.Proxy), r.added(r.Relay))
 	}
 	if res.RSS > 0 { // 16 or 64 connections were asked for
 		fmt.Fprintf(e.stdout, "throughput ratio %.2f, resident memory %.1f MB, %.1f MB without the program's file (reverse proxy %.1f MB)\n", res.Ratio, res.RSS, res.Own, res.ProxyRSS)
@@ -195,18 +188,6 @@ func (c benchGatewayCmd) row(ctx context.Context, ways []*benchRole, n int) (*be
 
 // added is what a way adds to a call's median, in microseconds.
 func (r *benchRow) added(way benchPoint) float64 { return way.P50 - r.Direct.P50 }
-
-// awake measures one connection while no processor sleeps. Between the steps of a
-// lonely call they do, and waking one takes a virtual machine longer than a whole step:
-// a direct call waits for that twice, one through whatever is between four times.
-func (c benchGatewayCmd) awake(e *env, ways []*benchRole) (*benchRow, error) {
-	keeper, err := startRole(e, "awake", "")
-	if err != nil {
-		return nil, err
-	}
-	defer keeper.stop()
-	return c.row(e.ctx, ways, 1)
-}
 
 // maxBenchConns bounds the connections, each of which costs open files in three processes.
 const maxBenchConns = 4096

@@ -75,16 +75,6 @@ func (r *benchRole) stop() {
 
 // role serves until standard input closes.
 func (c benchGatewayCmd) role(e *env) error {
-	if c.Role == "awake" {
-		ctx, cancel := context.WithCancel(e.ctx)
-		defer cancel()
-		if err := keepAwake(ctx); err != nil {
-			return err
-		}
-		fmt.Fprintln(e.stdout, c.Role)
-		_, _ = io.Copy(io.Discard, e.stdin)
-		return nil
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return kidoban.Wrap(kidoban.KindInternal, err, "no port")
@@ -95,6 +85,7 @@ func (c benchGatewayCmd) role(e *env) error {
 	}
 	say := base
 	var h http.Handler
+	var single *solo.Mode
 	switch c.Role {
 	case "upstream":
 		h = benchUpstream()
@@ -113,9 +104,8 @@ func (c benchGatewayCmd) role(e *env) error {
 		collectMore() // as the gateway does; the others keep Go's default
 		h, say = s.front, base+"/s/up/mcp "+secret
 		l = solo.Listener{Listener: narrow{l}, Mode: s.solo} // as the gateway does
-		ctx, cancel := context.WithCancel(e.ctx)
-		defer cancel()
-		go s.solo.Run(ctx)
+		s.solo.Allow(true)
+		single = s.solo
 		if c.Profile != "" {
 			f, err := os.Create(c.Profile)
 			if err != nil {
@@ -142,6 +132,9 @@ func (c benchGatewayCmd) role(e *env) error {
 	lean, stop := context.WithCancel(e.ctx)
 	var resting sync.WaitGroup
 	resting.Go(func() { stayLean(lean) }) // as the gateway does, and for the others alike
+	if single != nil {
+		resting.Go(func() { single.Run(lean) })
+	}
 	defer resting.Wait()
 	defer stop()
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}

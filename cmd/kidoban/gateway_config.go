@@ -54,6 +54,7 @@ type gatewayConfig struct {
 	Limits       map[string]limitConfig  `yaml:"limits" doc:"Rates by name; the names and their defaults stand at the end of docs/config.md."`
 	Telemetry    telemetryConfig         `yaml:"telemetry" doc:"What monitoring systems are told."`
 	Alerts       alertsConfig            `yaml:"alerts" doc:"Who is told of alerts."`
+	BusyPolling  *bool                   `yaml:"busy_polling" doc:"Whether, while one connection alone calls, call after call, the gateway looks for the next bytes for a moment before it sleeps, and uses one processor. Default true."`
 	AuditKeep    span                    `yaml:"audit_keep" doc:"How long the audit log keeps records, such as 8760h for a year. What goes leaves a checkpoint from which the rest is verified. Default: for ever."`
 	Notice       *span                   `yaml:"notice" doc:"At the end, how long /readyz says 503 while everything is served as before, so that a load balancer sends no more. Default 3s with PostgreSQL, else nothing."`
 	Drain        span                    `yaml:"drain" doc:"How long calls under way may take at the end. Default 20s."`

@@ -448,6 +448,7 @@ func (s *service) serve(e *env, file gatewayFile) error {
 	lean, stop := context.WithCancel(e.ctx)
 	defer stop()
 	s.resting.Go(func() { stayLean(lean) })
+	s.solo.Allow(on(s.conf.BusyPolling))
 	s.resting.Go(func() { s.solo.Run(lean) })
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -502,6 +503,7 @@ func (s *service) reload(e *env, file gatewayFile) {
 		fmt.Fprintf(e.stderr, "kidoban: the changed config is not used, the old one stays in force:\n%s\n", err)
 		return
 	}
+	s.solo.Allow(on(conf.BusyPolling))
 	fmt.Fprintln(e.stderr, "kidoban: the changed config is in force")
 }
 
