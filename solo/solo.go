@@ -20,6 +20,7 @@ package solo
 import (
 	"context"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -59,23 +60,29 @@ type Mode struct {
 
 // New returns a Mode for the process, of which there is one. now is the clock. The
 // mode begins once Allow says so, and Run must run while it may.
-func New(now func() time.Time) *Mode { return newMode(now, processors) }
+func New(now func() time.Time) *Mode { return newMode(now, new(processors).set) }
 
 func newMode(now func() time.Time, procs func(bool)) *Mode {
 	return &Mode{now: now, procs: procs, begun: make(chan struct{}, 1)}
 }
 
-// processors gives the program one processor, or as many as it has by default, two
-// at least, so that what is small goes before what takes long.
-func processors(one bool) {
+// processors are those of the program. The Mode's lock guards them.
+type processors struct{ before int }
+
+// set gives the program one processor, or as many as before. Where the environment
+// says nothing about them, the runtime goes on to follow what the system allows.
+func (p *processors) set(one bool) {
 	if one {
-		runtime.GOMAXPROCS(1)
+		p.before = runtime.GOMAXPROCS(1)
 		return
 	}
-	runtime.SetDefaultGOMAXPROCS()
-	if runtime.GOMAXPROCS(0) < 2 {
-		runtime.GOMAXPROCS(2)
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.SetDefaultGOMAXPROCS()
+		if runtime.GOMAXPROCS(0) >= 2 { // else two were given where the system has one
+			return
+		}
 	}
+	runtime.GOMAXPROCS(p.before)
 }
 
 // On tells whether the mode is on.

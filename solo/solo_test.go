@@ -179,7 +179,7 @@ func TestRunEndsTheMode(t *testing.T) {
 	}
 	c := &clock{now: time.Unix(1, 0)}
 	m := New(c.Now)
-	defer processors(false)
+	before := runtime.GOMAXPROCS(0)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	m.Allow(true)
@@ -191,12 +191,32 @@ func TestRunEndsTheMode(t *testing.T) {
 	for m.On() { // no call comes
 		time.Sleep(time.Millisecond)
 	}
-	if n := runtime.GOMAXPROCS(0); n < 2 {
-		t.Fatalf("%d processors afterwards", n)
+	if n := runtime.GOMAXPROCS(0); n != before {
+		t.Fatalf("%d processors afterwards, %d before", n, before)
 	}
 	cancel()
 	<-ended
 	if calls(m, c, "a", 100, time.Millisecond); m.On() {
 		t.Error("on after Run has ended")
+	}
+}
+
+// TestProcessorsAreAsBefore: also where the operator has said how many.
+func TestProcessorsAreAsBefore(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(before)
+	for _, given := range []string{"", "3"} {
+		t.Setenv("GOMAXPROCS", given)
+		if runtime.SetDefaultGOMAXPROCS(); given != "" {
+			runtime.GOMAXPROCS(3)
+		}
+		want := runtime.GOMAXPROCS(0)
+		var p processors
+		if p.set(true); runtime.GOMAXPROCS(0) != 1 {
+			t.Errorf("%q: %d processors in the mode", given, runtime.GOMAXPROCS(0))
+		}
+		if p.set(false); runtime.GOMAXPROCS(0) != want {
+			t.Errorf("%q: %d processors afterwards, want %d", given, runtime.GOMAXPROCS(0), want)
+		}
 	}
 }
