@@ -150,6 +150,13 @@ func (n *notebook) Remember(ctx context.Context, key, value string, expires time
 	return n.notesHere.Remember(ctx, key, value, expires)
 }
 
+func (n *notebook) Amend(ctx context.Context, key, was, value string, now, expires time.Time) (bool, error) {
+	if l := int64(len(value)); l > n.longest.Load() {
+		n.longest.Store(l)
+	}
+	return n.notesHere.Amend(ctx, key, was, value, now, expires)
+}
+
 // TestGPX3_SessionsRememberLittle: what a client sets in its session is written down
 // for all replicas, so it is a level that exists and URIs of usual length, and few.
 func TestGPX3_SessionsRememberLittle(t *testing.T) {

@@ -48,6 +48,10 @@ type Replicas interface {
 type Notes interface {
 	// Remember stores value until expires, durably.
 	Remember(ctx context.Context, key, value string, expires time.Time) error
+	// Amend does that if the value there is was, or there is none (or none any more, at
+	// now) and was is empty; otherwise it changes nothing and returns false. Of several
+	// at once that found the same value one is not told false.
+	Amend(ctx context.Context, key, was, value string, now, expires time.Time) (bool, error)
 	// Recall returns it; KindNotFound when there is none or it has expired.
 	Recall(ctx context.Context, key string, now time.Time) (string, error)
 }

@@ -30,6 +30,7 @@ type session struct {
 	next  int
 	last  time.Time
 	wish  wishes
+	noted string           // the note that the wishes were read from, or are; guarded by mu
 	stale bool             // another replica changed the wishes; guarded by mu
 	told  map[*server]peer // who has been told the wishes; guarded by mu
 
@@ -134,11 +135,11 @@ func (g *Gateway) session(c *call) (*session, *Refusal) {
 	b.mu.Lock()
 	s := b.sessions[fresh.id]
 	b.mu.Unlock()
-	stale := s == nil
+	stale, noted := s == nil, ""
 	if s != nil {
 		s.mu.Lock()
 		s.last = now
-		stale = s.stale
+		stale, noted = s.stale, s.noted
 		s.mu.Unlock()
 	}
 	if !stale {
@@ -158,8 +159,10 @@ func (g *Gateway) session(c *call) (*session, *Refusal) {
 		s = b.keep(fresh)
 	}
 	s.mu.Lock()
-	s.wish, s.stale = readWishes(note), false
-	s.told = map[*server]peer{}
+	if s.noted == noted { // else a call beside this one knows better
+		s.wish, s.noted, s.stale = readWishes(note), note, false
+		s.told = map[*server]peer{}
+	}
 	s.mu.Unlock()
 	return s, nil
 }
@@ -181,10 +184,51 @@ func (g *Gateway) noteSession(c *call, id, note, kind string) error {
 	if err := g.deps.Notes.Remember(ctx, "session:"+id, note, g.deps.Now().Add(c.st.config.StateLife)); err != nil {
 		return err
 	}
-	if g.mail != nil {
-		return g.mail.post(ctx, "*", letter{Kind: kind, Client: id, Text: c.who()})
+	return g.tellSession(c, id, kind)
+}
+
+func (g *Gateway) tellSession(c *call, id, kind string) error {
+	if g.mail == nil {
+		return nil
 	}
-	return nil
+	return g.mail.post(c.r.Context(), "*", letter{Kind: kind, Client: id, Text: c.who()})
+}
+
+// amendTries bounds how often a change of a session's wishes is made anew, because
+// others were written down first: each time one of them has succeeded.
+const amendTries = 2 * maxSubs
+
+// amend changes what a session wants, and writes it down together with what others
+// changed meanwhile, at this replica or another. A session that has ended stays so.
+func (g *Gateway) amend(c *call, s *session, change func(*wishes)) error {
+	ctx, key := c.r.Context(), "session:"+s.id
+	for range amendTries {
+		s.mu.Lock()
+		change(&s.wish)
+		was, note := s.noted, s.wish.text()
+		s.mu.Unlock()
+		now := g.deps.Now()
+		done, err := g.deps.Notes.Amend(ctx, key, was, note, now, now.Add(c.st.config.StateLife))
+		if err != nil {
+			return err
+		}
+		if done {
+			s.mu.Lock()
+			if s.noted == was {
+				s.noted = note
+			}
+			s.mu.Unlock()
+			return g.tellSession(c, s.id, "changed")
+		}
+		there, err := g.sessionNote(ctx, s.id)
+		if err != nil || there == sessionEnded {
+			return err
+		}
+		s.mu.Lock()
+		s.wish, s.noted = readWishes(there), there
+		s.mu.Unlock()
+	}
+	return kidoban.Errorf(kidoban.KindLimit, "The session is changed too often at once.")
 }
 
 // notesHere is Notes for a process without a store; the oldest of too many go.
@@ -213,6 +257,22 @@ func (n *notesHere) Remember(_ context.Context, key, value string, expires time.
 	}
 	n.all[key] = noteHere{value, expires}
 	return nil
+}
+
+// Amend implements Notes.
+func (n *notesHere) Amend(ctx context.Context, key, was, value string, now, expires time.Time) (bool, error) {
+	n.mu.Lock()
+	o, ok := n.all[key]
+	if !ok || !now.Before(o.expires) {
+		o.text = ""
+	}
+	if o.text != was {
+		n.mu.Unlock()
+		return false, nil
+	}
+	n.all[key] = noteHere{value, expires} // so that nobody else finds what was
+	n.mu.Unlock()
+	return true, n.Remember(ctx, key, value, expires)
 }
 
 // Recall implements Notes.
@@ -295,26 +355,27 @@ func (g *Gateway) wished(c *call, s *session, p peer) {
 	if s.id == "" {
 		return
 	}
-	s.mu.Lock()
+	var change func(*wishes)
 	switch c.Message.Method {
 	case wire.MethodSetLevel:
-		s.wish.level = wire.LookupString(c.Message.Params, "level")
+		change = func(w *wishes) { w.level = wire.LookupString(c.Message.Params, "level") }
 	case wire.MethodSubscribe:
-		if s.wish.follows() < maxSubs {
-			s.wish.follow(c.Server, c.Params.URI)
+		change = func(w *wishes) {
+			if w.follows() < maxSubs {
+				w.follow(c.Server, c.Params.URI)
+			}
 		}
 	case wire.MethodUnsubscribe:
-		delete(s.wish.subs[c.Server], c.Params.URI)
+		change = func(w *wishes) { delete(w.subs[c.Server], c.Params.URI) }
 	default:
-		s.mu.Unlock()
 		return
 	}
 	if p != nil {
+		s.mu.Lock()
 		s.told[c.server] = p
+		s.mu.Unlock()
 	}
-	note := s.wish.text()
-	s.mu.Unlock()
-	if err := g.noteSession(c, s.id, note, "changed"); err != nil {
+	if err := g.amend(c, s, change); err != nil {
 		g.deps.Log.Warn("a session's settings were not noted", "error", err)
 	}
 }

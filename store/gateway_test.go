@@ -203,6 +203,31 @@ func TestContractNotes(t *testing.T) {
 		same(t, got, "two")
 		_, err = s.Recall(ctx, "k", epoch.Add(time.Minute))
 		wantKind(t, err, kidoban.KindNotFound)
+
+		amend := func(was, value string, now time.Time, want bool) {
+			t.Helper()
+			ok, err := s.Amend(ctx, "k", was, value, now, now.Add(time.Minute))
+			must(t, err)
+			same(t, ok, want)
+		}
+		amend("one", "three", epoch, false)
+		amend("", "three", epoch, false)
+		amend("two", "three", epoch, true)
+		amend("", "four", epoch.Add(time.Minute), true) // the old one has expired
+		got, err = s.Recall(ctx, "k", epoch.Add(time.Minute))
+		must(t, err)
+		same(t, got, "four")
+		for _, was := range []string{"four", ""} {
+			key := "of " + was
+			if was != "" {
+				must(t, s.Remember(ctx, key, was, epoch.Add(time.Minute)))
+			}
+			if n := parallel(t, 8, func(i int) (bool, error) {
+				return s.Amend(ctx, key, was, fmt.Sprint("by ", i), epoch, epoch.Add(time.Minute))
+			}); n != 1 {
+				t.Errorf("%d replaced the same note %q", n, was)
+			}
+		}
 	})
 }
 

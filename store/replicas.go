@@ -21,6 +21,22 @@ func (d *DB) Remember(ctx context.Context, key, value string, expires time.Time)
 	})
 }
 
+// Amend implements gateway.Notes.
+func (d *DB) Amend(ctx context.Context, key, was, value string, now, expires time.Time) (done bool, err error) {
+	err = d.write(ctx, func(t tx) error {
+		n, err := int64(0), error(nil)
+		if was == "" {
+			n, err = t.exec(`INSERT INTO notes(key, value, expires_ms) VALUES ($1, $2, $3)
+				ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_ms = excluded.expires_ms WHERE notes.expires_ms <= $4`, key, value, ms(expires), ms(now))
+		} else {
+			n, err = t.exec(`UPDATE notes SET value = $1, expires_ms = $2 WHERE key = $3 AND value = $4`, value, ms(expires), key, was)
+		}
+		done = n > 0
+		return err
+	})
+	return done && err == nil, err
+}
+
 // Recall implements gateway.Notes.
 func (d *DB) Recall(ctx context.Context, key string, now time.Time) (value string, err error) {
 	err = d.readOne(ctx, "note", `SELECT value FROM notes WHERE key = $1 AND expires_ms > $2`, func(r row) error { return r.Scan(&value) }, key, ms(now))
