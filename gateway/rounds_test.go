@@ -127,7 +127,7 @@ func TestTR11_TR18_WhatAModernClientIsNotTold(t *testing.T) {
 		call := `"name":"` + prefix + `x","arguments":{}`
 		a := r.askModern(t, path, "alice", "tools/call", call, prefix+"x")
 		in := r.inputOf(t, a)
-		if strings.Contains(a.body, "line of the log") || strings.Contains(a.body, "e-7") || strings.Contains(a.body, "p-7") || in.Result.InputRequests["input"].Params["message"] != "see this" {
+		if strings.Contains(a.body, "line of the log") || strings.Contains(a.body, `"e-7"`) || strings.Contains(a.body, `"p-7"`) || in.Result.InputRequests["input"].Params["message"] != "see this" {
 			t.Errorf("%s: %s", path, a.body)
 		}
 		body, header := modern("tools/call", call, prefix+"x")
