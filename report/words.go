@@ -36,12 +36,17 @@ func headline(run kidoban.Run) string {
 		return strings.TrimSuffix("INTERRUPTED: "+detail, ": ")
 	}
 	c := Count(run.Results)
+	if r, ok := wayIn(run); ok {
+		return "An attacker gets in: " + Clean(summary(r), maxSummary)
+	}
 	switch {
 	case len(run.Chains) > 0:
-		if !confirmed(run, run.Chains[0]) {
-			return "An attacker can probably get in: " + Clean(run.Chains[0].Title, maxSummary)
+		for _, chain := range run.Chains { // a way that was seen is said before one that is likely
+			if confirmed(run, chain) {
+				return "An attacker gets in: " + Clean(chain.Title, maxSummary)
+			}
 		}
-		return "An attacker gets in: " + Clean(run.Chains[0].Title, maxSummary)
+		return "An attacker can probably get in: " + Clean(run.Chains[0].Title, maxSummary)
 	case c.Fail > 0:
 		return fmt.Sprintf("%s, and no chain of them that reaches the goal", kidoban.Count(c.Fail, "requirement is", "requirements are")+" violated")
 	case c.Weak > 0:
@@ -50,6 +55,24 @@ func headline(run kidoban.Run) string {
 		return "Nothing was found in what was tested"
 	}
 	return "Nothing could be decided"
+}
+
+// wayIn is the finding that made the grade an F and was seen with its effect: a
+// code, a token or data was had. It needs no chain, and is said before any.
+func wayIn(run kidoban.Run) (kidoban.Result, bool) {
+	for _, c := range run.Grade.Caps {
+		key, isF := strings.CutPrefix(c, "F: ")
+		key, _, _ = strings.Cut(key, " ")
+		if !isF {
+			continue
+		}
+		for _, r := range run.Results {
+			if r.Key() == key && isFinding(r) && r.Evidence == kidoban.Confirmed {
+				return r, true
+			}
+		}
+	}
+	return kidoban.Result{}, false
 }
 
 // confirmed reports whether every finding of a chain was seen with its effect:
