@@ -247,7 +247,7 @@ func faultAt(data []byte, err error) string {
 	if at >= len(bytes.TrimRight(data, " \t\r\n"))-1 && strings.Contains(syntax.Error(), "unexpected end") {
 		return fmt.Sprintf(" (it ends in the middle, in line %d)", 1+bytes.Count(before, []byte("\n")))
 	}
-	return fmt.Sprintf(" (line %d, column %d: %s)", 1+bytes.Count(before, []byte("\n")), column, Visible(syntax.Error(), 100))
+	return fmt.Sprintf(" (line %d, column %d)", 1+bytes.Count(before, []byte("\n")), column)
 }
 
 // plainJSON removes comments and trailing commas (JSONC). Lengths change, line

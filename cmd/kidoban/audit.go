@@ -315,7 +315,7 @@ func (c auditCmd) deliver(e *env, rep *audit.Report) error {
 }
 
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := file(w)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

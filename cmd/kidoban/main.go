@@ -135,8 +135,15 @@ func newParser(e *env, c *cli) (*kong.Kong, error) {
 	)
 }
 
-// run parses args, runs the command and returns the exit code.
-func run(e *env, args []string) (code int) {
+// run runs a command line and returns the exit code.
+func run(e *env, args []string) int {
+	own, out := *e, &output{to: e.stdout}
+	own.stdout = out
+	return out.whole(&own, parseAndRun(&own, args))
+}
+
+// parseAndRun parses args, runs the command and returns the exit code.
+func parseAndRun(e *env, args []string) (code int) {
 	if len(args) == 0 {
 		fmt.Fprintf(e.stdout, first, kidoban.Version)
 		return exitClean
@@ -169,6 +176,9 @@ func run(e *env, args []string) (code int) {
 // misused tells what is wrong with a command line, how the command is used, and
 // where its help is.
 func misused(e *env, err error) int {
+	if e.lost(err) { // the help itself
+		return exitInternal
+	}
 	fmt.Fprintln(e.stderr, "kidoban: "+said(err))
 	help := "kidoban --help lists the commands."
 	var p *kong.ParseError
@@ -191,6 +201,9 @@ func fail(e *env, err error) int {
 	var x exitError
 	if errors.As(err, &x) {
 		return int(x)
+	}
+	if e.lost(err) {
+		return exitInternal
 	}
 	if e.ctx.Err() != nil && errors.Is(err, context.Canceled) { // it ended because it was told to
 		fmt.Fprintln(e.stderr, "kidoban: interrupted: "+said(err))

@@ -145,7 +145,7 @@ func flawPage(id string) (report.Page, bool) {
 // NO_COLOR, the width from the terminal or COLUMNS.
 func terminal(e *env) report.Terminal {
 	t := report.Terminal{}
-	f, ok := e.stdout.(*os.File)
+	f, ok := file(e.stdout)
 	if ok && term.IsTerminal(int(f.Fd())) {
 		t.Colour = e.env("NO_COLOR") == "" && e.env("TERM") != "dumb"
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil {

@@ -17,7 +17,7 @@ import (
 )
 
 // goSpeech is what the library says and a person at a terminal need not read.
-var goSpeech = []string{"open /", "stat /", "mkdir /", "read /", "dial tcp", "listen tcp", "invalid character", "goroutine", ".go:"}
+var goSpeech = []string{"open /", "stat /", "mkdir /", "read /", "dial tcp", "listen tcp", "invalid character", "looking for beginning", "goroutine", ".go:"}
 
 // capturedOn is a packet capture with one packet that says nothing.
 func capturedOn(link uint32) string {
@@ -68,6 +68,11 @@ func TestStrangerIsToldWhatToDo(t *testing.T) {
 		{exitUsage, "needs a login name", []string{"gateway", "user", "add", " ", "--data", data}},
 		{exitUsage, "there is no secret", []string{"vault", "set", "a", "--data", data}},
 		{exitUsage, "neither a URL nor a file", []string{"tools", "scan", none}},
+		{exitIncomplete, "there is no program \"no-such-program\"", []string{"tools", "scan", "no-such-program"}},
+		{exitUsage, "garbage.json is not JSON (line 1, column 1)", []string{"tools", "scan", write("garbage.json", "garbage")}},
+		{exitUsage, "cannot read " + none + ": no such file", []string{"tools", "diff", none, none}},
+		{exitUsage, "cannot read " + state + ": is a directory", []string{"tools", "diff", state, state}},
+		{exitUsage, "there is no lock file " + none + ": make one with kidoban tools pin\n", []string{"tools", "verify", none, "--lock", none}},
 		{exitIncomplete, "add --lab", []string{"tools", "scan", "http://127.0.0.1:1/mcp"}},
 		{exitUsage, "none of these hosts has a configuration", []string{"tools", "scan"}},
 		{exitUsage, "no census", []string{"census", "report", "--dir", none}},

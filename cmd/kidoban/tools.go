@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -104,7 +106,10 @@ type toolsVerifyCmd struct {
 func (c toolsVerifyCmd) Run(e *env) error {
 	f, err := os.Open(c.Lock)
 	if err != nil {
-		return kidoban.Wrap(kidoban.KindUsage, err, "there is no lock file %s: make one with kidoban tools pin", c.Lock)
+		if errors.Is(err, fs.ErrNotExist) {
+			return kidoban.Errorf(kidoban.KindUsage, "there is no lock file %s: make one with kidoban tools pin", c.Lock)
+		}
+		return kidoban.Wrap(kidoban.KindUsage, err, "the lock file %s cannot be read", c.Lock)
 	}
 	defer f.Close()
 	lock, err := toolscan.ReadLock(f)
@@ -140,8 +145,8 @@ func (c toolsVerifyCmd) Run(e *env) error {
 
 // toolsDiffCmd compares two files.
 type toolsDiffCmd struct {
-	A    string `arg:"" help:"Earlier definitions (a list of tools, or a lock file)." type:"existingfile"`
-	B    string `arg:"" help:"Later definitions." type:"existingfile"`
+	A    string `arg:"" help:"Earlier definitions (a list of tools, or a lock file)."`
+	B    string `arg:"" help:"Later definitions."`
 	JSON bool   `name:"json" help:"Write the differences as JSON."`
 }
 

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
@@ -84,6 +86,11 @@ func boxName(s string) string {
 
 // stdio asks, starts the server in the sandbox and lists what it offers.
 func (c toolSources) stdio(ctx context.Context, e *env, g *gathered, en *toolscan.Entry) (*toolscan.Server, error) {
+	if filepath.Base(en.Command) == en.Command {
+		if _, err := exec.LookPath(en.Command); errors.Is(err, exec.ErrNotFound) {
+			return nil, kidoban.Errorf(kidoban.KindNotFound, "there is no program %.100q on this machine's path, and no file of that name here", en.Command)
+		}
+	}
 	if !c.Start && !g.ask(e, fmt.Sprintf("Start %s in the sandbox?\n  %s\n", toolscan.Visible(en.Name, 60), en.CommandLine())) {
 		return nil, kidoban.Errorf(kidoban.KindRefused, "not started, so what it offers was not read; answer y, or give --start")
 	}
