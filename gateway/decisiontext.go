@@ -66,7 +66,7 @@ var pageTexts = map[string]pageText{
 	"waiting_calls":   {"Calls that wait for you", "あなたの承認を待つ呼び出し", "等待您批准的调用"},
 	"nothing_waits":   {"Nothing waits.", "ありません。", "没有。"},
 
-	"held_title": {"Held definitions", "保留中の定義", "被保留的定义"},
+	"held_title": {"Held definitions", "保留中の定義", "被搁置的定义"},
 
 	"page_title":    {"A page of another service", "外部サービスのページ", "其他服务的页面"},
 	"page_question": {"Open a page of another service?", "外部サービスのページを開きますか?", "是否打开其他服务的页面?"},
