@@ -11,11 +11,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"golang.org/x/term"
 
 	"github.com/kidoban/kidoban"
@@ -160,7 +162,31 @@ func suppressions(name string) ([]report.Suppression, error) {
 	if err != nil {
 		return nil, kidoban.Wrap(kidoban.KindUsage, err, "cannot read %s", file)
 	}
+	if name == "" && isGatewayConfig(raw) {
+		return nil, nil
+	}
 	return report.ParseSuppressions(file, raw)
+}
+
+// isGatewayConfig says whether a kidoban.yaml that nobody named is a gateway's and
+// no file of suppressions: both are called that, and an audit may be run beside it.
+func isGatewayConfig(raw []byte) bool {
+	var members map[string]any
+	if err := yaml.Unmarshal(raw, &members); err != nil {
+		return false
+	}
+	if _, ok := members["suppressions"]; ok {
+		return false
+	}
+	t := reflect.TypeFor[gatewayConfig]()
+	for i := range t.NumField() {
+		if tag, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ","); tag != "" {
+			if _, ok := members[tag]; ok {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // options turns flags into the run's options. done releases the collector.
