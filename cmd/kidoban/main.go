@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -206,7 +207,8 @@ func fail(e *env, err error) int {
 		return exitInternal
 	}
 	if e.ctx.Err() != nil && errors.Is(err, context.Canceled) { // it ended because it was told to
-		fmt.Fprintln(e.stderr, "kidoban: interrupted: "+said(err))
+		what := strings.TrimSuffix(strings.TrimSuffix(said(err), context.Canceled.Error()), ": ") // Go's word for it says nothing more
+		fmt.Fprintln(e.stderr, strings.TrimSuffix("kidoban: interrupted: "+what, ": "))
 		return exitInterrupted
 	}
 	fmt.Fprintln(e.stderr, "kidoban: "+said(err))

@@ -49,6 +49,8 @@ func (c toolsScanCmd) Run(e *env) error {
 		return err
 	}
 	switch {
+	case e.ctx.Err() != nil:
+		return exitError(exitInterrupted)
 	case rep.failing(kidoban.Severity(c.FailOn)):
 		return exitError(exitFindings)
 	case len(got.problems) > 0:
@@ -79,6 +81,9 @@ func (c toolsPinCmd) Run(e *env) error {
 	got, err := c.gather(e)
 	if err != nil {
 		return err
+	}
+	if err := e.ctx.Err(); err != nil {
+		return kidoban.Wrap(kidoban.KindUnreachable, err, "nothing was pinned")
 	}
 	if len(got.problems) > 0 {
 		return kidoban.Errorf(kidoban.KindUnreachable, "nothing was pinned because a server could not be read: %s", got.problems[0])
@@ -128,13 +133,15 @@ func (c toolsVerifyCmd) Run(e *env) error {
 		if err := writeJSON(e.stdout, deps); err != nil {
 			return err
 		}
-	} else {
+	} else if len(deps) > 0 || len(got.problems) == 0 { // who did not answer is not as it was
 		writeDepartures(e.stdout, deps, colourful(e))
 	}
 	for _, p := range got.problems {
 		fmt.Fprintln(e.stderr, "kidoban: "+p)
 	}
 	switch {
+	case e.ctx.Err() != nil:
+		return exitError(exitInterrupted)
 	case len(deps) > 0:
 		return exitError(exitChanged)
 	case len(got.problems) > 0:
