@@ -394,6 +394,9 @@ func (m *mail) led(ctx context.Context, l letter, s *served) letter {
 		if errors.Is(refusal.Cause, errMoved) {
 			return failure(errMoved)
 		}
+		if refusal.Cause == nil { // as of a server that is left alone
+			return failure(kidoban.Errorf(kidoban.KindUnreachable, "%s", refusal.Say))
+		}
 		return failure(kidoban.Wrap(kidoban.KindUnreachable, refusal.Cause, "%s", refusal.Say))
 	}
 	if _, far := p.(*remotePeer); far {

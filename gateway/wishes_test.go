@@ -76,3 +76,17 @@ func TestGPX5_WishesMeet(t *testing.T) {
 		t.Errorf("a session that was ended is back: %d %s", a.status, a.body)
 	}
 }
+
+// TestGPX3_ARefusalAtTheHomeIsAnAnswer: a replica that asks the home of a server that is
+// left alone is told so.
+func TestGPX3_ARefusalAtTheHomeIsAnAnswer(t *testing.T) {
+	r := newRig(t, []Server{at("a", "http://127.0.0.1:1/mcp")})
+	b := &r.g.state.Load().servers["a"].breaker
+	for range 10 {
+		b.done(r.g.deps.Now(), "alice", true, false)
+	}
+	l := (&mail{g: r.g}).led(t.Context(), letter{Kind: "open", Server: "a", User: "alice", Client: "c"}, &served{})
+	if l.Kind != "fail" || l.Text == "" {
+		t.Errorf("%+v", l)
+	}
+}
