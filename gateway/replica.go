@@ -257,7 +257,8 @@ func (m *mail) beat(ctx context.Context) error {
 		return err
 	}
 	m.mu.Lock()
-	asleep := !m.beaten.IsZero() && now.Sub(m.beaten) > deadAfter
+	// Whose count begins anew was buried, perhaps while its last beat was on its way.
+	asleep := !m.beaten.IsZero() && (now.Sub(m.beaten) > deadAfter || beats[m.name] == 1)
 	m.beaten = now
 	bury := map[string]int64{}
 	var gone []string

@@ -119,6 +119,11 @@ func newHomes(t *testing.T, n int) *homes {
 	up := newRememberer(t)
 	limits := benchLimits()
 	c := newCluster(t, n, fmt.Sprintf("open: true\n%sservers:\n  s: {url: %q, address: loopback, era: legacy, wait: 10m, breaker: {failures: 1000}}\n", limits, up.url))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(c.logs())
+		}
+	})
 	return &homes{c, up}
 }
 
@@ -352,4 +357,35 @@ func TestGPX5_ADyingHomeMakesNoCallTwice(t *testing.T) {
 	if got := session(third, w); got != now {
 		t.Errorf("the one that slept took the server back: %s, then %s", now, got)
 	}
+}
+
+// TestGPX5_WhoWasBuriedGivesWay: a replica that the others took for dead, which it cannot
+// tell from its own clock, gives way to who took its place.
+func TestGPX5_WhoWasBuriedGivesWay(t *testing.T) {
+	t.Parallel()
+	h := newHomes(t, 2)
+	first, second := h.all[0], h.all[1]
+	s, w := h.window(first), h.window(second)
+	h.settle(first, s)
+	db, err := sql.Open("pgx", h.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var holder string
+	if err := db.QueryRowContext(t.Context(), `SELECT holder FROM claims`).Scan(&holder); err != nil {
+		t.Fatal(err)
+	}
+	for _, bury := range []string{`DELETE FROM replicas WHERE name = $1`, `DELETE FROM claims WHERE holder = $1`} {
+		if _, err := db.ExecContext(t.Context(), bury, holder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, func() bool { _, text := h.whole(second, w, calling("quick")); return strings.Contains(text, "done") })
+	waitFor(t, func() bool {
+		h.settle(second, w)
+		its := h.up.lastSession()
+		_, text := h.whole(first, s, calling("quick"))
+		return strings.Contains(text, "done") && h.up.lastSession() == its
+	})
 }
