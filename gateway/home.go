@@ -288,6 +288,7 @@ func (l letter) failure() error {
 // served is a conversation that is led here for another replica.
 type served struct {
 	to     string
+	since  time.Time
 	cancel context.CancelFunc
 
 	mu   sync.Mutex
@@ -343,7 +344,7 @@ func (s *served) withdraw(box string, q *question) letter {
 // serve leads a conversation for another replica.
 func (m *mail) serve(l letter) {
 	ctx, cancel := context.WithCancel(m.g.ctx)
-	s := &served{to: l.From, cancel: cancel, asks: map[int]*question{}}
+	s := &served{to: l.From, since: time.Now(), cancel: cancel, asks: map[int]*question{}}
 	m.mu.Lock()
 	full := len(m.served) >= maxServed
 	if !full {

@@ -110,8 +110,9 @@ type life struct {
 
 // box collects the letters of one conversation.
 type box struct {
-	from string
-	in   chan letter
+	from  string
+	since time.Time
+	in    chan letter
 }
 
 // openMail joins the others. It returns when letters arrive, or after a while
@@ -169,6 +170,11 @@ func (m *mail) again(ctx context.Context) {
 	m.lost("")
 	m.g.bridges.doubt()
 	m.wg.Go(func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(settled):
+		}
 		m.mu.Lock()
 		ids := slices.AppendSeq(slices.Collect(maps.Keys(m.boxes)), maps.Keys(m.served))
 		m.mu.Unlock()
@@ -178,6 +184,11 @@ func (m *mail) again(ctx context.Context) {
 	})
 }
 
+// settled is how long a replica that hears again waits before it tells what it knows
+// of, and how old a conversation must be to be missing in that: younger ones began when
+// it heard, and older ones have arrived by then.
+const settled = time.Second
+
 // missed ends the conversations of which a replica does not know that did not hear for a
 // while: what should begin or end them is lost.
 func (m *mail) missed(l letter) {
@@ -185,16 +196,17 @@ func (m *mail) missed(l letter) {
 	for _, id := range strings.Fields(l.Text) {
 		known[id] = true
 	}
+	before := time.Now().Add(-settled)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, b := range m.boxes {
-		if b.from == l.From && !known[id] {
+		if b.from == l.From && !known[id] && b.since.Before(before) {
 			delete(m.boxes, id)
 			close(b.in)
 		}
 	}
 	for id, s := range m.served {
-		if s.to == l.From && !known[id] {
+		if s.to == l.From && !known[id] && s.since.Before(before) {
 			s.cancel()
 		}
 	}
@@ -441,7 +453,7 @@ func (m *mail) read(body []byte, to string) (l letter, ok bool) {
 
 // open makes a box for a conversation with another replica.
 func (m *mail) open(from string) (id string, b *box, shut func()) {
-	id, b = newID(), &box{from: from, in: make(chan letter, 256)}
+	id, b = newID(), &box{from: from, since: time.Now(), in: make(chan letter, 256)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.boxes[id] = b
