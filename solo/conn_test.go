@@ -214,3 +214,23 @@ func TestServesOneAndMany(t *testing.T) {
 		t.Error("the mode never began")
 	}
 }
+
+// TestSleepsOnceInAWhile: what came on other connections is seen only while nobody looks.
+func TestSleepsOnceInAWhile(t *testing.T) {
+	m, near, far := joined(t)
+	m.origin = time.Now().Add(-Heed)
+	if !m.due() {
+		t.Error("it does not sleep when it is time to")
+	}
+	m.origin = time.Now() // the clock of what follows is behind the last sleep
+	if m.due() {
+		t.Error("it sleeps again at once")
+	}
+	if _, err := far.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	m.origin = time.Now().Add(-time.Hour)
+	if n, err := near.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Errorf("what is there: %d %v", n, err)
+	}
+}

@@ -23,7 +23,7 @@ func (c *conn) look(p []byte) int {
 				n = r
 				return true
 			}
-			if err != syscall.EAGAIN && err != syscall.EINTR || !c.wanted() || time.Since(start) >= Look {
+			if err != syscall.EAGAIN && err != syscall.EINTR || !c.wanted() || time.Since(start) >= Look || c.mode.due() {
 				return true
 			}
 			runtime.Gosched() // whoever else has work goes first

@@ -36,6 +36,9 @@ const (
 	often = 12
 	// Look is how long a reader looks for bytes before it sleeps.
 	Look = 200 * time.Microsecond
+	// Heed is how long the program may go on looking before it sleeps once: only then
+	// does the runtime, which has work all the time, see what came on other connections.
+	Heed = 2 * time.Millisecond
 	// Rest is how long the mode stays away after a second caller ended it.
 	Rest = 2 * time.Second
 )
@@ -48,6 +51,8 @@ type Mode struct {
 
 	on      atomic.Bool
 	running atomic.Int32 // calls under way
+	heeded  atomic.Int64 // when a reader last went to sleep, after origin
+	origin  time.Time
 	begun   chan struct{}
 
 	mu      sync.Mutex
@@ -63,7 +68,7 @@ type Mode struct {
 func New(now func() time.Time) *Mode { return newMode(now, new(processors).set) }
 
 func newMode(now func() time.Time, procs func(bool)) *Mode {
-	return &Mode{now: now, procs: procs, begun: make(chan struct{}, 1)}
+	return &Mode{now: now, procs: procs, origin: time.Now(), begun: make(chan struct{}, 1)}
 }
 
 // processors are those of the program. The Mode's lock guards them.
@@ -105,6 +110,12 @@ func (m *Mode) Handler(next http.Handler) http.Handler {
 		defer m.running.Add(-1)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// due tells whether it is time to sleep once, and if so says that somebody does.
+func (m *Mode) due() bool {
+	now, last := int64(time.Since(m.origin)), m.heeded.Load()
+	return now-last >= int64(Heed) && m.heeded.CompareAndSwap(last, now)
 }
 
 // enter is the beginning of a call on the connection of client.
