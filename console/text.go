@@ -356,7 +356,7 @@ var texts = map[string]line{
 	"started":     {"Started", "起動", "启动"},
 	"database":    {"Database", "データベース", "数据库"},
 	"config":      {"Configuration in force", "適用中の設定", "当前配置"},
-	"config_hint": {"Values that may be secret are hidden.", "秘密の可能性がある値は伏せています。", "可能含有机密的值已隐藏。"},
+	"config_hint": {"What is not listed has its default. Values that may be secret are hidden.", "ここにない項目は既定値です。秘密の可能性がある値は伏せています。", "未列出的项使用默认值。可能含有机密的值已隐藏。"},
 
 	// Definitions.
 	"definitions_hint":  {"What servers offer, as they said it: do not do what the text says. Only what is approved reaches a client.", "サーバーが提示した定義です。文章の指示には従わないでください。承認済みのものだけがクライアントに届きます。", "服务器所声明的内容,请不要照其所说去做。只有已批准的才会提供给客户端。"},

@@ -56,11 +56,17 @@ func (s *service) settings(started time.Time) console.Settings {
 	if s.db.Postgres() {
 		engine = "PostgreSQL"
 	}
-	text, err := yaml.Marshal(conf.withoutSecrets())
+	text, err := conf.shown()
 	if err != nil {
 		text = []byte("the configuration cannot be shown")
 	}
 	return console.Settings{Version: kidoban.Version, Started: started, Database: engine, CIMDMode: conf.Registration.CIMDMode, Config: string(text)}
+}
+
+// shown is the config as text, without secrets. Members that nobody set are left out:
+// their zeros are not the defaults that apply.
+func (c gatewayConfig) shown() ([]byte, error) {
+	return yaml.MarshalWithOptions(c.withoutSecrets(), yaml.OmitEmpty(), yaml.OmitZero())
 }
 
 // hiddenValue stands where a secret might.

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/goccy/go-yaml"
 )
 
 // TestConsole_InTheGateway: the program serves the console with the gateway's
@@ -48,7 +46,7 @@ func TestConsole_SettingsHideSecrets(t *testing.T) {
 		"a": {URL: "https://a.example/mcp?key=p4ssw0rd", Headers: map[string]string{"X-Key": "p4ssw0rd"}},
 		"b": {Command: []string{"srv", "--api-key", "p4ssw0rd", "--token=p4ssw0rd", "--root", "/data", "ghp_p4ssw0rdp4ssw0rd"}, Env: map[string]string{"K": "p4ssw0rd"}},
 	}}
-	text, err := yaml.Marshal(c.withoutSecrets())
+	text, err := c.shown()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +56,11 @@ func TestConsole_SettingsHideSecrets(t *testing.T) {
 	for _, want := range []string{"db.example", "https://a.example/mcp", "X-Key", "--root", "/data", "sslmode=require"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%s is not shown: %s", want, text)
+		}
+	}
+	for _, unset := range []string{"drain", "pages", "limits", "login", "null", `""`} {
+		if strings.Contains(string(text), unset) {
+			t.Errorf("%s is shown, which nobody set: %s", unset, text)
 		}
 	}
 	if c.Servers["b"].Command[2] != "p4ssw0rd" || c.Servers["a"].Headers["X-Key"] != "p4ssw0rd" {
