@@ -11,10 +11,11 @@
 // that are about to come looks for them for a moment before it sleeps, as HAProxy
 // does with busy-polling and Linux with guest_halt_poll_ns.
 //
-// It is meant for a gateway between one caller and a server nearby. With a second
-// connection, or a second call at once, the Mode ends before that call is served, and
-// rests; and it ends by itself when calls become rare. A slow server makes them rare,
-// so looking never takes more than a fraction of a processor that had nothing to do.
+// It is meant for a gateway between one caller and a server nearby. With a call on
+// another connection, or a second one at once, the Mode ends before that call is served;
+// where two call in turns it stays away for as long as they do; and it ends by itself
+// when calls become rare. A slow server makes them rare, so looking never takes more than
+// a fraction of a processor that had nothing to do.
 package solo
 
 import (
@@ -22,6 +23,8 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,9 +41,11 @@ const (
 	Look = 200 * time.Microsecond
 	// Heed is how long the program may go on looking before it sleeps once: only then
 	// does the runtime, which has work all the time, see what came on other connections.
-	Heed = 2 * time.Millisecond
-	// Rest is how long the mode stays away after a second caller ended it.
-	Rest = 2 * time.Second
+	Heed = 4 * time.Millisecond
+	// Rest is how long the mode stays away after two have called in turns, or at once.
+	Rest = 5 * time.Second
+	// remembered is how many connections that called before the latest are known.
+	remembered = 8
 )
 
 // Mode knows who calls. The zero value is not usable; New makes one. It is safe for
@@ -58,9 +63,16 @@ type Mode struct {
 	mu      sync.Mutex
 	allowed bool      // guarded by mu
 	client  string    // connection of the latest call; guarded by mu
+	earlier []seen    // those before it, the latest at the end; guarded by mu
 	calls   int       // of it in this window; guarded by mu
 	since   time.Time // start of the window; guarded by mu
 	resting time.Time // not before this; guarded by mu
+}
+
+// seen is when a connection last called.
+type seen struct {
+	client string
+	at     time.Time
 }
 
 // New returns a Mode for the process, of which there is one. now is the clock. The
@@ -93,16 +105,15 @@ func (p *processors) set(one bool) {
 // On tells whether the mode is on.
 func (m *Mode) On() bool { return m != nil && m.on.Load() }
 
-// Handler counts the calls to next. A call is a POST; the streams that clients hold
-// open with GET are none, but to open one, or a page, is somebody else's wish and
-// ends the mode.
+// Handler counts the calls to next. Every request is one, but for the streams that
+// clients hold open with GET; to open one ends the mode all the same.
 func (m *Mode) Handler(next http.Handler) http.Handler {
 	if m == nil {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost {
-			m.other()
+		if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+			m.stream()
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -120,13 +131,15 @@ func (m *Mode) due() bool {
 
 // enter is the beginning of a call on the connection of client.
 func (m *Mode) enter(client string) {
-	others := m.running.Add(1) > 1
+	together := m.running.Add(1) > 1
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
-	if others || client != m.client {
-		m.leave(now, others)
-		m.client, m.calls, m.since = client, 0, now
+	if client != m.client || together {
+		if together || m.back(client, now) {
+			m.resting = now.Add(Rest)
+		}
+		m.change(client, now)
 		return
 	}
 	if m.calls++; m.on.Load() || now.Sub(m.since) < Window {
@@ -143,25 +156,37 @@ func (m *Mode) enter(client string) {
 	m.calls, m.since = 0, now
 }
 
-// other is a request that is no call.
-func (m *Mode) other() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := m.now()
-	m.leave(now, true)
-	m.calls, m.since = 0, now
+// back tells whether client has called not long ago, before the latest one did: then
+// there are two, and not one that has a new connection. m.mu is held.
+func (m *Mode) back(client string, now time.Time) bool {
+	for _, s := range m.earlier {
+		if s.client == client && now.Sub(s.at) < Rest {
+			return true
+		}
+	}
+	return false
 }
 
-// leave ends the mode because somebody else is there, at the same time or afterwards;
-// m.mu is held.
-func (m *Mode) leave(now time.Time, together bool) {
-	if !m.on.Load() {
-		return
+// change ends the mode because another connection calls; m.mu is held.
+func (m *Mode) change(client string, now time.Time) {
+	if m.on.Load() {
+		m.end()
 	}
-	if together {
-		m.resting = now.Add(Rest)
+	if client != m.client {
+		m.earlier = slices.DeleteFunc(m.earlier, func(s seen) bool { return s.client == m.client })
+		if len(m.earlier) == remembered {
+			m.earlier = slices.Delete(m.earlier, 0, 1)
+		}
+		m.earlier = append(m.earlier, seen{m.client, now})
 	}
-	m.end()
+	m.client, m.calls, m.since = client, 0, now
+}
+
+// stream is a stream that is opened.
+func (m *Mode) stream() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.change(m.client, m.now())
 }
 
 // end ends the mode; m.mu is held, so that it cannot begin meanwhile.

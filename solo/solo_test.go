@@ -100,16 +100,19 @@ func TestWhatEndsIt(t *testing.T) {
 		t.Log("this system has no mode to end")
 		return
 	}
-	get := func(m *Mode) {
-		m.Handler(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	get := func(m *Mode, accept string) {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Accept", accept)
+		m.Handler(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), r)
 	}
 	for name, one := range map[string]struct {
 		end   func(*Mode, *clock)
 		rests bool
 	}{
 		"a second call at once": {func(m *Mode, _ *clock) { m.enter("a"); m.enter("a"); m.running.Add(-2) }, true},
-		"another connection":    {func(m *Mode, c *clock) { calls(m, c, "b", 1, 0) }, false},
-		"a page":                {func(m *Mode, _ *clock) { get(m) }, true},
+		"another connection":    {func(m *Mode, c *clock) { calls(m, c, "b", 1, 0) }, true}, // for the first one calls on
+		"a page":                {func(m *Mode, _ *clock) { get(m, "text/html") }, true},
+		"a stream":              {func(m *Mode, _ *clock) { get(m, "application/json, text/event-stream") }, false},
 		"few calls":             {func(m *Mode, _ *clock) { m.look(); m.look() }, false},
 		"the operator":          {func(m *Mode, _ *clock) { m.Allow(false); m.Allow(true) }, false},
 	} {
@@ -140,7 +143,7 @@ func TestNeverForTwo(t *testing.T) {
 			c.pass(time.Duration(rapid.IntRange(0, 3000).Draw(t, "µs")) * time.Microsecond)
 			switch rapid.IntRange(0, 40).Draw(t, "what") {
 			case 0:
-				m.other()
+				m.stream()
 			case 1:
 				m.look()
 			case 2:
@@ -218,5 +221,39 @@ func TestProcessorsAreAsBefore(t *testing.T) {
 		if p.set(false); runtime.GOMAXPROCS(0) != want {
 			t.Errorf("%q: %d processors afterwards, want %d", given, runtime.GOMAXPROCS(0), want)
 		}
+	}
+}
+
+// TestANewConnectionIsNoSecondCaller: who calls over one connection after the other is
+// alone. Who comes back after another has called is not, until the other is silent.
+func TestANewConnectionIsNoSecondCaller(t *testing.T) {
+	if !canLook {
+		t.Log("this system has no mode to begin")
+		return
+	}
+	m, c, _ := start()
+	for _, client := range []string{"1", "2", "3"} {
+		if calls(m, c, client, 100, time.Millisecond); !m.On() {
+			t.Errorf("connection %s: not on", client)
+		}
+	}
+	for i := range 20 { // another calls every now and then
+		calls(m, c, "other", 1, time.Millisecond)
+		calls(m, c, "3", 1000, time.Millisecond)
+		if m.On() {
+			t.Fatalf("turn %d: on beside another", i)
+		}
+	}
+	for range 20 { // and many others, once each
+		for _, client := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"} {
+			calls(m, c, client, 1, time.Millisecond)
+		}
+		if len(m.earlier) > remembered {
+			t.Fatalf("%d connections are kept", len(m.earlier))
+		}
+	}
+	calls(m, c, "3", int(Rest/time.Millisecond)+200, time.Millisecond)
+	if !m.On() {
+		t.Error("not on after the others were silent")
 	}
 }
