@@ -93,7 +93,7 @@ func TestGVA3_NobodyElseMakesThePageSaySomething(t *testing.T) {
 	alice, mallory := w.person(), w.another("mallory")
 	alice.get(alice.startStep(t)) // so that there is something to say
 	name, own := alice.noteOf()
-	if !strings.HasPrefix(name, "__Host-") || strings.Contains(own, "tp") {
+	if !strings.HasPrefix(name, "__Host-") || strings.Contains(own, "connect") {
 		t.Fatalf("the note is %s=%s", name, own)
 	}
 	alice.get("/connect")

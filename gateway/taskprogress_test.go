@@ -82,6 +82,9 @@ func TestGPX2_ATasksProgressGoesOnAfterItsCreation(t *testing.T) {
 	if m := soon(t, got); !strings.Contains(m, "done") {
 		t.Errorf("the result is %s", m)
 	}
+	if m, more := <-got; more { // it has ended before the test does
+		t.Errorf("after the result it heard %s", m)
+	}
 }
 
 // TestGPX5_ATasksProgressIsItsSessionsOwn: the same over a pipe that several clients
