@@ -46,7 +46,7 @@ unit:
 # The race detector slows the audit's switch matrix tenfold, so of the audit it
 # sees the parts that share state: ledger, kills, hostile servers, whole runs.
 race:
-	$(GO) test -race -short -timeout $(TIMEOUT) ./wire ./oauth ./outbound ./limit ./mcp ./vault ./account ./authserver ./gateway ./census
+	$(GO) test -race -short -timeout $(TIMEOUT) ./wire ./oauth ./outbound ./limit ./mcp ./solo ./vault ./account ./authserver ./gateway ./census
 	$(GO) test -race -short -timeout $(TIMEOUT) -run 'Kill|Ledger|Hostile|SafeLab|Recorder' ./audit
 
 # The chart, the compose file, the container file and the systemd unit; a module
