@@ -44,21 +44,7 @@ func TestGPX5_FollowersAtAnyReplicaCount(t *testing.T) {
 	c := newCluster(t, 3, fmt.Sprintf("open: true\nservers:\n  s: {url: %q, address: loopback, era: legacy}\n", up.URL))
 	post := func(at int, session, body string) *http.Response {
 		t.Helper()
-		q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.all[at].listen+"/mcp", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		q.Host = strings.TrimPrefix(c.url, "http://")
-		q.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
-		if session != "" {
-			q.Header.Set("Mcp-Session-Id", session)
-		}
-		resp, err := roaming().RoundTrip(q)
-		if err != nil {
-			t.Fatalf("%v\n%s", err, c.logs())
-		}
-		t.Cleanup(func() { resp.Body.Close() })
-		return resp
+		return c.send(t, c.all[at], http.MethodPost, "/mcp", session, body)
 	}
 	var sessions [3]string
 	ask := func(at, session int, method string) {
@@ -83,4 +69,25 @@ func TestGPX5_FollowersAtAnyReplicaCount(t *testing.T) {
 	if subscribed.Load() < 3 {
 		t.Errorf("%d subscriptions", subscribed.Load())
 	}
+}
+
+// send asks one program of a cluster, as a balancer would, and returns the answer, which
+// is closed with the test.
+func (c *cluster) send(t *testing.T, to *program, method, path, session, body string) *http.Response {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), method, "http://"+to.listen+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Host = strings.TrimPrefix(c.url, "http://")
+	q.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
+	if session != "" {
+		q.Header.Set("Mcp-Session-Id", session)
+	}
+	resp, err := roaming().RoundTrip(q)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, c.logs())
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
 }

@@ -20,21 +20,7 @@ func TestGPX5_AHomeThatLeavesHandsOver(t *testing.T) {
 	home, other := c.all[0], c.all[1]
 	send := func(to *program, method, session, body string) *http.Response {
 		t.Helper()
-		q, err := http.NewRequestWithContext(t.Context(), method, "http://"+to.listen+"/s/local/mcp", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		q.Host = strings.TrimPrefix(c.url, "http://")
-		q.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
-		if session != "" {
-			q.Header.Set("Mcp-Session-Id", session)
-		}
-		resp, err := roaming().RoundTrip(q)
-		if err != nil {
-			t.Fatalf("%v\n%s", err, c.logs())
-		}
-		t.Cleanup(func() { resp.Body.Close() })
-		return resp
+		return c.send(t, to, method, "/s/local/mcp", session, body)
 	}
 	call := func(to *program, session, method, params string) (string, bool) {
 		t.Helper()

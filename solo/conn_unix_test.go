@@ -1,3 +1,5 @@
+//go:build unix
+
 package solo
 
 import (
@@ -19,9 +21,6 @@ import (
 // mode is on and as many calls are under way as it waits for.
 func joined(t *testing.T) (*Mode, *conn, *net.TCPConn) {
 	t.Helper()
-	if !canLook {
-		t.Skip("this system has no such connections")
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +209,7 @@ func TestServesOneAndMany(t *testing.T) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if canLook && began == 0 {
+	if began == 0 {
 		t.Error("the mode never began")
 	}
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package solo
 
 import (
@@ -49,10 +51,6 @@ func calls(m *Mode, c *clock, client string, n int, every time.Duration) {
 
 // TestOneCallerBeginsTheMode: call after call on one connection, often enough.
 func TestOneCallerBeginsTheMode(t *testing.T) {
-	if !canLook {
-		t.Log("this system has no mode to begin")
-		return
-	}
 	m, c, asked := start()
 	calls(m, c, "a", 1, time.Millisecond)
 	calls(m, c, "a", int(Window/time.Millisecond)-1, time.Millisecond)
@@ -96,10 +94,6 @@ func TestWhatDoesNotBegin(t *testing.T) {
 // TestWhatEndsIt: a second call at once, another connection, a stream or a page, few
 // calls, and the operator. After others at the same time it rests.
 func TestWhatEndsIt(t *testing.T) {
-	if !canLook {
-		t.Log("this system has no mode to end")
-		return
-	}
 	get := func(m *Mode, accept string) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Accept", accept)
@@ -176,10 +170,6 @@ func TestNeverForTwo(t *testing.T) {
 // TestRunEndsTheMode: with few calls, and with the context. Here the processors are
 // the program's.
 func TestRunEndsTheMode(t *testing.T) {
-	if !canLook {
-		t.Log("this system has no mode to end")
-		return
-	}
 	c := &clock{now: time.Unix(1, 0)}
 	m := New(c.Now)
 	before := runtime.GOMAXPROCS(0)
@@ -227,10 +217,6 @@ func TestProcessorsAreAsBefore(t *testing.T) {
 // TestANewConnectionIsNoSecondCaller: who calls over one connection after the other is
 // alone. Who comes back after another has called is not, until the other is silent.
 func TestANewConnectionIsNoSecondCaller(t *testing.T) {
-	if !canLook {
-		t.Log("this system has no mode to begin")
-		return
-	}
 	m, c, _ := start()
 	for _, client := range []string{"1", "2", "3"} {
 		if calls(m, c, client, 100, time.Millisecond); !m.On() {
