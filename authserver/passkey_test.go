@@ -40,6 +40,9 @@ func TestPasskeys(t *testing.T) {
 		chromedp.Click(`a[href="/account/passkey"]`), chromedp.WaitVisible(`input[name=label]`), chromedp.SendKeys(`input[name=label]`, "Laptop"),
 		chromedp.Click(`#begin`), chromedp.WaitVisible(`button[value^="remove_passkey:"]`))
 	authtest.Shoot(t, ctx, "account-passkey-en")
+	// A second one on the same device: the page says why not. Enter in the field is the button.
+	authtest.Run(t, ctx, chromedp.Click(`a[href="/account/passkey"]`), chromedp.WaitVisible(`input[name=label]`), chromedp.SendKeys(`input[name=label]`, "Again\r"),
+		chromedp.WaitVisible(`#twice`), chromedp.Click(`main a[href="/account"]`), chromedp.WaitVisible(`button[value^="remove_passkey:"]`))
 	x := w.register("Client", loopback)
 	authtest.Run(t, ctx, chromedp.Click(`form[action="/logout"] button`), chromedp.WaitVisible(`input[name=name]`),
 		chromedp.Navigate(w.url+"/authorize?"+x.params().Encode()), chromedp.WaitVisible(`form[action="/login/passkey"] button`),

@@ -92,6 +92,7 @@ var texts = map[string]line{
 	"passkey_wait":      {"Press the button and follow your browser.", "ボタンを押して、ブラウザーの指示に従ってください。", "请点击按钮并按照浏览器的提示操作。"},
 	"passkey_script":    {"Passkeys need JavaScript. Everything else works without.", "パスキーにはJavaScriptが必要です。他の機能はなくても動作します。", "通行密钥需要JavaScript,其他功能不需要。"},
 	"passkey_failed":    {"That did not work. Try again, or use another way.", "うまくいきませんでした。もう一度試すか、別の方法を使ってください。", "操作未成功。请重试或使用其他方式。"},
+	"passkey_twice":     {"This device has a passkey for your account already. Use another device, or remove that one first.", "この端末にはすでにこのアカウントのパスキーがあります。別の端末を使うか、先にそのパスキーを削除してください。", "此设备已有您账户的通行密钥。请使用其他设备,或先移除该通行密钥。"},
 	"other_way":         {"Log in another way", "別の方法でログイン", "使用其他方式登录"},
 	"setup_title":       {"Set up your account", "アカウントの設定", "设置您的账户"},
 	"setup_first":       {"You are the first: choose a name and a password for the administrator.", "最初の利用者です。管理者の名前とパスワードを決めてください。", "您是第一位用户:请为管理员选择名称和密码。"},

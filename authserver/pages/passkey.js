@@ -3,8 +3,11 @@
 (() => {
   const form = document.getElementById('ceremony');
   const options = JSON.parse(document.getElementById('options').textContent).publicKey;
-  const failed = () => { document.getElementById('failed').hidden = false; };
+  const say = (id) => {
+    for (const e of document.querySelectorAll('.outcome')) e.hidden = e.id !== id;
+  };
   const run = async () => {
+    say('');
     try {
       let credential;
       if (form.dataset.kind === 'get') {
@@ -15,8 +18,11 @@
       form.elements.credential.value = JSON.stringify(credential.toJSON());
       form.submit();
     } catch (e) {
-      failed();
+      // The page named the keys that the account has: this device holds one of them.
+      say(e.name === 'InvalidStateError' && document.getElementById('twice') ? 'twice' : 'failed');
     }
   };
   document.getElementById('begin').addEventListener('click', run);
+  // Enter in the field for the name is the button, too.
+  form.addEventListener('submit', (e) => { e.preventDefault(); run(); });
 })();
