@@ -80,11 +80,14 @@ func (w *Wallet) mark(ctx context.Context, acc Account, secret any) (Account, er
 	return next, nil
 }
 
-// instead is the answer for an account that somebody else looked after.
-func (w *Wallet) instead(t token, other *token, err error) (token, error) {
+// instead is the answer for an account that somebody else looked after, as acc has it
+// now. For them the server's name may stand for another host than in a, whose call waits.
+func (a *App) instead(acc Account, t token, other *token, err error) (token, error) {
 	switch {
 	case err != nil:
 		return t, err
+	case other.Kind != "oauth" || !other.stays(a, acc):
+		return t, kidoban.Errorf(kidoban.KindUnreachable, "the account at %s has just been replaced: try again", acc.Server)
 	case other.Ended:
 		return *other, kidoban.Errorf(kidoban.KindNotFound, "the account has ended: connect it again")
 	}

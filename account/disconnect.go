@@ -45,10 +45,7 @@ func (w *Wallet) overtaken(ctx context.Context, a *App, acc Account, got token) 
 		return got, err
 	}
 	other, err := w.token(ctx, now)
-	if err != nil || other.Kind != "oauth" || !other.stays(a, now) {
-		return got, kidoban.Errorf(kidoban.KindUnreachable, "the account at %s has just been replaced: try again", acc.Server)
-	}
-	return w.instead(got, &other, nil)
+	return a.instead(now, got, &other, err)
 }
 
 func gone(acc Account) error {

@@ -81,11 +81,13 @@ func (w *Wallet) metadata(ctx context.Context, a *App, issuer string) (endpoints
 	if err != nil {
 		return endpoints{}, err
 	}
+	away := false
 	for _, u := range urls {
 		x, err := w.get(ctx, a, u)
 		if err != nil {
 			return endpoints{}, kidoban.Wrap(kidoban.KindOf(err), err, "the authorization server %s cannot be reached", issuer)
 		}
+		away = away || notNow(x.Status())
 		if x.Status() != http.StatusOK || x.Response.Truncated {
 			continue
 		}
@@ -104,7 +106,15 @@ func (w *Wallet) metadata(ctx context.Context, a *App, issuer string) (endpoints
 		m, err := oauth.LegacyMetadata(a.URL)
 		return endpoints{issuer: issuer, authorize: m.AuthorizationEndpoint, token: m.TokenEndpoint, register: m.RegistrationEndpoint, s256: true, methods: m.TokenAuthMethodsSupported}, err
 	}
+	if away { // what it publishes is not known, and the account may be as good as ever
+		return endpoints{}, kidoban.Errorf(kidoban.KindUnreachable, "the authorization server %s does not give its metadata just now", issuer)
+	}
 	return endpoints{}, kidoban.Errorf(kidoban.KindNotFound, "the authorization server %s publishes no metadata: name its endpoints in the config", issuer)
+}
+
+// notNow tells of a status that the same question may have another answer in a moment.
+func notNow(status int) bool {
+	return status >= 500 && status != http.StatusNotImplemented || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
 }
 
 func (w *Wallet) accept(a *App, issuer string, m oauth.Metadata) (endpoints, error) {
@@ -191,10 +201,17 @@ func (w *Wallet) discover(ctx context.Context, a *App, told hint) (place, error)
 	if told.metadata != "" {
 		urls = slices.Insert(urls, 0, told.metadata)
 	}
+	var away error
 	for i, u := range urls {
 		x, err := w.get(ctx, a, u)
 		if err != nil && kidoban.KindOf(err) == kidoban.KindRefused {
 			return place{}, kidoban.Wrap(kidoban.KindRefused, err, "the metadata of the server %s lies where the gateway does not go", a.URL)
+		}
+		if err == nil && notNow(x.Status()) {
+			err = kidoban.Errorf(kidoban.KindUnreachable, "%s answered with status %d", u, x.Status())
+		}
+		if err != nil {
+			away = err
 		}
 		if err != nil || x.Status() != http.StatusOK || x.Response.Truncated || slices.Contains(urls[:i], u) {
 			continue
@@ -208,6 +225,9 @@ func (w *Wallet) discover(ctx context.Context, a *App, told hint) (place, error)
 	if a.Legacy {
 		issuer, err := oauth.LegacyIssuer(a.URL)
 		return place{issuer: issuer, scopes: told.scopes}, err
+	}
+	if away != nil {
+		return place{}, kidoban.Wrap(kidoban.KindUnreachable, away, "the server %s does not say just now who gives out its accounts", a.URL)
 	}
 	return place{}, kidoban.Errorf(kidoban.KindNotFound, "the server %s does not say who gives out its accounts: name its authorization server under oauth.issuer", a.URL)
 }

@@ -431,7 +431,11 @@ func TestCL09_RegistrationIsSealedAndKept(t *testing.T) {
 	if err := x.connect("carol"); err != nil || registered() != 1 {
 		t.Errorf("after rotation: %v, %d registrations", err, registered())
 	}
-	if err := x.w.lost(t.Context(), identity{server: "s", registered: true}, x.h.Issuer); kidoban.KindOf(err) != kidoban.KindNotFound {
+	held, err := x.w.registration(t.Context(), "s", x.h.Issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.w.lost(t.Context(), identity{id: held.ID, server: "s", registered: true}, x.h.Issuer); kidoban.KindOf(err) != kidoban.KindNotFound {
 		t.Error(err)
 	}
 	if err := x.connect("alice"); err != nil || registered() != 2 {

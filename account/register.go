@@ -86,9 +86,14 @@ func (w *Wallet) registration(ctx context.Context, server, issuer string) (r reg
 }
 
 // lost forgets a registration that its issuer does not know any more, so that
-// the next connection makes a new one.
+// the next connection makes a new one. One that was made meanwhile stays: other
+// accounts belong to it.
 func (w *Wallet) lost(ctx context.Context, id identity, issuer string) error {
-	if _, err := w.Store.DeleteAccount(ctx, ClientUser+issuer, id.server); err != nil && kidoban.KindOf(err) != kidoban.KindNotFound {
+	r, err := w.registration(ctx, id.server, issuer)
+	if err == nil && r.ID == id.id {
+		_, err = w.Store.DeleteAccount(ctx, ClientUser+issuer, id.server)
+	}
+	if err != nil && kidoban.KindOf(err) != kidoban.KindNotFound {
 		return err
 	}
 	return kidoban.Errorf(kidoban.KindNotFound, "the authorization server %s has forgotten the gateway: connect the account again", issuer)

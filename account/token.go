@@ -205,19 +205,22 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 		return t, err
 	}
 	id, err := w.identity(ctx, a, acc.Server, acc.Issuer, t.Client)
+	if err != nil && kidoban.KindOf(err) == kidoban.KindNotFound {
+		return w.end(ctx, acc, t, err)
+	}
 	if err != nil {
 		return t, err
 	}
 	acc, other, err := claim(ctx, w, acc, t)
 	if err != nil || other != nil {
-		return w.instead(t, other, err)
+		return a.instead(acc, t, other, err)
 	}
 	ctx, done := w.whole(ctx)
 	defer done()
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {t.Refresh}}
 	r, err := w.post(ctx, a, e, id, form, t.Resource)
 	if err != nil {
-		return w.elsewhere(ctx, acc, t, err)
+		return w.elsewhere(ctx, a, acc, t, err)
 	}
 	next := t.take(w.Now(), r)
 	next.Renewed, next.Want, next.Host, next.Trying = w.Now(), t.Want, a.host(), time.Time{}
@@ -294,7 +297,7 @@ const maxSwapWait = 3200 * time.Millisecond
 
 // elsewhere looks what became of an account that could not be renewed here: somebody
 // may have done it in the meantime all the same.
-func (w *Wallet) elsewhere(ctx context.Context, acc Account, t token, cause error) (token, error) {
+func (w *Wallet) elsewhere(ctx context.Context, a *App, acc Account, t token, cause error) (token, error) {
 	now, err := w.Store.Account(ctx, acc.User, acc.Server)
 	if kidoban.KindOf(err) == kidoban.KindNotFound && kidoban.KindOf(cause) != kidoban.KindNotFound {
 		w.revoke(ctx, acc, t) // the issuer may have given the next one all the same
@@ -308,7 +311,7 @@ func (w *Wallet) elsewhere(ctx context.Context, acc Account, t token, cause erro
 	case err != nil:
 		return t, cause
 	case !other.same(t):
-		return w.instead(t, &other, nil)
+		return a.instead(now, t, &other, nil)
 	case kidoban.KindOf(cause) == kidoban.KindNotFound:
 		return w.end(ctx, now, other, cause)
 	}
