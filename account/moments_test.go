@@ -225,3 +225,124 @@ func TestCL09_ARefreshTokenGoesWithItsClient(t *testing.T) {
 		}
 	}
 }
+
+// TestCL09_ARegistrationIsForItsCallbackAndItsTime: one with another callback, or whose
+// secret runs out within the hour, is of no use to who connects now.
+func TestCL09_ARegistrationIsForItsCallbackAndItsTime(t *testing.T) {
+	for name, change := range map[string]func(*registration){
+		"as it was":        func(*registration) {},
+		"another callback": func(r *registration) { r.Callback = "https://old.example/connect/callback" },
+		"runs out soon":    func(r *registration) { r.Expires = time.Now().Add(30 * time.Minute) },
+		"has run out":      func(r *registration) { r.Expires = time.Now().Add(-30 * time.Minute) },
+		"runs out later":   func(r *registration) { r.Expires = time.Now().Add(2 * time.Hour) },
+	} {
+		x := newTrial(t, "")
+		if err := x.connect("alice"); err != nil {
+			t.Fatal(err)
+		}
+		r, err := x.w.registration(t.Context(), "s", x.h.Issuer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&r)
+		if err := x.w.put(t.Context(), ClientUser+x.h.Issuer, "s", x.h.Issuer, r); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.connect("bob"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		n, want := 0, 2
+		for _, r := range x.h.Heard() {
+			if strings.HasPrefix(r, "POST /register") {
+				n++
+			}
+		}
+		if name == "as it was" || name == "runs out later" {
+			want = 1
+		}
+		if n != want {
+			t.Errorf("%s: %d registrations", name, n)
+		}
+	}
+}
+
+// TestE36_03_TheNextIssuersSecretIsNotForTheLast: the config names another authorization
+// server, with another client secret. Who disconnects what the first one gave sends it
+// nothing of the second's.
+func TestE36_03_TheNextIssuersSecretIsNotForTheLast(t *testing.T) {
+	p, other := newProvider(t), newProvider(t)
+	w, _ := newWallet(t, p, time.Now)
+	connectAccount(t, w, p, "alice")
+	moved := *w.apps["drive"]
+	moved.Issuer, moved.ClientSecret = other.URL, "the next secret"
+	w.SetApps(map[string]*App{"drive": &moved})
+	asked := make(chan string, 4)
+	handled(p, "/revoke", func(_ http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		asked <- string(raw)
+	})
+	if err := w.Disconnect(t.Context(), "alice", "drive"); err != nil || len(asked) > 0 || len(other.revoked) > 0 {
+		t.Errorf("%v; the first one heard %d requests, the next one of %v", err, len(asked), other.revoked)
+	}
+}
+
+// TestGVA4_RewrappingLeavesOthersWork: an account is connected again while it is sealed
+// anew. What was stored meanwhile stays, and the rest goes on.
+func TestGVA4_RewrappingLeavesOthersWork(t *testing.T) {
+	p := newProvider(t)
+	w, s := newWallet(t, p, time.Now)
+	for _, user := range []string{"alice", "bob", "carol"} {
+		connectAccount(t, w, p, user)
+	}
+	if err := w.Vault.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Store = &busy{shelf: s, do: func() { connectAccount(t, replicaOf(t, w, s), p, "alice") }}
+	if n, err := w.Rewrap(t.Context()); err != nil || n != 2 {
+		t.Errorf("%d re-wrapped, %v", n, err)
+	}
+	if err := w.Vault.Retire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for user, want := range map[string]string{"alice": "access-4-of-alice", "bob": "access-2-of-bob", "carol": "access-3-of-carol"} {
+		if h, err := w.Credential(t.Context(), user, "drive", false); err != nil || h[0].Value != "Bearer "+want {
+			t.Errorf("%s: %v %v", user, h, err)
+		}
+	}
+}
+
+// busy is a database in which somebody else changes what was just listed.
+type busy struct {
+	*shelf
+	do func()
+}
+
+func (s *busy) AllAccounts(ctx context.Context, user, server string, n int) ([]Account, error) {
+	all, err := s.shelf.AllAccounts(ctx, user, server, n)
+	if len(all) > 0 {
+		s.do()
+	}
+	return all, err
+}
+
+// TestCL11_AMachineAsksForMore: where no person is asked, the next token has what the
+// server wants, and what it had.
+func TestCL11_AMachineAsksForMore(t *testing.T) {
+	d := newDesk(t, methodPost)
+	w, _ := newWallet(t, nil, time.Now)
+	server := "http://127.0.0.1:1/mcp"
+	w.SetApps(map[string]*App{"tools": {URL: server, Issuer: d.URL, ClientID: "gate", ClientSecret: "x", Grant: GrantClient, Loopback: true}})
+	if err := w.Challenged(t.Context(), "", "tools", http.StatusUnauthorized, []string{`Bearer scope="read"`}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Credential(t.Context(), "", "tools", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Challenged(t.Context(), "", "tools", http.StatusForbidden, []string{`Bearer error="insufficient_scope", scope="write"`}); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = w.Credential(t.Context(), "", "tools", true)
+	if n := len(d.asked); n != 2 || d.asked[0].Get("scope") != "read" || d.asked[1].Get("scope") != "read write" {
+		t.Errorf("%d requests: %v", n, d.asked)
+	}
+}

@@ -113,6 +113,8 @@ func (w *Wallet) fresh(ctx context.Context, acc Account, t token, renew bool) (t
 	case !renew && t.Expires.After(now.Add(slack)):
 		w.renewBehind(walletKey{acc.User, acc.Server})
 		return t, nil
+	case renew && len(t.Want) > 0 && a.Grant != GrantCode: // how fresh it is says nothing
+		return w.grant(ctx, a, acc.User, acc.Server, t)
 	case renew && now.Sub(t.Renewed) < pause && !t.Ended:
 		// The server refused the one before, which a call beside this one or another
 		// replica has renewed since. Or it refuses fresh tokens, too: then it gets this
