@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -124,6 +126,94 @@ func TestGPX5_AQuestionAsideGoesToTheOnlyWindow(t *testing.T) {
 				for m := range got {
 					if strings.Contains(m, "your name?") {
 						t.Errorf("a window was told %s", m)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestGPX5_WhatAGivenUpCallAsksAsideReachesNoOtherWindow: a server over HTTP may go on
+// with a call that its window has left, and ask about it on its stream of notifications.
+// Another window is not asked, whether it has a call under way or listens; the same is.
+func TestGPX5_WhatAGivenUpCallAsksAsideReachesNoOtherWindow(t *testing.T) {
+	const call = `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"s__x","arguments":{}}}`
+	for name, c := range map[string]struct {
+		window int // that is there when the server asks
+		listen bool
+	}{
+		"another calls":    {2, false},
+		"another listens":  {2, true},
+		"it calls again":   {1, false},
+		"it still listens": {1, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			up := newAside(t)
+			s := at("s", up.URL)
+			s.Era = "legacy"
+			r := newRig(t, []Server{s}, generous)
+			open := func() string {
+				return r.asClient("/mcp", "alice", "c", "", initializeWithRoots).header.Get("Mcp-Session-Id")
+			}
+			sessions := map[int]string{1: open(), 2: open()}
+			ctx, leave := context.WithCancel(t.Context())
+			left := make(chan struct{})
+			go func() { // ends when the window leaves
+				defer close(left)
+				q, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/mcp", strings.NewReader(fmt.Sprintf(call, 2)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				q.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}, "Mcp-Session-Id": {sessions[1]},
+					"Authorization": {"Bearer " + r.as.token(t, r.url+"/mcp", "alice", func(m map[string]any) { m["client_id"] = "c" })}}
+				resp, err := http.DefaultTransport.RoundTrip(q)
+				if err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+				}
+			}()
+			soon(t, up.begun)
+			leave()
+			<-left
+			if got := soon(t, up.heard); !strings.Contains(got, "notifications/cancelled") {
+				t.Fatalf("the server was told %s", got)
+			}
+			got := make(chan string, 8)
+			if c.listen {
+				next, leave := r.stream("/mcp", "alice", sessions[c.window], "") // its head says that it listens
+				defer leave()
+				if c.window == 1 {
+					go func() { got <- next() }() // ends with the question
+				}
+			} else {
+				go func() { // ends with its answer
+					next, leave := r.stream("/mcp", "alice", sessions[c.window], fmt.Sprintf(call, 3))
+					defer leave()
+					for m := next(); m != ""; m = next() {
+						got <- m
+					}
+					close(got)
+				}()
+				soon(t, up.begun)
+			}
+			<-up.follow
+			up.say <- `{"jsonrpc":"2.0","id":"q",` + askName
+			if c.window == 1 {
+				asked := soon(t, got)
+				if !strings.Contains(asked, "your name?") {
+					t.Fatalf("the client was told %s", asked)
+				}
+				r.asClient("/mcp", "alice", "c", sessions[1], `{"jsonrpc":"2.0","id":`+idOf(asked)+`,"result":{"action":"accept","content":{}}}`)
+			}
+			if told := soon(t, up.heard); !strings.Contains(told, `"id":"q"`) || strings.Contains(told, "accept") != (c.window == 1) {
+				t.Errorf("the server was told %s", told)
+			}
+			if !c.listen {
+				up.end <- `{"content":[]}`
+				for m := range got {
+					if strings.Contains(m, "your name?") {
+						t.Errorf("the window was told %s", m)
 					}
 				}
 			}

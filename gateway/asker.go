@@ -12,8 +12,8 @@ import (
 // server's question that does not say which call it is about. Its zero value is ready;
 // the owner's lock guards it.
 type underway struct {
-	calls []*asking      // oldest first
-	given map[string]int // that were given up of late, by who
+	calls []*asking         // oldest first
+	given map[string]string // whose were given up of late, by id
 }
 
 func (u *underway) add(a *asking) { u.calls = append(u.calls, a) }
@@ -28,25 +28,26 @@ func (u *underway) remove(a *asking) (last bool) {
 const lingers = time.Minute
 
 // giveUp notes a call that the server may still be at: what it asks, or logs, may be
-// about that one, and is nothing for another client. mu is the owner's lock, which the
-// caller holds.
-func (u *underway) giveUp(who string, mu sync.Locker) {
+// about that one, and is nothing for another client or window. id is the gateway's own
+// of the call, mu the owner's lock, which the caller holds.
+func (u *underway) giveUp(id, who string, mu sync.Locker) {
 	if u.given == nil {
-		u.given = map[string]int{}
+		u.given = map[string]string{}
 	}
-	u.given[who]++
+	u.given[id] = who
 	time.AfterFunc(lingers, func() {
 		mu.Lock()
 		defer mu.Unlock()
-		if u.given[who]--; u.given[who] == 0 {
-			delete(u.given, who)
-		}
+		delete(u.given, id)
 	})
 }
 
+// answered ends the wait for a call that was given up: the server is done with it.
+func (u *underway) answered(id string) { delete(u.given, id) }
+
 // another tells whether the server may be at a call that somebody else has given up.
 func (u *underway) another(who string) bool {
-	for other := range u.given {
+	for _, other := range u.given {
 		if other != who {
 			return true
 		}
@@ -55,9 +56,8 @@ func (u *underway) another(who string) bool {
 }
 
 // asker is who a question of the server belongs to: the newest call that may be asked
-// it, if all that are under way come from one session, and where several clients share
-// the server, those given up of late, too; without any, who listens, if that is one
-// session of the only client. Which of several the server means it does not say, so
+// it, if all that are under way come from one session, and those given up of late, too;
+// without any, who listens, if that is one session of the only client. Which of several the server means it does not say, so
 // then it is none.
 func (u *underway) asker(m wire.Message, listeners *fan, shared bool) (a asking) {
 	var last *asking
@@ -71,12 +71,12 @@ func (u *underway) asker(m wire.Message, listeners *fan, shared bool) (a asking)
 		}
 	}
 	switch {
-	case last != nil && shared && u.another(last.who):
+	case last != nil && u.another(last.who):
 		return asking{}
 	case last != nil || shared:
 		return a
 	}
-	if s, ok := listeners.asker(); ok {
+	if s, ok := listeners.asker(); ok && !u.another(s.who) {
 		a = asking{ctx: s.ctx, caps: s.caps, h: s.handler}
 	}
 	return a.of(m)

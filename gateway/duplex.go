@@ -142,7 +142,9 @@ func (d *duplex) exchange(ctx context.Context, o outgoing, h handler) (wire.Mess
 	case <-ctx.Done():
 		if inputAllowed(method) {
 			d.mu.Lock()
-			d.calls.giveUp(p.who, &d.mu)
+			if d.pending[p.id] == p { // it was not answered this moment
+				d.calls.giveUp(p.id, p.who, &d.mu)
+			}
 			d.mu.Unlock()
 		}
 		d.cancelled(p, method)
@@ -205,6 +207,7 @@ func (d *duplex) arrived(m wire.Message) {
 		d.mu.Lock()
 		p := d.pending[string(m.ID.Raw)]
 		delete(d.pending, string(m.ID.Raw)) // one answer
+		d.calls.answered(string(m.ID.Raw))
 		if p != nil && p.token != nil && d.said.era == wire.Legacy {
 			d.made.add("k"+p.id, p.token, p.who, m) // before what the server says next
 		}

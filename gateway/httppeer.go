@@ -226,6 +226,14 @@ func (p *httpPeer) post(ctx context.Context, o outgoing, h handler) (answer wire
 			p.cancelled(id)
 		}
 	}()
+	begun := false
+	defer func() {
+		if err != nil && (ctx.Err() != nil || begun) && p.said.era == wire.Legacy && h.ask != nil && inputAllowed(method) {
+			p.mu.Lock()
+			p.calls.giveUp(string(id.Raw), o.who, &p.mu)
+			p.mu.Unlock()
+		}
+	}()
 	timer := time.AfterFunc(p.wait, func() { cancel(errSilent) })
 	defer timer.Stop()
 	resp, err := p.send(ctx, http.MethodPost, wire.AppendRequest(nil, id, method, params), mirror)
@@ -233,6 +241,7 @@ func (p *httpPeer) post(ctx context.Context, o outgoing, h handler) (answer wire
 		return wire.Message{}, err
 	}
 	defer resp.Body.Close()
+	begun = resp.StatusCode == http.StatusOK // without its end, the server may be at it still
 	body := p.s.hoarder(ctx, p.to.who, &pacedBody{r: resp.Body, timer: timer, idle: p.idle})
 	defer body.rest()
 	if method == wire.MethodInitialize {

@@ -114,6 +114,40 @@ func TestGPX5_WhatACallThatWasGivenUpAsks(t *testing.T) {
 	})
 }
 
+// TestGPX5_ALateAnswerEndsTheWait: what a server asks about a call that one window gave
+// up is not put to another of the same client, until the server answers that call after
+// all: then it is done with it.
+func TestGPX5_ALateAnswerEndsTheWait(t *testing.T) {
+	p, d := openMemory(t)
+	d.usedBy("alice\x00c")
+	call := func(ctx context.Context, who string) (ended chan struct{}) {
+		ended = make(chan struct{})
+		go func() { // ends with ctx, or the pipe
+			defer close(ended)
+			_, _ = d.request(ctx, outgoing{method: wire.MethodToolsCall, caps: wire.Raw(`{"elicitation":{}}`), who: who}, handler{ask: accept})
+		}()
+		p.next(t)
+		return ended
+	}
+	ask := func() string {
+		p.in <- `{"jsonrpc":"2.0","id":"q",` + askName
+		return p.next(t)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	first := call(ctx, "alice\x00c\x001") // id 2
+	leave()
+	p.next(t) // that it is cancelled
+	<-first
+	call(t.Context(), "alice\x00c\x002")
+	if got := ask(); !strings.Contains(got, `"error"`) {
+		t.Errorf("another window was asked; the server was told %s", got)
+	}
+	p.in <- `{"jsonrpc":"2.0","id":2,"error":{"code":0,"message":"Request cancelled"}}`
+	if got := ask(); !strings.Contains(got, "accept") {
+		t.Errorf("the server was told %s", got)
+	}
+}
+
 // TestGPX3_SessionsThatWaitAreForgottenLast: whoever opens more sessions than are kept
 // loses those in which nothing is under way; the bound holds all the same.
 func TestGPX3_SessionsThatWaitAreForgottenLast(t *testing.T) {
