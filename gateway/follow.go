@@ -13,8 +13,9 @@ import (
 // when it is back. s, when not nil, is the legacy session whose settings the
 // servers are told. watch names resources whose changes are wanted, too; watched
 // are those whose servers agreed, by their names for the client. A server that takes its
-// time holds up neither the others nor the client, unless its resources are to be watched:
-// it is followed once it is there.
+// time holds up neither the others nor the client: it is followed once it is there. One
+// whose resources are to be watched is waited for longer, since the client is told at the
+// beginning what it will hear of, and nothing is added later.
 func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) (notes *notices, watched []string, stop func()) {
 	out := &notices{in: make(chan notice, 64), s: s}
 	ctx, cancel := context.WithCancel(c.r.Context())
@@ -42,10 +43,15 @@ func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) 
 	}
 	soon, over := context.WithTimeout(ctx, heardWithin)
 	defer over()
+	agree := ctx
+	if len(servers) > 1 { // else it holds up nobody
+		agree, over = context.WithTimeout(ctx, agreesWithin)
+		defer over()
+	}
 	for i, srv := range servers {
 		late := soon
 		if len(watch[srv]) > 0 {
-			late = ctx
+			late = agree
 		}
 		select {
 		case uris := <-agreed[i]:
@@ -57,6 +63,10 @@ func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) 
 	}
 	return out, watched, func() { cancel(); wg.Wait() }
 }
+
+// agreesWithin is how long the streams of other servers wait for one that is to agree: a
+// process may have to be started first.
+const agreesWithin = 5 * time.Second
 
 // notices are notifications that wait for a client.
 type notices struct {

@@ -307,3 +307,16 @@ func TestGPX3_ASlowServerHoldsUpNoStream(t *testing.T) {
 	w := r.window("/mcp")
 	until(t, r.openEvents(http.MethodGet, r.url+"/mcp", "", w.header()...), "list_changed")
 }
+
+// TestGPX3_ASilentServerHoldsUpNoWatch: nor does a stream with resources to watch wait for
+// a server of one of them for as long as that may take to answer: it begins with what the
+// others agreed to, and says so.
+func TestGPX3_ASilentServerHoldsUpNoWatch(t *testing.T) {
+	silent := newRaw(t, func(_ http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() })
+	good, bad := at("good", newFollows(t).URL), at("bad", silent.URL)
+	good.Era, bad.Era, bad.Wait = "legacy", "legacy", 10*time.Minute
+	r := newRig(t, []Server{good, bad}, generous)
+	body, header := modern("subscriptions/listen", `"notifications":{"toolsListChanged":true,"resourceSubscriptions":["bad+x://y","good+x://y"]}`, "")
+	header = append(header, "Authorization", "Bearer "+r.as.token(t, r.url+"/mcp", "alice", nil))
+	until(t, r.openEvents(http.MethodPost, r.url+"/mcp", body, header...), `"resourceSubscriptions":["good+x://y"]`)
+}
