@@ -265,5 +265,7 @@ func TestTheCertificateIsFollowed(t *testing.T) {
 	mounted(t, dir, 4, three)
 	waitFor(t, func() bool { return shown() == 3 })
 	putText(t, config, strings.Replace(text, "tls: ", "telemetry: {metrics: \"127.0.0.1:1\"}\ntls: ", 1))
-	waitFor(t, func() bool { return strings.Contains(log.String(), "change with a restart only") })
+	waitFor(t, func() bool {
+		return strings.Contains(log.String(), "it changes what takes a restart: telemetry but for its headers")
+	})
 }

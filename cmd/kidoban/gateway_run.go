@@ -107,6 +107,7 @@ type service struct {
 	cert     atomic.Pointer[tls.Certificate] // what the listener shows; of serve
 	ready    atomic.Bool
 	files    followed           // the config and what it names; of serve
+	again    time.Time          // when a changed config is tried once more; zero: it need not be; of serve
 	rest     context.CancelFunc // ends the housekeeping
 	raised   chan kidoban.Alert // on their way from watch to raise
 	resting  sync.WaitGroup
@@ -470,6 +471,8 @@ func (s *service) serve(e *env, file gatewayFile) error {
 		case <-tick.C:
 			if s.files.changed(onDisk(s.files.names...)) {
 				s.reload(e, file)
+			} else {
+				s.tryAgain(e, file)
 			}
 		case <-e.ctx.Done():
 			return s.drain(server)
@@ -480,74 +483,6 @@ func (s *service) serve(e *env, file gatewayFile) error {
 // vaultReload is how soon a running gateway seals with a key that was made by
 // kidoban vault rotate.
 const vaultReload = 30 * time.Second
-
-// reload puts a changed config in force, whole or not at all. What is followed from
-// then on is what the file names, in force or not: what it lacks may come.
-func (s *service) reload(e *env, file gatewayFile) {
-	shown := s.config().TLS
-	before := onDisk(file.Config)
-	conf, err := file.load()
-	s.files = follows(file.Config, before, append(conf.files(), shown.Cert, shown.Key))
-	s.renewCertificate()
-	if err == nil {
-		for _, f := range conf.check() {
-			if f.Fail {
-				err = errors.Join(err, kidoban.Errorf(kidoban.KindUsage, "%s", f.Text))
-			}
-		}
-	}
-	if err == nil {
-		err = s.apply(e.ctx, conf)
-	}
-	if err != nil {
-		fmt.Fprintf(e.stderr, "kidoban: the changed config is not used, the old one stays in force:\n%s\n", err)
-		return
-	}
-	s.solo.Allow(on(conf.BusyPolling))
-	fmt.Fprintln(e.stderr, "kidoban: the changed config is in force")
-}
-
-func (s *service) apply(ctx context.Context, conf gatewayConfig) error {
-	old := s.conf
-	if conf.Listen != old.Listen || conf.Database != old.Database || conf.PublicURL != old.PublicURL || conf.VaultKey != old.VaultKey || conf.Open != old.Open || conf.Tools != old.Tools || (conf.TLS.Cert == "") != (old.TLS.Cert == "") || !conf.Telemetry.sameWays(old.Telemetry) {
-		return kidoban.Errorf(kidoban.KindUsage, "listen, public_url, database, vault_key, open, tools, tls on or off, and telemetry but for its headers, change with a restart only")
-	}
-	gc, err := conf.gateway()
-	if err != nil {
-		return err
-	}
-	ac, err := conf.authserver(gc)
-	if err != nil {
-		return err
-	}
-	apps, aerr := conf.apps()
-	if err := errors.Join(gc.Validate(), ac.Validate(), aerr); err != nil {
-		return err
-	}
-	rules, err := conf.policyRules()
-	if err != nil {
-		return err
-	}
-	export, _, terr := conf.Telemetry.export(conf.Instance)
-	hooks, herr := conf.Alerts.hooks()
-	if err := errors.Join(terr, herr); err != nil {
-		return err
-	}
-	if conf.TLS != s.config().TLS {
-		if err := s.readCertificate(conf.TLS); err != nil {
-			return err
-		}
-	}
-	if err := s.as.Reload(ctx, ac); err != nil {
-		return err
-	}
-	s.outlets.change(export, hooks)
-	s.setPolicy(conf, rules)
-	s.setProxies(conf)
-	s.wallet.SetApps(apps)
-	s.current.Store(&conf)
-	return s.gate.Reload(gc)
-}
 
 // drain ends the service without breaking what is under way. First it says for a
 // while that it will: a balancer asks now and then, and until it has heard it sends
