@@ -320,7 +320,7 @@ func TestGCO2_PageSaysWhatIsAsked(t *testing.T) {
 	w := newWorld(t, func(w *world) {
 		w.cfg.Resources[0].Names = map[string]string{"ja": "全サーバー", "zh": "所有服务器"}
 		w.deps.Describe = func(_ context.Context, u authserver.User, _ string) []authserver.Behind {
-			return []authserver.Behind{{Name: "files", Tools: map[authserver.Class][]string{"read": {"list_files"}, "destructive": {"delete_file"}}, UpstreamName: "Drive", UpstreamScopes: []string{"drive.readonly"}}}
+			return []authserver.Behind{{Name: "files", Tools: map[authserver.Class][]string{"read": {"list_files"}, "destructive": {"delete_file"}}, UpstreamName: "Drive", UpstreamScopes: []string{"drive.readonly"}}, {Name: "wiki", UpstreamName: "Wiki"}}
 		}
 	})
 	alice := w.person()
@@ -336,6 +336,9 @@ func TestGCO2_PageSaysWhatIsAsked(t *testing.T) {
 			if !strings.Contains(p.body, want) {
 				t.Errorf("%s: %q is missing", lang, want)
 			}
+		}
+		if account := map[string]string{"en": "It uses your account at Wiki.", "ja": "Wiki のあなたのアカウントを使用します。", "zh": "将使用您在 Wiki 的账户。"}[lang]; !strings.Contains(p.body, account+"</p>") {
+			t.Errorf("%s: an account of which no scopes are known has no sentence of its own", lang)
 		}
 		if strings.Index(p.body, "list_files") > strings.Index(p.body, "delete_file") || !strings.Contains(p.body, "<details open><summary><bdi>files</bdi>") {
 			t.Errorf("%s: the tools are not in sight, from harmless to harmful", lang)
@@ -395,7 +398,7 @@ func TestGCO2_ToolsThatWereNotAskedFor(t *testing.T) {
 				t.Errorf("%s: %q is missing:\n%s", scope, s, body)
 			}
 		}
-		for _, s := range append(want.hidden, "did not say in time") {
+		for _, s := range append(want.hidden, "not known yet") {
 			if strings.Contains(body, s) {
 				t.Errorf("%s: %q is there", scope, s)
 			}

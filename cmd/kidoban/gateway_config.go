@@ -136,6 +136,19 @@ func (d *span) UnmarshalYAML(node ast.Node) error {
 	return nil
 }
 
+// MarshalYAML implements yaml.InterfaceMarshaler: what the console shows can be written
+// into a file as it is.
+func (d span) MarshalYAML() (any, error) {
+	text := time.Duration(d).String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text, nil
+}
+
 // maxConfig bounds the file, in bytes.
 const maxConfig = 4 << 20
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -65,5 +66,28 @@ func TestConsole_SettingsHideSecrets(t *testing.T) {
 	}
 	if c.Servers["b"].Command[2] != "p4ssw0rd" || c.Servers["a"].Headers["X-Key"] != "p4ssw0rd" {
 		t.Error("the config itself was changed")
+	}
+}
+
+// TestConsole_SettingsCanBeRead: spans of time stand as the file has them, and what is
+// shown is a file that says the same.
+func TestConsole_SettingsCanBeRead(t *testing.T) {
+	for text, want := range map[string]string{
+		"drain: 20s": "drain: 20s", "drain: 90s": "drain: 1m30s", "drain: 10m": "drain: 10m", "drain: 120m": "drain: 2h", "drain: 61m1s": "drain: 1h1m1s", "drain: 1h20m": "drain: 1h20m",
+		"notice: 0s": "notice: 0s", "limits: {login_per_ip: {count: 5, per: 250ms, burst: 2}}": "per: 250ms",
+	} {
+		c, err := parseGatewayConfig("test.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown, err := c.shown()
+		if err != nil || !strings.Contains(string(shown)+"\n", want+"\n") {
+			t.Errorf("%s is shown as %s (%v)", text, shown, err)
+			continue
+		}
+		again, err := parseGatewayConfig("test.yaml", shown)
+		if err != nil || !reflect.DeepEqual(c, again) {
+			t.Errorf("%s: what is shown is another config: %s (%v)", text, shown, err)
+		}
 	}
 }
