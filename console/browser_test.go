@@ -238,6 +238,23 @@ func TestGRG4_ConsoleDeny(t *testing.T) {
 	}
 }
 
+// TestConsole_LogSaysWhy: the reason of what was not plainly allowed stands in its row,
+// made harmless; what was allowed has none there.
+func TestConsole_LogSaysWhy(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	b := w.person("alice", true)
+	w.journal.Append(t.Context(), gateway.Record{ID: "r1", At: w.now(), Method: "auth:authorize", Decision: "refused", Detail: "invalid_target <b>of\u202e nobody"})
+	w.journal.Append(t.Context(), gateway.Record{ID: "r2", At: w.now(), Method: "auth:consent", Decision: "ok", Detail: "plainly fine"})
+	w.settle()
+	page := b.get("/console/log").body
+	if !strings.Contains(page, "<small><bdi>invalid_target &lt;b&gt;of⟨U&#43;202E⟩ nobody</bdi></small></td>") {
+		t.Errorf("the row does not say why: %s", page)
+	}
+	if strings.Contains(page, "<bdi>plainly fine") {
+		t.Error("a row of what was allowed has a reason")
+	}
+}
+
 // logIn2 logs in through the login page that is open.
 func logIn2(w *world, name string) step {
 	return chromedp.Steps(chromedp.Navigate(w.url+"/login"), chromedp.WaitReady(`input[name=password]`),

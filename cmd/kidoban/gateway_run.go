@@ -319,7 +319,7 @@ type observer struct{ s *service }
 // Event implements authserver.Observer.
 func (o observer) Event(e authserver.Event) {
 	addr, _ := netip.ParseAddr(e.Address)
-	detail := strings.TrimSpace(strings.Join([]string{e.Code, e.Host, strings.Join(e.Scopes, " "), e.Detail}, " "))
+	detail := strings.Join(strings.Fields(strings.Join([]string{e.Code, e.Host, strings.Join(e.Scopes, " "), e.Detail}, " ")), " ")
 	o.s.journal.Append(context.Background(), gateway.Record{ID: e.RequestID, At: e.At, Address: addr, User: e.UserID, Client: e.ClientID, Grant: e.GrantID,
 		Server: e.Resource, Method: "auth:" + e.Name, Decision: e.Outcome, Detail: detail})
 }
