@@ -150,7 +150,11 @@ func (p *page) grade(run kidoban.Run) {
 	if bars != nil {
 		p.add(append([]part{{"  ", ""}}, bars...)...)
 	}
+	p.add(part{"  " + fit(barsNote, p.t.Width-4), dim})
 }
+
+// barsNote keeps a long bar beside a bad grade from being read as a score.
+const barsNote = "bars: clean among what was decided; the worst finding sets the grade, not they"
 
 // capText drops the letter in front of a cap: "D: F1+F6 …" is shown beside it.
 func capText(c string) string {
