@@ -187,3 +187,30 @@ func TestGAS7_WhatNoDatabaseTakesIsNoFaultOfOurs(t *testing.T) {
 		}
 	}
 }
+
+// TestGAS7_AnAddressThatIsNone: a person gets a page in their language with the way on,
+// a program one line, whatever stands in the address.
+func TestGAS7_AnAddressThatIsNone(t *testing.T) {
+	w := newWorld(t, nil)
+	b := w.browser()
+	for lang, want := range map[string]string{"en": "There is no page at this address.", "ja": "このアドレスにはページがありません。", "zh-CN": "此地址没有页面。"} {
+		a := b.get("/nothing/%3Cscript%3E?x=<b>", "Accept", "text/html,*/*;q=0.8", "Accept-Language", lang)
+		if a.StatusCode != 404 || !strings.Contains(a.body, want) || !strings.Contains(a.body, `href="/account"`) || strings.Contains(a.body, "<script") || strings.Contains(a.body, "<b>") {
+			t.Errorf("%s: %d %s", lang, a.StatusCode, a.body)
+		}
+		if p := a.Header.Get("Content-Security-Policy"); !strings.Contains(p, "default-src 'none'") {
+			t.Error(p)
+		}
+	}
+	if a := b.get(w.url+"//evil.example/x", "Accept", "text/html"); a.StatusCode != 404 || strings.Contains(a.body, "evil") {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	for _, accept := range []string{"", "application/json, text/event-stream", "*/*"} {
+		if a := b.get("/nothing", "Accept", accept, "Accept-Language", "ja"); a.StatusCode != 404 || a.body != "There is nothing here.\n" {
+			t.Errorf("%q: %d %s", accept, a.StatusCode, a.body)
+		}
+	}
+	if a := b.post("/nothing", nil); a.StatusCode != 404 || strings.Contains(a.body, "<html") {
+		t.Errorf("a form: %d %s", a.StatusCode, a.body)
+	}
+}

@@ -117,7 +117,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ro, ok = registrationRoute, true
 	}
 	if !ok {
-		http.Error(w, "There is nothing here.", http.StatusNotFound)
+		s.nothingHere(w, r, c)
 		return
 	}
 	if ro.cors {
@@ -165,6 +165,18 @@ func (s *Server) record(c *call) {
 		c.event.Outcome = "ok"
 	}
 	s.deps.Observer.Event(c.event)
+}
+
+// nothingHere answers for addresses that are none: a person gets a page in their
+// language, a program one line.
+func (s *Server) nothingHere(w http.ResponseWriter, r *http.Request, c *call) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		http.Error(w, "There is nothing here.", http.StatusNotFound)
+		return
+	}
+	c.langs = preferred(r) // no links to other languages: they would repeat an address that anybody may have made
+	s.pageHeaders(w.Header())
+	s.errorPage(w, c, http.StatusNotFound, errorPage{Code: "no_page", Home: true})
 }
 
 func allowed(ro route) string {

@@ -107,6 +107,7 @@ type errorPage struct {
 	Host   string
 	What   string
 	Do     string
+	Home   bool // lead to the account page
 }
 
 func (s *Server) errorPage(w http.ResponseWriter, c *call, status int, p errorPage) {

@@ -152,6 +152,8 @@ var texts = map[string]line{
 	// Errors: what failed, and what to do.
 	"error_title":                      {"This did not work", "処理できませんでした", "操作未成功"},
 	"for_developers":                   {"Details for developers", "開発者向けの詳細", "开发者详情"},
+	"error_no_page":                    {"There is no page at this address.", "このアドレスにはページがありません。", "此地址没有页面。"},
+	"error_no_page_do":                 {"Look whether the address is complete. Programs connect at the address that the operator gave you.", "アドレスがすべて入力されているか確認してください。プログラムは管理者から伝えられたアドレスに接続します。", "请检查地址是否完整。程序应连接到管理员提供的地址。"},
 	"error_request":                    {"The program that sent you here asked for something that cannot be done.", "あなたをここへ誘導したプログラムの要求は処理できません。", "将您引导到此处的程序提出了无法完成的请求。"},
 	"error_request_do":                 {"Start again in that program. If it fails again, tell its makers the details below.", "そのプログラムからやり直してください。繰り返す場合は、下の詳細を開発元に伝えてください。", "请在该程序中重新开始。如再次失败,请将以下详情告知其开发者。"},
 	"error_invalid_client":             {"This server does not know the program that sent you here, or its registration has ended.", "あなたをここへ誘導したプログラムは登録されていないか、登録の期限が切れています。", "本服务器不认识将您引导到此处的程序,或其注册已失效。"},
