@@ -125,6 +125,10 @@ func (h *Host) prepareBox(p *Process, s Spec) error {
 	if pol.Command, err = lookup(s.Command, pol.Env); err != nil {
 		return kidoban.Wrap(kidoban.KindUsage, err, "stdio server %s: command %.100q is not found in the box's PATH; give an absolute path", s.Name, s.Command)
 	}
+	// A program that is not there is told as that, not by the first step that needs it.
+	if _, err = os.Stat(pol.Command); errors.Is(err, os.ErrNotExist) {
+		return kidoban.Wrap(kidoban.KindUsage, err, "stdio server %s: there is no program %.200q", s.Name, pol.Command)
+	}
 	if pol.Read, err = resolveAll(s.Read); err != nil {
 		return err
 	}

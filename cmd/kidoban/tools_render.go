@@ -189,7 +189,7 @@ func (p *lines) verdict(v *toolscan.Verdict, counts, colour bool) {
 		s := worstSeverity(v.Findings)
 		mark = paint(colour, severityColour(s), fmt.Sprintf("%-8s", s))
 	}
-	p.put("%s %s %s %s  (%.0f %% sure)", mark, toolscan.Visible(v.Server, 60), v.Kind, toolscan.Visible(v.Item, 80), 100*v.Confidence)
+	p.put("%s %s %s %s  (%d %% sure)", mark, toolscan.Visible(v.Server, 60), v.Kind, toolscan.Visible(v.Item, 80), sureness(v.Confidence))
 	for i := range v.Findings {
 		f := &v.Findings[i]
 		if counts && f.Tier == toolscan.Label {
@@ -222,6 +222,9 @@ func (p *lines) finding(f *toolscan.Finding) {
 	}
 	p.put("      %s", f.Fix)
 }
+
+// sureness is a confidence in percent, rounded down: nothing here is quite sure.
+func sureness(confidence float64) int { return min(int(100*confidence+1e-9), 99) }
 
 func shown(names []string) string {
 	var out []string
@@ -355,7 +358,7 @@ func writeScanHTML(w io.Writer, r *scanReport) error {
 	return kidoban.Wrap(kidoban.KindInput, scanPage.Execute(w, map[string]any{"R": r, "Rows": rows, "Items": len(r.Verdicts)}), "cannot write the HTML report")
 }
 
-var scanPage = template.Must(template.New("scan").Parse(`<!doctype html>
+var scanPage = template.Must(template.New("scan").Funcs(template.FuncMap{"count": kidoban.Count[int], "sure": sureness, "shown": shown}).Parse(`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>Kidoban: tool scan</title>
@@ -364,13 +367,13 @@ h2{margin-top:2rem}article{border-left:4px solid #999;padding:.2rem 1rem;margin:
 code{background:#f2f2f2;padding:.1rem .3rem;overflow-wrap:anywhere}small{color:#555}
 @media(prefers-color-scheme:dark){body{background:#161616;color:#eee}code{background:#2a2a2a}small{color:#aaa}}</style></head><body>
 <h1>Tool scan</h1>
-<p>{{.Items}} items of {{len .R.Servers}} servers read, {{len .Rows}} flagged.</p>
+<p>{{count .Items "item" "items"}} of {{count (len .R.Servers) "server" "servers"}} read, {{len .Rows}} flagged, {{count (len .R.Static) "note" "notes"}} on the configuration, {{len .R.Cross}} between servers.</p>
 {{range .R.Problems}}<p>Not read: {{.}}</p>{{end}}
-{{range .Rows}}<article class="{{.Worst}}"><h2>{{.Item}} <small>{{.Kind}} of {{.Server}}, {{.Worst}}, confidence {{printf "%.2f" .Confidence}}</small></h2>
+{{range .Rows}}<article class="{{.Worst}}"><h2>{{.Item}} <small>{{.Kind}} of {{.Server}}, {{.Worst}}, {{sure .Confidence}} % sure</small></h2>
 {{range .Findings}}{{if ne .Tier "label"}}{{template "finding" .}}{{end}}{{end}}</article>{{end}}
 {{if .R.Cross}}<h2>Between servers</h2>{{range .R.Cross}}<article class="{{.Severity}}"><b>{{.Server}} {{.Item}}</b>{{template "finding" .}}</article>{{end}}{{end}}
 {{if .R.Static}}<h2>Configuration</h2>{{range .R.Static}}<article class="{{.Severity}}"><b>{{.Server}}</b>{{template "finding" .}}</article>{{end}}{{end}}
-{{range .R.Flows}}<h2>Toxic flow</h2><p>{{.Reason}} {{.Fix}}</p><p>Untrusted: {{.Untrusted}}<br>Private: {{.Private}}<br>Way out: {{.Out}}</p>{{end}}
+{{range .R.Flows}}<h2>Toxic flow</h2><p>{{.Reason}} {{.Fix}}</p><p>Untrusted text: {{shown .Untrusted}}<br>Private data: {{shown .Private}}<br>Way out: {{shown .Out}}</p>{{end}}
 <p><small>{{.R.Tool}}</small></p></body></html>
 {{define "finding"}}<p>{{.Reason}} <small>{{.Rule}}, {{.Tier}}, at {{.Path}}{{if .Hidden}}, hidden as {{.Hidden}}{{end}}</small>{{if .Excerpt}}<br><code>{{.Excerpt}}</code>{{end}}<br><small>{{.Fix}}</small></p>{{end}}
 `))

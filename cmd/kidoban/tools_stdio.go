@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -90,6 +91,8 @@ func (c toolSources) stdio(ctx context.Context, e *env, g *gathered, en *toolsca
 		if _, err := exec.LookPath(en.Command); errors.Is(err, exec.ErrNotFound) {
 			return nil, kidoban.Errorf(kidoban.KindNotFound, "there is no program %.100q on this machine's path, and no file of that name here", en.Command)
 		}
+	} else if _, err := exec.LookPath(en.Command); errors.Is(err, os.ErrNotExist) {
+		return nil, kidoban.Errorf(kidoban.KindNotFound, "there is no program %.200q", en.Command)
 	}
 	if !c.Start && !g.ask(e, fmt.Sprintf("Start %s in the sandbox?\n  %s\n", toolscan.Visible(en.Name, 60), en.CommandLine())) {
 		return nil, kidoban.Errorf(kidoban.KindRefused, "not started, so what it offers was not read; answer y, or give --start")

@@ -71,6 +71,10 @@ func TestGTG2ToolsScan(t *testing.T) {
 		}
 		all += string(b)
 	}
+	const summary = "2 items of 1 server read, 1 flagged, 0 notes on the configuration, 0 between servers."
+	if page, _ := os.ReadFile(html); !strings.Contains(out, summary) || !strings.Contains(string(page), summary) || strings.Contains(all, "100 % sure") || strings.Count(all, "% sure") != 2 {
+		t.Errorf("terminal and page do not say the same: %s\n%s", out, page)
+	}
 	if strings.ContainsAny(all, "\x1b") || !strings.Contains(all, "U+1B") {
 		t.Error("an escape sequence of the server is not made visible")
 	}
@@ -81,6 +85,30 @@ func TestGTG2ToolsScan(t *testing.T) {
 	b, _ := os.ReadFile(js)
 	if err := json.Unmarshal(b, &doc); err != nil || doc.Schema != scanSchema || !doc.Verdicts[0].Flagged || doc.Verdicts[1].Flagged {
 		t.Errorf("JSON: %v %+v", err, doc)
+	}
+}
+
+// TestToolsScanFlow: a page names a toxic flow in words.
+func TestToolsScanFlow(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, filepath.Join(dir, "f.json"), `{"tools":[{"name":"read_issue","description":"Reads a GitHub issue."},{"name":"read_mail","description":"Reads a mail of the inbox."},{"name":"send_mail","description":"Sends an e-mail message."}]}`)
+	html := filepath.Join(dir, "o.html")
+	_, out, errs := tool(t, "", "tools", "scan", file, "--html", html)
+	_, flow, _ := strings.Cut(out, "untrusted text: ")
+	names, _, ok := strings.Cut(flow, "\n")
+	page, err := os.ReadFile(html)
+	if err != nil || !ok || !strings.Contains(names, ", ") || !strings.Contains(string(page), "Untrusted text: "+names+"<br>") {
+		t.Errorf("%v %s%s\n%s", err, out, errs, page)
+	}
+}
+
+// TestToolsScanWithoutProgram: a program that is not there is told as that.
+func TestToolsScanWithoutProgram(t *testing.T) {
+	dir := t.TempDir()
+	none := filepath.ToSlash(filepath.Join(dir, "none"))
+	hosts := write(t, filepath.Join(dir, "mcp.json"), `{"mcpServers":{"gone":{"command":"`+none+`"}}}`)
+	if code, out, errs := tool(t, "", "tools", "scan", hosts); code == exitClean || !strings.Contains(out+errs, "there is no program") || !strings.Contains(out+errs, none) {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
 }
 
