@@ -75,6 +75,15 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 // may share.
 func (d *DB) Postgres() bool { return d.writer == nil }
 
+// Clock is the present by the clock of PostgreSQL, or of this machine with SQLite.
+func (d *DB) Clock(ctx context.Context) (now time.Time, err error) {
+	if !d.Postgres() {
+		return d.now(), nil
+	}
+	err = d.readOne(ctx, "clock", `SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT`, func(r row) error { return r.Scan(at(&now)) })
+	return now, err
+}
+
 func (d *DB) openPostgres(o Options) error {
 	pool, err := sql.Open("pgx", o.URL)
 	if err != nil {

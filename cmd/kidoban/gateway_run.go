@@ -192,6 +192,9 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	s.rest = stop
 	s.resting.Go(func() { s.trim(run) })
 	s.resting.Go(func() { s.raise(run) })
+	clock := &clockWatch{db: s.db, now: time.Now, log: s.log}
+	s.outlets.clock.Store(clock)
+	s.resting.Go(func() { clock.run(run) })
 	return s, nil
 }
 

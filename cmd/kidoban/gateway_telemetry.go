@@ -150,6 +150,7 @@ type outlets struct {
 	listener net.Listener
 	server   *http.Server
 	waiting  atomic.Pointer[gateway.Journal] // for the gauge; set when the journal is open
+	clock    atomic.Pointer[clockWatch]      // likewise; set when the clock is watched
 }
 
 // openOutlets starts what the config asks for. On an error nothing stays open.
@@ -182,6 +183,13 @@ func openOutlets(ctx context.Context, conf gatewayConfig, log *slog.Logger) (o *
 		Read: func(add func(string, float64)) {
 			if j := o.waiting.Load(); j != nil {
 				add("", float64(j.Waiting()))
+			}
+		}}, telemetry.Gauge{Name: "clock_ahead_seconds", Help: "How far this machine's clock is ahead of PostgreSQL's; below zero when it is behind.",
+		Read: func(add func(string, float64)) {
+			if c := o.clock.Load(); c != nil {
+				if ahead := c.ahead.Load(); ahead != nil {
+					add("", ahead.Seconds())
+				}
 			}
 		}})
 	if o.listener, err = net.Listen("tcp", conf.Telemetry.Metrics); err != nil {
