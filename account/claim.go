@@ -15,7 +15,8 @@ import (
 // waited for until its claim is too old.
 
 const (
-	// claimLife is longer than a renewal may take, by what clocks of replicas may differ.
+	// claimLife is longer than a renewal may take, by what the replicas' readings of the
+	// clock that they share may differ.
 	claimLife = wholeTime + 5*time.Second
 	claimLook = 100 * time.Millisecond // how often the others look
 )
@@ -34,8 +35,8 @@ type held[T any] interface {
 // end the waiting.
 func claim[T held[T]](ctx context.Context, w *Wallet, acc Account, t T) (claimed Account, other *T, err error) {
 	for now := t; ; {
-		if now.over() || w.Now().Sub(now.since()).Abs() >= claimLife {
-			if claimed, err = w.mark(ctx, acc, now.tried(w.Now())); err == nil || kidoban.KindOf(err) != kidoban.KindConflict {
+		if now.over() || w.Shared().Sub(now.since()).Abs() >= claimLife {
+			if claimed, err = w.mark(ctx, acc, now.tried(w.Shared())); err == nil || kidoban.KindOf(err) != kidoban.KindConflict {
 				return claimed, nil, err
 			}
 		} else {

@@ -82,6 +82,44 @@ func TestE36_13_ReplicasRenewOnce(t *testing.T) {
 	}
 }
 
+// TestE36_13_ReplicasWhoseClocksDifferRenewOnce: how long somebody has been renewing an
+// account is told by a clock that the replicas share, and not by their own.
+func TestE36_13_ReplicasWhoseClocksDifferRenewOnce(t *testing.T) {
+	var clock later
+	p := newProvider(t)
+	w, s := newWallet(t, p, clock.now)
+	connectAccount(t, w, p, "alice")
+	clock.forward(2 * time.Hour)
+	acc, old := current(t, w, s)
+	var all []*Wallet
+	for _, off := range []time.Duration{0, 90 * time.Second, -90 * time.Second} {
+		r := New(Options{Store: s, Vault: w.Vault, Now: func() time.Time { return clock.now().Add(off) }, Shared: clock.now})
+		t.Cleanup(r.Close)
+		r.SetApps(w.apps)
+		all = append(all, r)
+	}
+	for _, r := range all[1:] {
+		if _, other, err := claim(t.Context(), r, acc, old); err != nil || other != nil {
+			t.Fatal(other, err)
+		}
+		for _, late := range all {
+			ctx, leave := context.WithTimeout(t.Context(), 3*claimLook)
+			if _, err := late.Credential(ctx, "alice", "drive", false); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("while somebody else is at it: %v", err)
+			}
+			leave()
+		}
+		clock.forward(claimLife)
+		acc, old = current(t, w, s)
+	}
+	if len(p.refreshes) != 0 {
+		t.Errorf("it was renewed beside the claim: %v", p.refreshes)
+	}
+	if _, err := all[2].Credential(t.Context(), "alice", "drive", false); err != nil || p.refreshes["alice"] != 1 {
+		t.Errorf("after the claim: %v, %v", err, p.refreshes)
+	}
+}
+
 // TestGVA2_ReplicasRenewALoginOnce: the same with a login at an identity provider, whose
 // refresh token proves who the user is.
 func TestGVA2_ReplicasRenewALoginOnce(t *testing.T) {

@@ -137,7 +137,7 @@ func (w *Wallet) renewClaimed(ctx context.Context, acc Account, p proof) (proof,
 	sent := p
 	l, err := w.Renew(ctx, Login{acc.Issuer, p.Subject, p.Token, p.Refresh, p.Expires}, func(refresh string) {
 		next := p
-		next.Refresh, next.Trying = refresh, w.Now() // the claim stays
+		next.Refresh, next.Trying = refresh, w.Shared() // the claim stays
 		p = next
 		if w.swap(ctx, acc, next, sent.spent) == nil { // else it may still be stored with what comes next
 			acc.Version++

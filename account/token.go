@@ -235,7 +235,7 @@ func (w *Wallet) renew(ctx context.Context, acc Account, t token, refused bool) 
 // end notes that an account is of no use any more, so that pages offer to connect it
 // again. It is asked for all the same: an issuer may have been wrong.
 func (w *Wallet) end(ctx context.Context, acc Account, t token, cause error) (token, error) {
-	t.Ended, t.Trying = true, w.Now()
+	t.Ended, t.Trying = true, w.Shared()
 	_ = w.swap(ctx, acc, t, nil) // one that came meanwhile stands
 	return t, cause
 }

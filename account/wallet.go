@@ -26,7 +26,10 @@ type Options struct {
 	Renew   func(ctx context.Context, l Login, rotated func(refresh string)) (Login, error)
 	RootCAs *x509.CertPool   // nil: the system's
 	Now     func() time.Time // nil: time.Now
-	Rand    io.Reader        // nil: crypto/rand
+	// Shared is the clock by which replicas tell how long one of them has been renewing
+	// an account; nil: Now.
+	Shared func() time.Time
+	Rand   io.Reader // nil: crypto/rand
 }
 
 // Subjects give what proves at an identity provider who a user is.
@@ -90,6 +93,9 @@ const backTime = 30 * time.Second
 func New(o Options) *Wallet {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Shared == nil {
+		o.Shared = o.Now
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Reader

@@ -25,7 +25,7 @@ type clockWatch struct {
 	ahead atomic.Pointer[time.Duration] // of the database's; nil while it is not known
 }
 
-// run looks again and again until ctx ends.
+// run looks again and again until ctx ends. The first look is the owner's.
 func (c *clockWatch) run(ctx context.Context) {
 	if !c.db.Postgres() {
 		return // whose clock is this machine's
@@ -33,13 +33,22 @@ func (c *clockWatch) run(ctx context.Context) {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
 	for {
-		c.look(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			c.look(ctx)
 		}
 	}
+}
+
+// shared is the present by the database's clock, as far as it is known.
+func (c *clockWatch) shared() time.Time {
+	now := c.now()
+	if ahead := c.ahead.Load(); ahead != nil {
+		return now.Add(-*ahead)
+	}
+	return now
 }
 
 // look warns as long as the clocks are apart. What the answer took on its way is not

@@ -30,6 +30,9 @@ func TestAClockThatIsWrongIsToldOf(t *testing.T) {
 		if ahead := c.ahead.Load(); ahead == nil || (*ahead-off).Abs() > 2*time.Second {
 			t.Errorf("%v: the clock is %v ahead", off, ahead)
 		}
+		if d := time.Since(c.shared()).Abs(); d > 2*time.Second {
+			t.Errorf("%v: the clock that all share is %v off", off, d)
+		}
 		if strings.Contains(said.String(), "level=WARN") != (off.Abs() > time.Minute) {
 			t.Errorf("%v: the log says %q", off, said)
 		}

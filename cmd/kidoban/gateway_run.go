@@ -131,7 +131,11 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if s.vault, err = openVault(ctx, conf, s.db); err != nil {
 		return s, err
 	}
-	s.wallet = account.New(account.Options{Store: s.db, Vault: s.vault, Renew: s.renewLogin})
+	clock := &clockWatch{db: s.db, now: time.Now, log: s.log}
+	if s.db.Postgres() {
+		clock.look(ctx) // before an account is renewed
+	}
+	s.wallet = account.New(account.Options{Store: s.db, Vault: s.vault, Renew: s.renewLogin, Shared: clock.shared})
 	s.out = outbound.New(outbound.Options{Lab: strings.HasPrefix(conf.PublicURL, "http://"), RootCAs: roots})
 	chain := "gateway"
 	if s.db.Postgres() {
@@ -192,7 +196,6 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	s.rest = stop
 	s.resting.Go(func() { s.trim(run) })
 	s.resting.Go(func() { s.raise(run) })
-	clock := &clockWatch{db: s.db, now: time.Now, log: s.log}
 	s.outlets.clock.Store(clock)
 	s.resting.Go(func() { clock.run(run) })
 	return s, nil
