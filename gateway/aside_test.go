@@ -220,3 +220,20 @@ func TestGPX5_WhatAGivenUpCallAsksAsideReachesNoOtherWindow(t *testing.T) {
 		})
 	}
 }
+
+// TestTR20_ASilentServerHearsThatNobodyWaits: a server over HTTP that has not begun to
+// answer in its time is told that the call is over, as one on a pipe is.
+func TestTR20_ASilentServerHearsThatNobodyWaits(t *testing.T) {
+	up := newAside(t)
+	s := at("s", up.URL)
+	s.Era, s.Wait = "legacy", 200*time.Millisecond
+	r := newRig(t, []Server{s})
+	body, header := modern("tools/call", `"name":"x","arguments":{}`, "x")
+	if a := r.post("s", "alice", body, header...); !strings.Contains(a.body, `"error"`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	id := idOf(soon(t, up.begun))
+	if got := soon(t, up.heard); !strings.Contains(got, `"notifications/cancelled","params":{"requestId":`+id+`}`) {
+		t.Errorf("the server was told %s", got)
+	}
+}

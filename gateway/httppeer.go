@@ -222,7 +222,11 @@ func (p *httpPeer) post(ctx context.Context, o outgoing, h handler) (answer wire
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer func() {
-		if whole.Err() != nil && p.said.era == wire.Legacy && method != wire.MethodInitialize {
+		switch {
+		case err == nil || ctx.Err() == nil || p.said.era != wire.Legacy || method == wire.MethodInitialize:
+		case whole.Err() == nil:
+			go p.cancelled(id) // bounded by its own deadline; whoever called waits long enough
+		default:
 			p.cancelled(id)
 		}
 	}()
