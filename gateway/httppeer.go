@@ -254,6 +254,13 @@ func (p *httpPeer) post(ctx context.Context, o outgoing, h handler) (answer wire
 		}
 	}
 	mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.StatusCode == http.StatusNotFound && p.sid != "" {
+		defer func() { // the session is over, in whatever words, and the next call begins a new one
+			if answer.Kind != wire.ErrorReply || errorCode(answer) != wire.CodeMethodNotFound {
+				p.cancel()
+			}
+		}()
+	}
 	switch {
 	case resp.StatusCode == http.StatusOK && mt == "text/event-stream":
 		return p.stream(ctx, id, body, o.caps, h)
@@ -267,8 +274,6 @@ func (p *httpPeer) post(ctx context.Context, o outgoing, h handler) (answer wire
 			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, errOr(err, errPostRefused), "The server's answer is not a valid message.")
 		}
 		return m, nil
-	case resp.StatusCode == http.StatusNotFound && p.sid != "":
-		p.cancel() // the session is over; the next call begins a new one
 	}
 	return wire.Message{}, statusError(resp.StatusCode)
 }
