@@ -31,7 +31,7 @@ type benchCmd struct {
 // else the machine does meets each of them alike.
 type benchGatewayCmd struct {
 	JSON    bool          `help:"Print JSON."`
-	Minutes float64       `help:"Afterwards, hold 64 connections under load so long and watch the gateway's memory."`
+	Minutes float64       `help:"Afterwards, hold 64 connections under load so long and watch the gateway's memory." placeholder:"MINUTES"`
 	Seconds float64       `default:"2" help:"Length of each measurement, in five turns."`
 	Conns   []int         `default:"1,16,64,256" help:"Numbers of connections."`
 	Halt    bool          `name:"halt-poll" help:"Where idle processors of this virtual machine are set to halt at once, measure with Linux's default, which lets them look for work for 200 µs first. Needs root; the setting is put back afterwards."`

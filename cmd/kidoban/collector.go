@@ -11,7 +11,7 @@ import (
 // told: client documents, logos, sector lists.
 type collector struct {
 	CanaryDomain string `help:"Public https address of your collector, forwarded to --canary-listen." placeholder:"DOMAIN"`
-	CanaryListen string `help:"Address on which the collector listens." placeholder:"ADDR"`
+	CanaryListen string `help:"Address on which the collector listens; without one there is none." placeholder:"ADDR"`
 }
 
 // listen opens the collector where one is asked for; end closes it.

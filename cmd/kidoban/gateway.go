@@ -36,9 +36,9 @@ func (gatewayCmd) Help() string {
 
 // gatewayFile is where a command finds the config.
 type gatewayFile struct {
-	Config string `short:"c" placeholder:"FILE" help:"YAML config. Without one the gateway runs on loopback with its defaults."`
-	Data   string `placeholder:"DIR" help:"Directory for database and key; overrides the config."`
-	Listen string `placeholder:"ADDRESS" help:"Address and port to listen on; overrides the config."`
+	Config string `short:"c" placeholder:"FILE" help:"The gateway's YAML config. Without one it has its defaults, on loopback."`
+	Data   string `placeholder:"DIR" help:"Directory for database and key; overrides the config. By default kidoban in your configuration directory."`
+	Listen string `placeholder:"ADDRESS" help:"Address and port of the gateway; overrides the config. By default 127.0.0.1:8787."`
 }
 
 // load reads the config and fills in defaults.

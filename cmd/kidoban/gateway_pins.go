@@ -124,7 +124,7 @@ func (c pinsDiffCmd) Run(e *env) error {
 
 type pinsApproveCmd struct {
 	pinPick
-	SHA string `name:"sha256" help:"Only the version whose hash begins so."`
+	SHA string `name:"sha256" help:"Only the version whose hash begins so." placeholder:"HEX"`
 	All bool   `help:"Without a name: all that the server has waiting."`
 }
 
@@ -135,7 +135,7 @@ func (c pinsApproveCmd) Run(e *env) error {
 
 type pinsRejectCmd struct {
 	pinPick
-	SHA string `name:"sha256" help:"Only the version whose hash begins so."`
+	SHA string `name:"sha256" help:"Only the version whose hash begins so." placeholder:"HEX"`
 	All bool   `help:"Without a name: everything of the server."`
 }
 

@@ -68,7 +68,7 @@ func (c labListCmd) Run(e *env) error {
 
 type labServeCmd struct {
 	Flaws      []string `help:"Switches to throw, separated by commas: F1-a,F5-b, or their slugs." placeholder:"KEY,..."`
-	Profile    string   `help:"How the authorization endpoint behaves." default:"plain"`
+	Profile    string   `help:"How the authorization endpoint behaves; kidoban lab list has them all." default:"plain"`
 	Depth      int      `help:"Redirects before validation in the deep-chain profile, 1 to 18; 0 is 8." default:"0"`
 	Noise      int      `help:"Kind of unrelated traffic in the noise profile, 1 to 11; 0 is an analytics detour." default:"0"`
 	Era        string   `help:"Era of the MCP server: modern, legacy, dual or sse." default:"dual"`

@@ -30,7 +30,7 @@ import (
 // with its honest variant.
 type incidentCmd struct {
 	Names []string `arg:"" optional:"" help:"Incidents: github, whatsapp, whatsapp-later, whatsapp-message; all without."`
-	Flow  string   `enum:"ask,block,off" default:"ask" help:"The barrier's mode."`
+	Flow  string   `enum:"ask,block,off" default:"ask" help:"The barrier's mode: ask, block or off."`
 	JSON  bool     `name:"json" help:"Print one JSON document."`
 	Steps bool     `help:"Print every step of the model."`
 }

@@ -24,7 +24,7 @@ type loginCmd struct {
 
 type loginRecordCmd struct {
 	URL      string `arg:"" help:"The login page, or the address that your client opens to log in."`
-	Out      string `help:"File to write; it must not exist." default:"login.yaml" placeholder:"FILE"`
+	Out      string `help:"File to write; it must not exist." default:"login.yaml"`
 	Keychain string `help:"Refer to secrets as keychain:NAME-password and so on, instead of variables of the environment." placeholder:"NAME"`
 	Passkeys bool   `help:"Answer for passkeys with a virtual authenticator; one that you make while recording is kept."`
 	Browser  string `help:"The Chromium to use; found by itself." placeholder:"PATH"`

@@ -186,6 +186,9 @@ func misused(e *env, err error) int {
 	if errors.As(err, &p) && p.Context.Selected() != nil {
 		n := p.Context.Selected()
 		help = "Usage: kidoban " + n.Summary() + "\nkidoban " + n.Path() + " --help says more."
+		if n.Parent != nil && n.Parent.DefaultCmd == n && strings.HasPrefix(p.Error(), "unexpected argument") { // a command of the parent was meant
+			help = "kidoban " + n.Parent.Path() + " --help lists its commands."
+		}
 	} else if p != nil {
 		for _, step := range p.Context.Path {
 			if step.Command != nil {

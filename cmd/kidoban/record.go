@@ -15,9 +15,9 @@ import (
 // judges what passes.
 type recordCmd struct {
 	URL      string `arg:"" help:"The MCP server."`
-	Addr     string `default:"127.0.0.1:0" help:"Loopback address for the client." placeholder:"ADDR"`
+	Addr     string `default:"127.0.0.1:0" help:"Loopback address for the client; port 0 is any that is free."`
 	WriteHAR string `name:"write-har" help:"Write the exchanges, redacted, as HAR while they pass." placeholder:"FILE"`
-	CA       string `help:"File with certificates to trust besides the system's (PEM)." type:"existingfile"`
+	CA       string `help:"File with certificates to trust besides the system's (PEM)." type:"existingfile" placeholder:"FILE"`
 	outputs
 }
 

@@ -54,6 +54,7 @@ func TestStrangerIsToldWhatToDo(t *testing.T) {
 	}{
 		{exitUsage, "did you mean \"gateway\"?", []string{"gatewya"}},
 		{exitUsage, "kidoban gateway user --help", []string{"gateway", "user"}},
+		{exitUsage, "kidoban gateway --help lists its commands", []string{"gateway", "usr"}},
 		{exitUsage, "Usage: kidoban explain <check>", []string{"explain"}},
 		{exitUsage, "did you mean address?", []string{"gateway", "-c", write("typo.yaml", "servers:\n  a:\n    url: http://127.0.0.1:1/mcp\n    adress: loopback\n")}},
 		{exitUsage, "docs/config.md", []string{"gateway", "-c", write("strange.yaml", "zzzzzzzz: 1\n")}},

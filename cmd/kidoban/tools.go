@@ -62,7 +62,7 @@ func (c toolsScanCmd) Run(e *env) error {
 // toolsPinCmd writes the lock file.
 type toolsPinCmd struct {
 	toolSources
-	Lock  string `help:"The lock file." default:"kidoban.lock" placeholder:"FILE"`
+	Lock  string `help:"The lock file." default:"kidoban.lock"`
 	By    string `help:"Who approves; recorded in every pin." placeholder:"NAME"`
 	Force bool   `help:"Pin items although the scan flags them."`
 }
@@ -103,7 +103,7 @@ func (c toolsPinCmd) Run(e *env) error {
 // toolsVerifyCmd checks servers against the lock file.
 type toolsVerifyCmd struct {
 	toolSources
-	Lock string `help:"The lock file." default:"kidoban.lock" placeholder:"FILE"`
+	Lock string `help:"The lock file." default:"kidoban.lock"`
 	JSON bool   `name:"json" help:"Write the differences as JSON."`
 }
 

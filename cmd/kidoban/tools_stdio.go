@@ -24,7 +24,7 @@ import (
 // user none is.
 type stdioFlags struct {
 	Start   bool     `help:"Start stdio servers without asking (in the sandbox all the same)."`
-	Runner  string   `help:"How stdio servers are boxed in." enum:"box,docker,podman,none" default:"box"`
+	Runner  string   `help:"How stdio servers are boxed in: box, docker, podman or none." enum:"box,docker,podman,none" default:"box"`
 	Network bool     `help:"Let stdio servers reach the network (npx and uvx fetch their package)."`
 	Read    []string `help:"Directories a stdio server may read; repeatable." type:"existingdir" placeholder:"DIR"`
 	Image   string   `help:"Image for docker and podman." placeholder:"IMAGE"`

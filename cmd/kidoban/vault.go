@@ -55,9 +55,9 @@ func (f gatewayFile) openWallet(e *env) (*account.Wallet, *vault.Vault, *store.D
 type vaultSetCmd struct {
 	gatewayFile
 	Server string `arg:"" help:"The server's name in the config."`
-	User   string `help:"Id of one user; without it the secret is for everybody (account: shared)."`
+	User   string `help:"Id of one user; without it the secret is for everybody (account: shared)." placeholder:"ID"`
 	Header string `default:"Authorization" help:"Header that carries it. For Authorization, 'Bearer ' is put before a bare token."`
-	Env    string `help:"For a stdio server: the environment variable that carries it."`
+	Env    string `help:"For a stdio server: the environment variable that carries it." placeholder:"VAR"`
 }
 
 // Run reads the secret from the terminal without showing it, or from standard input.
@@ -110,7 +110,7 @@ func (c vaultSetCmd) read(e *env) (string, error) {
 type vaultRemoveCmd struct {
 	gatewayFile
 	Server string `arg:"" help:"The server's name in the config."`
-	User   string `help:"Id of one user; without it the shared secret."`
+	User   string `help:"Id of one user; without it the shared secret." placeholder:"ID"`
 }
 
 // Run forgets the account.
