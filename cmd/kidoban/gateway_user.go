@@ -92,7 +92,8 @@ func (c userAddCmd) Run(e *env) error {
 	}
 	defer done()
 	link, err := as.SetupLink(e.ctx)
-	if err == nil && link == "" {
+	first := err == nil && link != ""
+	if err == nil && !first {
 		link, err = as.AddUser(e.ctx, c.Name, c.Admin)
 	}
 	if kidoban.KindOf(err) == kidoban.KindConflict {
@@ -100,6 +101,10 @@ func (c userAddCmd) Run(e *env) error {
 	}
 	if err != nil {
 		return err
+	}
+	if first && c.PasswordEnv == "" { // there is no such user before the link is used
+		fmt.Fprintf(e.stdout, "There are no users yet. Whoever opens this link chooses name and password, and is the administrator (it works once, for a day):\n  %s\n", link)
+		return nil
 	}
 	return c.finish(e, link, c.Name)
 }

@@ -19,6 +19,9 @@ func TestUserCommands(t *testing.T) {
 		}
 		return said
 	}
+	if said := user(exitClean, "is the administrator", "add", "zoe"); strings.Contains(said, "zoe") { // the name is chosen on the page
+		t.Error(said)
+	}
 	user(exitClean, "alice can log in.", "add", "alice", "--password-env", "PASSWORD")
 	link := user(exitClean, "works once", "add", "Bob")
 	if !strings.Contains(link, g.url+"/setup?token=") {
