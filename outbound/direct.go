@@ -259,6 +259,9 @@ func (c *directConn) exchange(req *http.Request, in *bufio.Reader) (*http.Respon
 		if err != nil || resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
 			return resp, err
 		}
+		if resp.StatusCode < 100 {
+			return nil, errors.New("a response whose status is none")
+		}
 	}
 	return nil, errors.New("too many interim responses")
 }

@@ -215,12 +215,13 @@ func (o onlyPeek) Read(p []byte) (int, error) { return o.Conn.Read(p[:1]) }
 func TestDirectBoundsTheHead(t *testing.T) {
 	url, _ := script(t, []string{"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 300<<10) + "\r\nContent-Length: 0\r\n\r\n"},
 		[]string{strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", maxInterim+1) + okAnswer},
+		[]string{"HTTP/1.1 000 Nothing\r\n\r\n" + okAnswer}, // not one before another
 		[]string{"HTTP/1.1 103 Early Hints\r\n\r\n" + okAnswer})
 	d := NewDirect(true, RelayOptions{Lab: true, MaxHeader: 64 << 10})
 	defer d.CloseIdleConnections()
-	for range 2 {
+	for range 3 {
 		if _, _, err := post(t, t.Context(), d, url, "x"); err == nil {
-			t.Error("a head without end was read")
+			t.Error("a head without end, or without a status, was read")
 		}
 	}
 	if _, got, err := post(t, t.Context(), d, url, "x"); got != "ok" {
