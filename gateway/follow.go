@@ -53,15 +53,27 @@ func (g *Gateway) subscribeAll(c *call, s *session, watch map[*server][]string) 
 		if len(watch[srv]) > 0 {
 			late = agree
 		}
-		select {
-		case uris := <-agreed[i]:
-			for _, uri := range uris {
-				watched = append(watched, c.outsideURI(srv, uri))
-			}
-		case <-late.Done():
+		for _, uri := range inTime(agreed[i], late) {
+			watched = append(watched, c.outsideURI(srv, uri))
 		}
 	}
 	return out, watched, func() { cancel(); wg.Wait() }
+}
+
+// inTime is what is there before late ends. One who waited out another's time finds both
+// at once: what is there counts.
+func inTime(agreed <-chan []string, late context.Context) []string {
+	select {
+	case uris := <-agreed:
+		return uris
+	case <-late.Done():
+	}
+	select {
+	case uris := <-agreed:
+		return uris
+	default:
+		return nil
+	}
 }
 
 // agreesWithin is how long the streams of other servers wait for one that is to agree: a
