@@ -326,6 +326,7 @@ func (g *Gateway) open1(ctx context.Context, c *call, s *server) (p peer, err er
 	if err != nil {
 		return nil, err
 	}
+	hp.reopen = g.reopener(c, s)
 	if hp.said.era == wire.Modern {
 		s.eras.learn(g.deps.Now(), true, false)
 	}

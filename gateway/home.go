@@ -105,14 +105,7 @@ func (g *Gateway) openRemote(ctx context.Context, c *call, s *server, home strin
 		return nil, &refusedError{refusal}
 	}
 	p := &remotePeer{g: g, home: home, server: s.Name, user: c.Caller.User, client: c.Caller.Client}
-	again := &call{Call: Call{Caller: c.Caller, Server: s.Name}, st: c.st, server: s, target: c.target}
-	p.reopen = func(ctx context.Context) (peer, func(), error) {
-		next, release, refusal := g.acquire(ctx, again, s)
-		if refusal != nil {
-			return nil, nil, &refusedError{refusal}
-		}
-		return next, release, nil
-	}
+	p.reopen = g.reopener(c, s)
 	p.ctx, p.cancel = context.WithCancel(g.ctx) // ended by close
 	ctx, cancel := context.WithTimeout(ctx, s.Wait)
 	defer cancel()
@@ -123,6 +116,18 @@ func (g *Gateway) openRemote(ctx context.Context, c *call, s *server, home strin
 	}
 	p.said = hello{era: wire.Era(e.Method), version: e.Text, capabilities: e.Caps, info: e.Result, instructions: e.Params}
 	return p, nil
+}
+
+// reopener gives the relationship that takes the place of one that has ended.
+func (g *Gateway) reopener(c *call, s *server) func(ctx context.Context) (peer, func(), error) {
+	again := &call{Call: Call{Caller: c.Caller, Server: s.Name}, st: c.st, server: s, target: c.target, here: c.here}
+	return func(ctx context.Context) (peer, func(), error) {
+		next, release, refusal := g.acquire(ctx, again, s)
+		if refusal != nil {
+			return nil, nil, &refusedError{refusal}
+		}
+		return next, release, nil
+	}
 }
 
 func (p *remotePeer) hello() hello          { return p.said }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -39,6 +40,7 @@ type httpPeer struct {
 
 	questions questions
 	follows   following
+	reopen    func(ctx context.Context) (peer, func(), error) // the relationship that comes after this one
 }
 
 // progressing is a call whose client wants to hear of its progress.
@@ -149,6 +151,26 @@ func (p *httpPeer) request(ctx context.Context, o outgoing, h handler) (wire.Mes
 	if p.said.era == wire.Modern {
 		return rounds(ctx, o, h, func(params wire.Raw) (wire.Message, error) { o.params = params; return p.post(ctx, o, h) })
 	}
+	m, err := p.inSession(ctx, o, h)
+	if o.again || p.reopen == nil || !errors.Is(err, errSessionOver) {
+		return m, err
+	}
+	// The server has refused the request and not begun with it: it may be asked again.
+	next, release, err := p.reopen(ctx)
+	if err != nil {
+		return wire.Message{}, err
+	}
+	defer release()
+	o.again = true
+	return next.request(ctx, o, h)
+}
+
+// errSessionOver is a legacy server's no to a request of a session that it does not know,
+// or knows no more (2025-11-25, Streamable HTTP, Session Management 3 and 4).
+var errSessionOver = statusError(http.StatusNotFound)
+
+// inSession asks a legacy server.
+func (p *httpPeer) inSession(ctx context.Context, o outgoing, h handler) (wire.Message, error) {
 	defer p.enlist(&asking{ctx, o.caps, h, o.who, o.method})()
 	o.params = legacyParams(o.params)
 	if o.method == wire.MethodSubscribe || o.method == wire.MethodUnsubscribe {
@@ -254,28 +276,46 @@ func (p *httpPeer) post(ctx context.Context, o outgoing, h handler) (answer wire
 		}
 	}
 	mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if resp.StatusCode == http.StatusNotFound && p.sid != "" {
-		defer func() { // the session is over, in whatever words, and the next call begins a new one
-			if answer.Kind != wire.ErrorReply || errorCode(answer) != wire.CodeMethodNotFound {
-				p.cancel()
-			}
-		}()
-	}
 	switch {
 	case resp.StatusCode == http.StatusOK && mt == "text/event-stream":
 		return p.stream(ctx, id, body, o.caps, h)
+	case resp.StatusCode == http.StatusNotFound && p.sid != "":
+		return p.notFound(body, id, mt, resp.ContentLength)
 	case mt == "application/json" && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusBadRequest || resp.StatusCode == http.StatusNotFound):
-		raw, err := body.kept(p.max, resp.ContentLength)
-		if err != nil {
-			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, err, "The server's answer did not arrive whole.")
-		}
-		m, err := p.reader.Read(p.to.clean(raw))
-		if err != nil || m.Kind != wire.Result && m.Kind != wire.ErrorReply || m.Kind == wire.Result && !m.ID.Equal(id) {
-			return wire.Message{}, kidoban.Wrap(kidoban.KindInput, errOr(err, errPostRefused), "The server's answer is not a valid message.")
-		}
-		return m, nil
+		return p.document(body, id, resp.ContentLength)
 	}
 	return wire.Message{}, statusError(resp.StatusCode)
+}
+
+// document reads an answer that is one JSON text.
+func (p *httpPeer) document(body *hoarder, id wire.ID, announced int64) (wire.Message, error) {
+	raw, err := body.kept(p.max, announced)
+	if err != nil {
+		return wire.Message{}, kidoban.Wrap(kidoban.KindInput, err, "The server's answer did not arrive whole.")
+	}
+	m, err := p.reader.Read(p.to.clean(raw))
+	if err != nil || m.Kind != wire.Result && m.Kind != wire.ErrorReply || m.Kind == wire.Result && !m.ID.Equal(id) {
+		return wire.Message{}, kidoban.Wrap(kidoban.KindInput, errOr(err, errPostRefused), "The server's answer is not a valid message.")
+	}
+	return m, nil
+}
+
+// notFound reads a 404 within a session. Whatever it says, the session is over, unless it
+// is about the method alone. An error of the request itself is its answer, though: what
+// the server did before it is not known.
+func (p *httpPeer) notFound(body *hoarder, id wire.ID, mt string, announced int64) (wire.Message, error) {
+	if mt == "application/json" {
+		m, err := p.document(body, id, announced)
+		method := err == nil && errorCode(m) == wire.CodeMethodNotFound
+		if method || err == nil && m.Kind == wire.ErrorReply && m.ID.Equal(id) {
+			if !method {
+				p.cancel()
+			}
+			return m, nil
+		}
+	}
+	p.cancel()
+	return wire.Message{}, errSessionOver
 }
 
 // cancelled tells a legacy server that nobody waits any more: to it, a closed

@@ -10,9 +10,10 @@ import (
 )
 
 // TestTR20_ASessionThatIsOverIsBegunAnew: a legacy server that was started again does not
-// know its sessions any more, and says so in one of the ways that servers have. Of a client
-// that has no session of its own there, one call gets that answer and the next a new
-// session.
+// know its sessions any more, and says so in one of the ways that servers have. A client
+// that has no session of its own there notices nothing. Where the no is an error of its
+// call, the call gets that, since the server may have begun with it, and the next one a
+// new session.
 func TestTR20_ASessionThatIsOverIsBegunAnew(t *testing.T) {
 	for name, say := range map[string]func(w http.ResponseWriter, body string){
 		"in words": func(w http.ResponseWriter, _ string) { http.Error(w, "no such session", http.StatusNotFound) },
@@ -28,12 +29,13 @@ func TestTR20_ASessionThatIsOverIsBegunAnew(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var session atomic.Int64
+			var session, begun atomic.Int64
 			session.Store(1)
 			up := newRaw(t, func(w http.ResponseWriter, r *http.Request, body string) {
-				known := r.Header.Get("Mcp-Session-Id") == fmt.Sprint("s", session.Load())
+				known := r.Header.Get("Mcp-Session-Id") == fmt.Sprint("s", session.Load()) && session.Load() > 0
 				switch {
 				case strings.Contains(body, `"initialize"`):
+					begun.Add(1)
 					w.Header().Set("Mcp-Session-Id", fmt.Sprint("s", session.Load()))
 					result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`)
 				case !known:
@@ -60,8 +62,16 @@ func TestTR20_ASessionThatIsOverIsBegunAnew(t *testing.T) {
 			}
 			session.Add(1)
 			first := call()
+			if strings.Contains(first.body, "done") == (name == "as an error of the request") {
+				t.Error(first.status, first.body)
+			}
 			if a := call(); !strings.Contains(a.body, "done") {
 				t.Errorf("after %d %s came %d %s", first.status, first.body, a.status, a.body)
+			}
+			session.Store(-1) // and one that knows no session, not even those that it has just begun
+			begun.Store(0)
+			if a := call(); strings.Contains(a.body, "done") || begun.Load() > 1 {
+				t.Errorf("%d sessions begun: %d %s", begun.Load(), a.status, a.body)
 			}
 		})
 	}

@@ -39,6 +39,7 @@ type outgoing struct {
 	params wire.Raw
 	caps   wire.Raw // capabilities of the client that asks; nil means none
 	who    string   // whose session it comes from, see call.who; "" is the gateway's own
+	again  bool     // it was refused by a session that was over
 }
 
 // handler is the asking client's side of a request under way.
