@@ -184,7 +184,7 @@ func TestGPX2_ANewRelationshipHearsWhatASessionSet(t *testing.T) {
 	call()
 	told(1, 1)
 	up.session.Add(1)
-	if a := call(); strings.Contains(a.body, `"result"`) {
+	if a := call(); !strings.Contains(a.body, `"result"`) { // in a session begun for it
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	call()
