@@ -249,7 +249,7 @@ func TestGTG6_InTheBrowser(t *testing.T) {
 	if text = browse(t, second, "approval-twice", chromedp.Click(`button[value=approve]`), chromedp.WaitVisible(`.done`)); !strings.Contains(text, "Allowed once") {
 		t.Errorf("a second press of the same button: %s", text)
 	}
-	if text = browse(t, third, "approval-otherwise", chromedp.Click(`button[value=refuse]`), chromedp.WaitVisible(`.warn.strong`)); !strings.Contains(text, "decided before (allowed)") {
+	if text = browse(t, third, "approval-otherwise", chromedp.Click(`button[value=refuse]`), chromedp.WaitVisible(`.warn.strong[role=status]`)); !strings.Contains(text, "decided before (allowed)") {
 		t.Error(text)
 	}
 	if text = browse(t, third, "approval-again", chromedp.Navigate(page), chromedp.WaitVisible(`.note`)); !strings.Contains(text, "Allowed once") || !strings.Contains(text, "decided before") {
