@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"sync/atomic"
 	"time"
 )
 
@@ -15,54 +13,11 @@ import (
 // keeps some five megabytes less. GOGC in the environment goes before it.
 const gatewayGC = 80
 
-// A heap that holds more than smallHeap has many connections or large answers in it.
-// There a collection takes tens of milliseconds of a processor, and while connections
-// come one follows the other, which everybody's calls meet. So garbage may gather
-// there up to roomForGarbage, at a price in memory that only such a heap pays.
-const (
-	smallHeap      = 12 << 20
-	roomForGarbage = 48 << 20
-)
-
-// garbagePercent is how much garbage may gather beside live bytes, in percent of
-// them: gatewayGC, and beyond smallHeap eight bytes for each more until there is room.
-func garbagePercent(live uint64) int {
-	if live <= smallHeap {
-		return gatewayGC
+// collectMore sets that, for the gateway's process alone.
+func collectMore() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gatewayGC)
 	}
-	room := min(8*(live-smallHeap), roomForGarbage)
-	return max(gatewayGC, int(100*room/live))
-}
-
-// collectMore sets that, for the gateway's process alone, and after each collection
-// anew until ctx ends.
-func collectMore(ctx context.Context) {
-	if os.Getenv("GOGC") != "" {
-		return
-	}
-	debug.SetGCPercent(gatewayGC)
-	var set atomic.Int64
-	set.Store(gatewayGC)
-	var look func()
-	look = func() {
-		if ctx.Err() != nil {
-			return
-		}
-		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-		if metrics.Read(live); live[0].Value.Kind() == metrics.KindUint64 {
-			if want := int64(garbagePercent(live[0].Value.Uint64())); set.Swap(want) != want {
-				debug.SetGCPercent(int(want))
-			}
-		}
-		afterCollection(look)
-	}
-	afterCollection(look)
-}
-
-// afterCollection calls f once, when the next collection has found what is garbage.
-func afterCollection(f func()) {
-	marker := new([16]byte) // its own block: without pointers, and not a tiny one
-	runtime.AddCleanup(marker, func(f func()) { f() }, f)
 }
 
 // restEvery is how often a process gives back what it does not use: the pages of its
