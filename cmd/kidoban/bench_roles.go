@@ -101,7 +101,7 @@ func (c benchGatewayCmd) role(e *env) error {
 			return err
 		}
 		defer end()
-		collectMore() // as the gateway does; the others keep Go's default
+		collectMore(e.ctx) // as the gateway does; the others keep Go's default
 		h, say = s.front, base+"/s/up/mcp "+secret
 		l = solo.Listener{Listener: narrow{l}, Mode: s.solo} // as the gateway does
 		s.solo.Allow(true)
