@@ -120,7 +120,7 @@ func (v *verifier) judge(c *claims, t *target) *Refusal {
 		return (&Refusal{Status: http.StatusServiceUnavailable, Rule: "token:liveness", Say: "It cannot be checked just now whether the access token was revoked. Try again in a moment.", Retry: 2}).because(err)
 	}
 	if !live {
-		return unauthorized("token:revoked", "invalid_token", "The access was revoked. Connect again.")
+		return accessRevoked()
 	}
 	return nil
 }

@@ -29,7 +29,10 @@ import (
 // own, tasks of clients are promised to no server, and what only servers say no server
 // wants to hear.
 var endHere = []string{wire.MethodInitialized, wire.MethodLogMessage, wire.MethodToolsChanged, wire.MethodPromptsChanged,
-	wire.MethodResChanged, wire.MethodResUpdated, methodElicited, "notifications/subscriptions/acknowledged"}
+	wire.MethodResChanged, wire.MethodResUpdated, methodElicited, methodAcknowledged}
+
+// methodAcknowledged is what a server of the later era says first to whoever listens.
+const methodAcknowledged = "notifications/subscriptions/acknowledged"
 
 // ofTasks begins the notifications about tasks.
 const ofTasks = "notifications/tasks"

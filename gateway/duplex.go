@@ -253,6 +253,9 @@ func (d *duplex) note(m wire.Message) {
 			d.arrived(wire.Message{Kind: wire.ErrorReply, ID: wire.ID{Raw: id}, Error: cannotAsk}) // the server ends the stream
 		}
 		return
+	case methodAcknowledged: // it is the gateway who listens
+		d.mu.Unlock()
+		return
 	case wire.MethodToolsChanged, wire.MethodPromptsChanged, wire.MethodResChanged, wire.MethodResUpdated:
 	default:
 		if len(d.calls.calls) == 1 && !(d.shared && d.calls.another(d.calls.calls[0].who)) && (m.Method == wire.MethodLogMessage || !d.shared || d.said.era == wire.Modern) {

@@ -29,6 +29,7 @@ type Gateway struct {
 	rooms   wire.Rooms
 	state   atomic.Pointer[state]
 	places  places
+	begun   begun
 	hoard   hoard
 	heavy   heavy
 	stalls  stalls
@@ -271,6 +272,12 @@ func (g *Gateway) serve(st *state, c *call) *Refusal {
 		return refusal
 	}
 	defer leave()
+	defer g.begin(st, c)()
+	return c.revoked(g.answerTo(st, c))
+}
+
+// answerTo is the rest of the way, once it is known whose call it is.
+func (g *Gateway) answerTo(st *state, c *call) *Refusal {
 	switch c.r.Method {
 	case http.MethodPost:
 	case http.MethodGet:

@@ -525,7 +525,7 @@ func (p *httpPeer) followOnce() bool {
 			m := own(m)
 			p.asked(func() asking { return p.askedAside(m) }, m)
 		}
-		if err != nil || m.Kind != wire.Notification || m.Misplaced() {
+		if err != nil || m.Kind != wire.Notification || m.Misplaced() || m.Method == methodAcknowledged {
 			continue
 		}
 		p.noted(own(m), p.everybody)

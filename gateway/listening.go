@@ -43,7 +43,7 @@ func (g *Gateway) subscriptions(st *state, c *call) *Refusal {
 	}
 	a := g.answering(st, c)
 	defer a.end()
-	ack := wire.Message{Kind: wire.Notification, Method: "notifications/subscriptions/acknowledged", Params: mark(wire.SetMember(wire.Raw("{}"), "notifications", agreed))}
+	ack := wire.Message{Kind: wire.Notification, Method: methodAcknowledged, Params: mark(wire.SetMember(wire.Raw("{}"), "notifications", agreed))}
 	if a.stream().message(ack) != nil {
 		return nil
 	}
