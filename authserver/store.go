@@ -53,7 +53,7 @@ type Accounts interface {
 	DeletePasskey(ctx context.Context, userID string, id []byte) error
 
 	// CreateSetup stores a set-up link. A link with an empty UserID replaces every
-	// earlier one of that sort.
+	// earlier one of that sort, and ends when there is an administrator.
 	CreateSetup(ctx context.Context, s Setup) error
 	// Setup looks at a link without using it. Not found when used or expired.
 	Setup(ctx context.Context, hash []byte, now time.Time) (Setup, error)

@@ -167,6 +167,9 @@ func (d *DB) DeletePasskey(ctx context.Context, userID string, id []byte) error 
 // CreateSetup implements authserver.Accounts.
 func (d *DB) CreateSetup(ctx context.Context, s authserver.Setup) error {
 	return d.write(ctx, func(t tx) error {
+		if err := d.aloneInSetups(t); err != nil {
+			return err
+		}
 		if _, err := t.exec(`DELETE FROM setups WHERE user_id = $1`, s.UserID); err != nil {
 			return err
 		}
@@ -175,9 +178,24 @@ func (d *DB) CreateSetup(ctx context.Context, s authserver.Setup) error {
 	})
 }
 
+// aloneInSetups keeps other replicas out of the set-up links until the
+// transaction ends: two that start at the same moment do not see each other's
+// link, and would leave two that make an administrator. SQLite has one writer.
+func (d *DB) aloneInSetups(t tx) error {
+	if !d.Postgres() {
+		return nil
+	}
+	_, err := t.exec(`LOCK TABLE setups IN SHARE ROW EXCLUSIVE MODE`)
+	return err
+}
+
+// openSetup is what must be true of a link besides its time: the one that makes
+// the first administrator ends when there is one, however that one came.
+const openSetup = `used_ms IS NULL AND (user_id <> '' OR NOT EXISTS (SELECT 1 FROM users WHERE admin))`
+
 // Setup implements authserver.Accounts.
 func (d *DB) Setup(ctx context.Context, hash []byte, now time.Time) (s authserver.Setup, err error) {
-	err = d.readOne(ctx, "set-up link", `SELECT hash, user_id, expires_ms FROM setups WHERE hash = $1 AND used_ms IS NULL AND expires_ms > $2`,
+	err = d.readOne(ctx, "set-up link", `SELECT hash, user_id, expires_ms FROM setups WHERE hash = $1 AND expires_ms > $2 AND `+openSetup,
 		func(r row) error { return r.Scan(&s.Hash, &s.UserID, at(&s.Expires)) }, hash, ms(now))
 	return s, err
 }
@@ -186,8 +204,11 @@ func (d *DB) Setup(ctx context.Context, hash []byte, now time.Time) (s authserve
 func (d *DB) RedeemSetup(ctx context.Context, hash []byte, now time.Time, fresh authserver.User) (u authserver.User, err error) {
 	err = d.write(ctx, func(t tx) error {
 		u = authserver.User{}
+		if err := d.aloneInSetups(t); err != nil {
+			return err
+		}
 		userID, found := "", false
-		err := t.query(`UPDATE setups SET used_ms = $1 WHERE hash = $2 AND used_ms IS NULL AND expires_ms > $3 RETURNING user_id`,
+		err := t.query(`UPDATE setups SET used_ms = $1 WHERE hash = $2 AND expires_ms > $3 AND `+openSetup+` RETURNING user_id`,
 			func(r row) error { found = true; return r.Scan(&userID) }, ms(now), hash, ms(now))
 		if err != nil {
 			return err

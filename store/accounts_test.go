@@ -101,6 +101,41 @@ func TestPasskeys(t *testing.T) {
 	})
 }
 
+// TestOneFirstAdministrator: replicas that start at the same moment each print
+// a link; one of them works, once, and none when an administrator has come
+// another way.
+func TestOneFirstAdministrator(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *store.DB) {
+		ctx := t.Context()
+		const links = 8
+		parallel(t, links, func(i int) (bool, error) {
+			return true, s.CreateSetup(ctx, authserver.Setup{Hash: hash(fmt.Sprint("link", i)), Expires: epoch.Add(time.Hour)})
+		})
+		redeem := func(i int) (bool, error) {
+			_, err := s.RedeemSetup(ctx, hash(fmt.Sprint("link", i)), epoch, admin(fmt.Sprint("u", i), fmt.Sprint("admin", i)))
+			if err != nil && kidoban.KindOf(err) == kidoban.KindNotFound {
+				return false, nil
+			}
+			return err == nil, err
+		}
+		if n := parallel(t, links, redeem); n != 1 {
+			t.Fatalf("%d links made an administrator", n)
+		}
+		must(t, s.CreateSetup(ctx, authserver.Setup{Hash: hash("link8"), Expires: epoch.Add(time.Hour)}))
+		_, err := s.Setup(ctx, hash("link8"), epoch)
+		wantKind(t, err, kidoban.KindNotFound)
+		if made, err := redeem(8); made || err != nil {
+			t.Fatalf("a second administrator: %v %v", made, err)
+		}
+	})
+}
+
+func admin(id, name string) authserver.User {
+	u := user(id, name)
+	u.Admin = true
+	return u
+}
+
 func TestSetupIsRedeemedOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *store.DB) {
 		ctx := t.Context()
