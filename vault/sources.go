@@ -69,7 +69,8 @@ func (s fileSource) read() ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxRing))
 }
 
-// stage writes raw into a new file beside the key file and returns its name.
+// stage writes raw into a new file beside the key file, with the owner of that or
+// of the directory, and returns its name.
 func (s fileSource) stage(raw []byte) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return "", err
@@ -78,7 +79,16 @@ func (s fileSource) stage(raw []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = f.Write(raw)
+	like, err := os.Stat(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		like, err = os.Stat(filepath.Dir(s.path))
+	}
+	if err == nil {
+		err = OwnAs(f, like)
+	}
+	if err == nil {
+		_, err = f.Write(raw)
+	}
 	if err == nil {
 		err = f.Sync()
 	}

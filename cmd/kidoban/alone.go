@@ -31,6 +31,10 @@ func holdData(conf gatewayConfig) (release func(), err error) {
 	if err != nil {
 		return nil, kidoban.Wrap(kidoban.KindUsage, err, "the data directory %s cannot be written: it must belong to the user that runs the gateway (see data, or --data)", dir)
 	}
+	if err := ownAs(f, dir); err != nil { // a restore by root makes it, too
+		f.Close()
+		return nil, err
+	}
 	switch taken, err := lockAlone(f); {
 	case taken:
 		f.Close()

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/store"
+	"github.com/kidoban/kidoban/vault"
 )
 
 // gatewayCmd is kidoban gateway. Without a subcommand it runs the gateway.
@@ -130,6 +132,48 @@ func makeData(dir string) error {
 		return kidoban.Wrap(kidoban.KindUsage, err, "the data directory %s cannot be made", dir)
 	}
 	return nil
+}
+
+// openBeside opens the database for a command beside the gateway. One that makes
+// the database says so: it was meant for a gateway whose data lies elsewhere, and
+// would do its work where nobody looks.
+func openBeside(e *env, conf gatewayConfig) (*store.DB, error) {
+	path, fresh := sqlitePath(conf.Database), false
+	if err := makeData(conf.Data); err != nil {
+		return nil, err
+	}
+	if path != "" && os.MkdirAll(filepath.Dir(path), 0o700) == nil {
+		if f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err == nil { // otherwise openStore tells of it
+			err = ownAs(f, filepath.Dir(path))
+			f.Close()
+			if err != nil {
+				return nil, err
+			}
+			fresh = true
+		}
+	}
+	db, err := openStore(e.ctx, conf)
+	if err == nil && fresh {
+		fmt.Fprintf(e.stderr, "kidoban: there was no database yet: %s is new and empty. If your gateway keeps its data elsewhere, name that with --data, or its config with -c\n", path)
+	}
+	return db, err
+}
+
+// ownAs gives a new file to whom dir belongs, where it lies or will lie.
+func ownAs(f *os.File, dir string) error {
+	like, err := os.Stat(dir)
+	if err == nil {
+		err = vault.OwnAs(f, like)
+	}
+	return kidoban.Wrap(kidoban.KindUsage, err, "%s cannot be given to the owner of %s", f.Name(), dir)
+}
+
+// sqlitePath is the file of an SQLite database, "" for another one.
+func sqlitePath(database string) string {
+	if strings.Contains(database, "://") {
+		return ""
+	}
+	return strings.TrimPrefix(database, "sqlite:")
 }
 
 // openStore opens the database of a configuration, in a data directory that it

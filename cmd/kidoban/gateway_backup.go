@@ -80,7 +80,7 @@ func (c gatewayBackupCmd) Run(e *env) error {
 			return kidoban.Wrap(kidoban.KindInternal, err, "the backup cannot be put in place")
 		}
 	}
-	fmt.Fprintf(e.stdout, "Written and checked: %s\n", c.Out)
+	fmt.Fprintf(e.stdout, "Written and checked: %s, from %s\n", c.Out, sqlitePath(conf.Database))
 	if !c.WithKey {
 		fmt.Fprintf(e.stdout, "It holds no key. Without the key in %s the connected accounts cannot be opened again; keep a copy of it apart.\n", conf.VaultKey)
 	}
@@ -288,14 +288,28 @@ func place(dir string, m manifest, places map[string]string) error {
 		case err == nil && have != sum:
 			return kidoban.Errorf(kidoban.KindUsage, "%s is another key than the backup's: move it away first", to)
 		case errors.Is(err, fs.ErrNotExist):
-			if err := os.Rename(filepath.Join(dir, backupKey), to); err != nil {
+			if err := moveIn(filepath.Join(dir, backupKey), to); err != nil {
 				return kidoban.Wrap(kidoban.KindInternal, err, "the key cannot be put in place")
 			}
 		case err != nil:
 			return kidoban.Wrap(kidoban.KindUsage, err, "%s cannot be read", to)
 		}
 	}
-	return kidoban.Wrap(kidoban.KindInternal, os.Rename(filepath.Join(dir, backupDatabase), places[backupDatabase]), "the database cannot be put in place")
+	return kidoban.Wrap(kidoban.KindInternal, moveIn(filepath.Join(dir, backupDatabase), places[backupDatabase]), "the database cannot be put in place")
+}
+
+// moveIn moves a restored file in, as a file of the user to whom the directory
+// belongs: root restores for a gateway that is not root.
+func moveIn(from, to string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	err = ownAs(f, filepath.Dir(to))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
 }
 
 func errorOrText(err error, text string) error {

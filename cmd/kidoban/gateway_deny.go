@@ -32,7 +32,7 @@ func registrar(e *env, f gatewayFile) (as *authserver.Server, done func(), err e
 	if err != nil {
 		return nil, nil, err
 	}
-	db, err := openStore(e.ctx, conf)
+	db, err := openBeside(e, conf)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -33,7 +33,7 @@ func (p pinPick) open(e *env) (*store.DB, []gateway.Pin, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	db, err := openStore(e.ctx, conf)
+	db, err := openBeside(e, conf)
 	if err != nil {
 		return nil, nil, err
 	}

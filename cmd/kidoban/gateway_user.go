@@ -183,7 +183,7 @@ func (f gatewayFile) withStore(e *env, do func(*store.DB) error) error {
 	if err != nil {
 		return err
 	}
-	db, err := openStore(e.ctx, conf)
+	db, err := openBeside(e, conf)
 	if err != nil {
 		return err
 	}

@@ -102,16 +102,25 @@ func meant(message string) string {
 	if !ok || len(word) > 40 {
 		return ""
 	}
-	best, within := "", len(word)/3+1
-	for _, name := range membersOf(reflect.TypeFor[gatewayConfig](), nil) {
-		if n := apart(word, name); n < within {
-			best, within = name, n
-		}
-	}
+	best := nearest(word, membersOf(reflect.TypeFor[gatewayConfig](), nil))
 	if best == "" {
 		return "; docs/config.md lists what there is"
 	}
 	return "; did you mean " + best + "?"
+}
+
+// nearest is the name that word may have been meant for, "" when none is near.
+func nearest(word string, names []string) string {
+	best, within := "", len(word)/3+1
+	if len(word) > 40 {
+		return ""
+	}
+	for _, name := range names {
+		if n := apart(word, name); n < within {
+			best, within = name, n
+		}
+	}
+	return best
 }
 
 // membersOf are the names of the members of a config and of all that is in it.

@@ -180,13 +180,20 @@ func misused(e *env, err error) int {
 	if e.lost(err) { // the help itself
 		return exitInternal
 	}
-	fmt.Fprintln(e.stderr, "kidoban: "+said(err))
-	help := "kidoban --help lists the commands."
+	what, help := said(err), "kidoban --help lists the commands."
 	var p *kong.ParseError
 	if errors.As(err, &p) && p.Context.Selected() != nil {
 		n := p.Context.Selected()
 		help = "Usage: kidoban " + n.Summary() + "\nkidoban " + n.Path() + " --help says more."
-		if n.Parent != nil && n.Parent.DefaultCmd == n && strings.HasPrefix(p.Error(), "unexpected argument") { // a command of the parent was meant
+		word, unexpected := strings.CutPrefix(p.Error(), "unexpected argument ")
+		if n.Parent != nil && n.Parent.DefaultCmd == n && unexpected { // a command of the parent was meant
+			var names []string
+			for _, sister := range n.Parent.Children {
+				names = append(names, sister.Name)
+			}
+			if near := nearest(word, names); near != "" && !strings.Contains(what, "did you mean") {
+				what += fmt.Sprintf(", did you mean %q?", near)
+			}
 			help = "kidoban " + n.Parent.Path() + " --help lists its commands."
 		}
 	} else if p != nil {
@@ -196,6 +203,7 @@ func misused(e *env, err error) int {
 			}
 		}
 	}
+	fmt.Fprintln(e.stderr, "kidoban: "+what)
 	fmt.Fprintln(e.stderr, help)
 	return exitUsage
 }

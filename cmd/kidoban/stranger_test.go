@@ -46,7 +46,7 @@ func TestStrangerIsToldWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	none := filepath.Join(state, "none")
+	none, fresh := filepath.Join(state, "none"), filepath.Join(state, "fresh")
 	for _, c := range []struct {
 		code int
 		says string
@@ -54,7 +54,11 @@ func TestStrangerIsToldWhatToDo(t *testing.T) {
 	}{
 		{exitUsage, "did you mean \"gateway\"?", []string{"gatewya"}},
 		{exitUsage, "kidoban gateway user --help", []string{"gateway", "user"}},
-		{exitUsage, "kidoban gateway --help lists its commands", []string{"gateway", "usr"}},
+		{exitUsage, "did you mean \"user\"?\nkidoban gateway --help lists its commands", []string{"gateway", "usr"}},
+		{exitUsage, "unexpected argument something\nkidoban gateway --help lists its commands", []string{"gateway", "something"}},
+		{exitUsage, "there is no database at " + filepath.Join(fresh, "kidoban.db"), []string{"gateway", "backup", "--data", fresh, "--out", filepath.Join(state, "no.tar")}},
+		{exitClean, filepath.Join(fresh, "kidoban.db") + " is new and empty", []string{"gateway", "user", "list", "--data", fresh}},
+		{exitClean, "from " + filepath.Join(fresh, "kidoban.db"), []string{"gateway", "backup", "--data", fresh, "--out", filepath.Join(state, "yes.tar")}},
 		{exitUsage, "Usage: kidoban explain <check>", []string{"explain"}},
 		{exitUsage, "did you mean address?", []string{"gateway", "-c", write("typo.yaml", "servers:\n  a:\n    url: http://127.0.0.1:1/mcp\n    adress: loopback\n")}},
 		{exitUsage, "docs/config.md", []string{"gateway", "-c", write("strange.yaml", "zzzzzzzz: 1\n")}},

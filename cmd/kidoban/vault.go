@@ -33,10 +33,7 @@ func (f gatewayFile) openWallet(e *env) (*account.Wallet, *vault.Vault, *store.D
 	if err != nil {
 		return nil, nil, nil, conf, err
 	}
-	if err := makeData(conf.Data); err != nil {
-		return nil, nil, nil, conf, err
-	}
-	db, err := store.Open(e.ctx, store.Options{URL: conf.Database})
+	db, err := openBeside(e, conf)
 	if err != nil {
 		return nil, nil, nil, conf, err
 	}
