@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -32,12 +33,7 @@ func (c logCmd) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		for _, chain := range chains {
-			if err := c.print(e, db, chain); err != nil {
-				return err
-			}
-		}
-		return nil
+		return c.print(e, db, chains)
 	})
 }
 
@@ -52,25 +48,65 @@ func verifyLog(e *env, db *store.DB) error {
 	return err
 }
 
-func (c logCmd) print(e *env, db *store.DB, chain string) error {
-	for after := int64(0); ; {
-		entries, err := db.JournalEntries(e.ctx, chain, after, 1000)
-		if err != nil || len(entries) == 0 {
+// logChain is one chain of the log while it is printed: what was read of it and
+// not printed yet.
+type logChain struct {
+	name    string
+	after   int64
+	entries []gateway.Entry
+	record  gateway.Record // of the first entry
+}
+
+// next goes to the chain's next record, reading more when it must. At the end
+// there are no entries.
+func (l *logChain) next(ctx context.Context, db *store.DB, page int) (err error) {
+	if len(l.entries) > 0 {
+		l.entries = l.entries[1:]
+	}
+	if len(l.entries) == 0 {
+		if l.entries, err = db.JournalEntries(ctx, l.name, l.after, page); err != nil || len(l.entries) == 0 {
 			return err
 		}
-		for _, en := range entries {
-			after = en.Seq
-			var r gateway.Record
-			if err := json.Unmarshal(en.Body, &r); err != nil {
-				return kidoban.Wrap(kidoban.KindInternal, err, "record %d of %s cannot be read: run kidoban gateway log --verify", en.Seq, chain)
-			}
-			if c.wants(r, time.Now()) {
-				if _, err := fmt.Fprintf(e.stdout, "%s\n", en.Body); err != nil {
-					return err
-				}
-			}
+	}
+	l.after, l.record = l.entries[0].Seq, gateway.Record{}
+	if err := json.Unmarshal(l.entries[0].Body, &l.record); err != nil {
+		return kidoban.Wrap(kidoban.KindInternal, err, "record %d of %s cannot be read: run kidoban gateway log --verify", l.after, l.name)
+	}
+	return nil
+}
+
+// print writes the records of all chains, the earliest first: whoever reads the
+// log's end wants what happened last, whichever process wrote it.
+func (c logCmd) print(e *env, db *store.DB, names []string) error {
+	page := max(20, min(1000, 20_000/(len(names)+1))) // entries in memory, with many chains too
+	var chains []*logChain
+	advance := func(l *logChain) error {
+		err := l.next(e.ctx, db, page)
+		if err == nil && len(l.entries) == 0 {
+			chains = slices.DeleteFunc(chains, func(other *logChain) bool { return other == l })
+		}
+		return err
+	}
+	for _, name := range names {
+		l := &logChain{name: name}
+		chains = append(chains, l)
+		if err := advance(l); err != nil {
+			return err
 		}
 	}
+	now := time.Now()
+	for len(chains) > 0 {
+		first := slices.MinFunc(chains, func(a, b *logChain) int { return a.record.At.Compare(b.record.At) })
+		if c.wants(first.record, now) {
+			if _, err := fmt.Fprintf(e.stdout, "%s\n", first.entries[0].Body); err != nil {
+				return err
+			}
+		}
+		if err := advance(first); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c logCmd) wants(r gateway.Record, now time.Time) bool {

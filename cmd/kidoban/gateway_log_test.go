@@ -11,6 +11,7 @@ import (
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/gateway"
+	"github.com/kidoban/kidoban/store"
 )
 
 // TestGatewayLog: the audit log can be read and filtered, and a changed record is
@@ -82,5 +83,51 @@ func TestGRG8_ServerDownRaisesAnAlert(t *testing.T) {
 	})
 	if len(alerts) != 1 || alerts[0].Kind != kidoban.AlertServerDown || alerts[0].Subject != "files" || alerts[0].Do == "" {
 		t.Errorf("%+v", alerts)
+	}
+}
+
+// TestGatewayLogInOrder: several processes write a chain each; the log is read in
+// the order in which things happened.
+func TestGatewayLogInOrder(t *testing.T) {
+	data := t.TempDir()
+	begin := time.Now().UTC().Add(-time.Hour).Truncate(time.Second)
+	db, err := store.Open(t.Context(), store.Options{URL: filepath.Join(data, "kidoban.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for n, instance := range []string{"one", "two", "three"} {
+		j, err := gateway.OpenJournal(t.Context(), db, instance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 1100 { // more than is read at once
+			j.Append(t.Context(), gateway.Record{At: begin.Add(time.Duration(3*i+2-n) * time.Second), Method: "tools/call", Decision: "allowed"})
+		}
+		if err := j.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	e := &env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &out}
+	if code := run(e, []string{"gateway", "log", "--data", data}); code != exitClean {
+		t.Fatalf("exit %d, %s", code, out.String())
+	}
+	calls := 0
+	for line := range strings.Lines(out.String()) {
+		var r gateway.Record
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if r.Method != "tools/call" {
+			continue
+		}
+		if want := begin.Add(time.Duration(calls) * time.Second); !r.At.Equal(want) {
+			t.Fatalf("line %d is of %s, want %s", calls, r.At, want)
+		}
+		calls++
+	}
+	if calls != 3300 {
+		t.Errorf("%d records", calls)
 	}
 }

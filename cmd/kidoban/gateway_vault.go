@@ -28,7 +28,7 @@ func openVault(ctx context.Context, conf gatewayConfig, db *store.DB) (*vault.Va
 		if has, err := vault.Holds(ctx, src); err != nil {
 			return nil, err
 		} else if !has {
-			return nil, kidoban.Errorf(kidoban.KindUsage, "there is no key in %s, but the database holds secrets that one seals: restore the key from your backup, or begin with an empty database", src)
+			return nil, kidoban.Errorf(kidoban.KindUsage, "there is no key in %s, but the database holds secrets that one seals: restore the key from your backup or take it from another replica, or begin with an empty database", src)
 		}
 	}
 	v, err := vault.Open(ctx, src)
