@@ -237,11 +237,11 @@ func TestGVA2_OldLoginsAreRenewedOnce(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		asked = append(asked, l.Subject+" "+l.Refresh)
-		return Login{issuer, l.Subject, fmt.Sprint("fresh ", len(asked)), fmt.Sprint("next ", len(asked)), now.Add(time.Minute)}, fails
+		return Login{l.User, issuer, l.Subject, fmt.Sprint("fresh ", len(asked)), fmt.Sprint("next ", len(asked)), now.Add(time.Minute)}, fails
 	}
 	keep := func(user, refresh string) {
 		t.Helper()
-		if err := w.KeepProof(t.Context(), user, Login{issuer, "sub-" + user, "old", refresh, now.Add(5 * time.Second)}); err != nil {
+		if err := w.KeepProof(t.Context(), user, Login{user, issuer, "sub-" + user, "old", refresh, now.Add(5 * time.Second)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 // Login is what an identity provider said of a user who logged in there.
 type Login struct {
+	User    string // whose it is
 	Issuer  string
 	Subject string
 	IDToken string
@@ -135,7 +136,7 @@ func (w *Wallet) renewClaimed(ctx context.Context, acc Account, p proof) (proof,
 	ctx, done := w.whole(ctx)
 	defer done()
 	sent := p
-	l, err := w.Renew(ctx, Login{acc.Issuer, p.Subject, p.Token, p.Refresh, p.Expires}, func(refresh string) {
+	l, err := w.Renew(ctx, Login{acc.User, acc.Issuer, p.Subject, p.Token, p.Refresh, p.Expires}, func(refresh string) {
 		next := p
 		next.Refresh, next.Trying = refresh, w.Shared() // the claim stays
 		p = next

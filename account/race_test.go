@@ -164,7 +164,7 @@ func TestGVA4_ANewKeyLosesNoLogin(t *testing.T) {
 
 	const issuer = "https://idp.example"
 	w.SetApps(map[string]*App{"tools": {Provider: &Provider{Issuer: issuer}}})
-	if err := w.KeepProof(t.Context(), "alice", Login{issuer, "sub", "old", "first", clock.now()}); err != nil {
+	if err := w.KeepProof(t.Context(), "alice", Login{"alice", issuer, "sub", "old", "first", clock.now()}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"first", "second"} {
@@ -173,7 +173,7 @@ func TestGVA4_ANewKeyLosesNoLogin(t *testing.T) {
 				t.Errorf("%q is sent again", l.Refresh)
 			}
 			rotate()
-			return Login{issuer, l.Subject, "fresh " + want, "second", clock.now()}, nil
+			return Login{"alice", issuer, l.Subject, "fresh " + want, "second", clock.now()}, nil
 		}
 		if _, _, err := w.Subject(t.Context(), "alice", issuer); err != nil {
 			t.Fatal(err)
@@ -207,7 +207,7 @@ func TestE36_13_AReplicaThatCameLateEndsNoLogin(t *testing.T) {
 	w.SetApps(map[string]*App{"tools": {Provider: &Provider{Issuer: issuer}}})
 	keep := func(token, refresh string, life time.Duration) {
 		t.Helper()
-		if err := w.KeepProof(t.Context(), "alice", Login{issuer, "sub", token, refresh, time.Now().Add(life)}); err != nil {
+		if err := w.KeepProof(t.Context(), "alice", Login{"alice", issuer, "sub", token, refresh, time.Now().Add(life)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -224,7 +224,7 @@ func TestE36_13_AReplicaThatCameLateEndsNoLogin(t *testing.T) {
 	keep("old", "first", time.Second)
 	w.Renew = func(_ context.Context, l Login, _ func(string)) (Login, error) {
 		late()
-		return Login{issuer, l.Subject, "fresh", "second", time.Now().Add(time.Hour)}, nil
+		return Login{"alice", issuer, l.Subject, "fresh", "second", time.Now().Add(time.Hour)}, nil
 	}
 	if got, _, err := w.Subject(t.Context(), "alice", issuer); err != nil || got != "fresh" {
 		t.Fatal(got, err)
@@ -247,7 +247,7 @@ func TestE36_13_AReplicaThatCameLateEndsNoLogin(t *testing.T) {
 	keep("old", "first", time.Second)
 	w.Renew = func(_ context.Context, l Login, _ func(string)) (Login, error) {
 		keep("a login meanwhile", "", time.Hour)
-		return Login{issuer, l.Subject, "fresh", "second", time.Now().Add(time.Hour)}, nil
+		return Login{"alice", issuer, l.Subject, "fresh", "second", time.Now().Add(time.Hour)}, nil
 	}
 	if _, _, err := w.Subject(t.Context(), "alice", issuer); err != nil {
 		t.Fatal(err)
@@ -265,7 +265,7 @@ func TestGVA2_ARotatedRefreshTokenIsKept(t *testing.T) {
 	w, s := newWallet(t, nil, time.Now)
 	w.SetApps(map[string]*App{"tools": {Provider: &Provider{Issuer: issuer}}})
 	other := replicaOf(t, w, s)
-	if err := w.KeepProof(t.Context(), "alice", Login{issuer, "sub", "old", "first", time.Now().Add(time.Second)}); err != nil {
+	if err := w.KeepProof(t.Context(), "alice", Login{"alice", issuer, "sub", "old", "first", time.Now().Add(time.Second)}); err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
@@ -291,7 +291,7 @@ func TestGVA2_ARotatedRefreshTokenIsKept(t *testing.T) {
 	other.Renew = func(_ context.Context, l Login, rotated func(string)) (Login, error) {
 		say(l)
 		rotated("third")
-		return Login{issuer, l.Subject, "fresh", "third", time.Now().Add(slack + time.Second)}, nil
+		return Login{"alice", issuer, l.Subject, "fresh", "third", time.Now().Add(slack + time.Second)}, nil
 	}
 	if _, _, err := w.Subject(t.Context(), "alice", issuer); kidoban.KindOf(err) != kidoban.KindUnreachable {
 		t.Fatal(err)
@@ -313,7 +313,7 @@ func TestGVA2_ARotatedRefreshTokenOutlivesADatabaseThatIsAway(t *testing.T) {
 		const issuer = "https://idp.example"
 		w, s := newWallet(t, nil, time.Now)
 		w.SetApps(map[string]*App{"tools": {Provider: &Provider{Issuer: issuer}}})
-		if err := w.KeepProof(t.Context(), "alice", Login{issuer, "sub", "old", "first", time.Now().Add(time.Second)}); err != nil {
+		if err := w.KeepProof(t.Context(), "alice", Login{"alice", issuer, "sub", "old", "first", time.Now().Add(time.Second)}); err != nil {
 			t.Fatal(err)
 		}
 		store := &away{shelf: s}

@@ -160,6 +160,12 @@ type Provider struct {
 	// NameClaim is the claim that names a user in rules, one of NameClaims. "" is a
 	// verified e-mail address, or what is known to be stable there: "oid" at Entra.
 	NameClaim string
+	// GroupsClaim is the claim of the ID token that names the user's groups; "": none
+	// does. Rules call them by GroupName.
+	GroupsClaim string
+	// Recheck is how old the provider's word on a user may be when a client of the user
+	// gets tokens; zero: as old as it likes.
+	Recheck time.Duration
 }
 
 // Tokens are the lifetimes.
@@ -308,6 +314,20 @@ func (c *Config) Validate() error {
 	for _, p := range c.Login.Providers {
 		if p.NameClaim != "" && !slices.Contains(NameClaims, p.NameClaim) {
 			say("login provider %q: name_claim must be one of %s", p.ID, strings.Join(NameClaims, ", "))
+		}
+	}
+	for i, p := range c.Login.Providers {
+		if slices.ContainsFunc(c.Login.Providers[:i], func(o Provider) bool { return o.ID == p.ID }) {
+			say("two login providers have the id %q", p.ID)
+		}
+		if len(p.GroupsClaim) > maxClaimBytes {
+			say("login provider %q: groups_claim is the name of a claim, at most %d bytes", p.ID, maxClaimBytes)
+		}
+		if p.Recheck < 0 || p.Recheck > 0 && p.Recheck < minRecheck {
+			say("login provider %q: recheck must be at least %s, or 0 to switch it off", p.ID, minRecheck)
+		}
+		if p.Recheck > 0 && slices.ContainsFunc(c.Login.Providers, func(o Provider) bool { return o.ID != p.ID && o.Issuer == p.Issuer }) {
+			say("login provider %q: recheck needs an issuer that no other login provider has", p.ID)
 		}
 	}
 	for i, p := range c.TrustedIdPs {

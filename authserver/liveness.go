@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,29 @@ type Liveness struct {
 	fresh   time.Time            // last successful reading
 	whole   time.Time            // last reading of all that is remembered
 	started bool
+	tell    func(userID string) // nil: nobody asks for changes
+}
+
+// ChangedUser begins entries of the log that revoke nothing: what policy knows of the
+// user whose id follows has changed.
+const ChangedUser = "u:"
+
+// OnChange has f called when what policy knows of a user has changed, on any replica,
+// within a second. f returns at once. It is set before the first request.
+func (l *Liveness) OnChange(f func(userID string)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tell = f
+}
+
+// changed tells of a user who changed here.
+func (l *Liveness) changed(userID string) {
+	l.mu.RLock()
+	tell := l.tell
+	l.mu.RUnlock()
+	if tell != nil {
+		tell(userID)
+	}
 }
 
 // Timing of the index.
@@ -80,9 +104,20 @@ func (l *Liveness) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, id := range l.take(log, now, all) {
+		l.changed(id)
+	}
+	return nil
+}
+
+// take notes what the log says, and returns the users of whom it says something new.
+func (l *Liveness) take(log []Revocation, now time.Time, all bool) (users []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range log {
+		if id, is := strings.CutPrefix(r.ID, ChangedUser); is && !l.dead[r.ID].Equal(r.At) {
+			users = append(users, id)
+		}
 		l.dead[r.ID] = r.At
 	}
 	for id, at := range l.dead {
@@ -94,5 +129,5 @@ func (l *Liveness) follow(ctx context.Context) error {
 	if all {
 		l.whole = now
 	}
-	return nil
+	return users
 }

@@ -284,6 +284,10 @@ func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, 
 			return User{}, &loginFault{"provider_stranger", kidoban.Errorf(kidoban.KindRefused, "%s", notAdmitted(email, verified))}
 		}
 	}
+	groups, _, err := x.groupsOf(id)
+	if err != nil {
+		return User{}, err
+	}
 	u, first, err := s.identityUser(ctx, id.Issuer, id.Subject, x.nameOf(id.Subject, claims, verified), shownAs(claims))
 	if err != nil {
 		return User{}, err
@@ -291,8 +295,11 @@ func (s *Server) userOfToken(ctx context.Context, x Provider, p *oidc.Provider, 
 	if u.Disabled {
 		return User{}, &loginFault{"provider_stranger", kidoban.Errorf(kidoban.KindRefused, "this person's access has been switched off")}
 	}
+	if err := s.hear(ctx, x, u.ID, groups); err != nil {
+		return User{}, err
+	}
 	if s.deps.Proof != nil {
-		if err := s.deps.Proof(ctx, u.ID, ProviderLogin{x.Issuer, id.Subject, raw, tok.RefreshToken, id.Expiry}); err != nil {
+		if err := s.deps.Proof(ctx, u.ID, ProviderLogin{u.ID, x.Issuer, id.Subject, raw, tok.RefreshToken, id.Expiry}); err != nil {
 			return User{}, err
 		}
 	}

@@ -148,7 +148,7 @@ type Consent struct {
 }
 
 // Revocation is one entry of the log that every replica follows. ID is "g:" and
-// a grant id, or "t:" and a token's jti.
+// a grant id, "t:" and a token's jti, or ChangedUser and a user's id.
 type Revocation struct {
 	ID string
 	At time.Time

@@ -15,6 +15,7 @@ import (
 
 // ProviderLogin is what an identity provider said of a person who logged in there.
 type ProviderLogin struct {
+	User    string // whose it is
 	Issuer  string // as configured
 	Subject string
 	IDToken string
@@ -40,6 +41,10 @@ func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin, rotated func
 		return again(nil)
 	}
 	x := policy.Login.Providers[i]
+	before, err := s.deps.Store.Heard(ctx, old.User)
+	if err != nil && kidoban.KindOf(err) != kidoban.KindNotFound {
+		return ProviderLogin{}, err
+	}
 	p, ctx, err := s.provider(ctx, x)
 	if err != nil {
 		return ProviderLogin{}, err
@@ -72,8 +77,15 @@ func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin, rotated func
 	if id.Subject != old.Subject {
 		return again(errors.New("the new ID token is of another subject"))
 	}
+	groups, _, err := x.groupsOf(id)
+	if err != nil {
+		return again(err)
+	}
+	if err := s.hearAgain(ctx, x, before, groups); err != nil {
+		return ProviderLogin{}, err
+	}
 	refresh := tok.RefreshToken // the old one stays when there is no new one
-	return ProviderLogin{old.Issuer, id.Subject, raw, refresh, id.Expiry}, nil
+	return ProviderLogin{old.User, old.Issuer, id.Subject, raw, refresh, id.Expiry}, nil
 }
 
 // keysAway tells that an ID token could not be looked at, which says nothing of it. The

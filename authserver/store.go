@@ -43,6 +43,19 @@ type Accounts interface {
 	// grants in the same transaction.
 	SetUserDisabled(ctx context.Context, userID string, disabled bool, now time.Time) error
 
+	// Heard finds what the user's identity provider said last. KindNotFound for who
+	// never logged in at one.
+	Heard(ctx context.Context, userID string) (Heard, error)
+	// PutHeard stores it in place of the earlier, at its next version, with Ended and
+	// Why empty. When groups differ, [ChangedUser] is in the log of revocations
+	// afterwards.
+	PutHeard(ctx context.Context, h Heard) error
+	// SwapHeard does that if the version is still h.Version; done tells.
+	SwapHeard(ctx context.Context, h Heard) (done bool, err error)
+	// EndHeard stores h.Ended and h.Why and ends the user's sessions if the version is
+	// still h.Version; done tells. What was heard stays.
+	EndHeard(ctx context.Context, h Heard) (done bool, err error)
+
 	// AddPasskey stores a credential. KindConflict when its id exists.
 	AddPasskey(ctx context.Context, p Passkey) error
 	// Passkeys lists a user's credentials; none is an empty list.

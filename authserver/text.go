@@ -90,6 +90,7 @@ var texts = map[string]line{
 	"provider_refused":  {"The login at the identity provider did not succeed.", "認証プロバイダーでのログインに失敗しました。", "在身份提供方的登录未成功。"},
 	"provider_config":   {"The identity provider refuses this gateway, not you. Tell the operator the request id below.", "認証プロバイダーがこのゲートウェイ自体を拒否しました。あなたの問題ではありません。下のリクエストIDを管理者に伝えてください。", "身份提供方拒绝的是此网关,而不是您。请将下方的请求编号告知管理员。"},
 	"provider_stranger": {"You are logged in at the identity provider, but this account may not use this gateway. Use another account, or ask the operator and tell the request id below.", "認証プロバイダーにはログインできましたが、このアカウントではこのゲートウェイを利用できません。別のアカウントを使うか、下のリクエストIDを添えて管理者に問い合わせてください。", "您已在身份提供方登录,但此账户不能使用此网关。请使用其他账户,或将下方的请求编号告知管理员。"},
+	"provider_groups":   {"You are logged in at the identity provider, but the groups it names for you cannot be used here: there are too many, or they are not what was expected. Ask the operator and tell the request id below.", "認証プロバイダーにはログインできましたが、そこから届いたグループの情報をここでは使えません(数が多すぎるか、形式が想定と違います)。下のリクエストIDを添えて管理者に問い合わせてください。", "您已在身份提供方登录,但其提供的群组信息无法在此使用(数量过多或格式不符)。请将下方的请求编号告知管理员。"},
 	"passkey_wait":      {"Press the button and follow your browser.", "ボタンを押して、ブラウザーの指示に従ってください。", "请点击按钮并按照浏览器的提示操作。"},
 	"passkey_script":    {"Passkeys need JavaScript. Everything else works without.", "パスキーにはJavaScriptが必要です。他の機能はなくても動作します。", "通行密钥需要JavaScript,其他功能不需要。"},
 	"passkey_failed":    {"That did not work. Try again, or use another way.", "うまくいきませんでした。もう一度試すか、別の方法を使ってください。", "操作未成功。请重试或使用其他方式。"},

@@ -42,6 +42,7 @@ type PolicyGuard struct {
 
 	mu     sync.Mutex
 	known  map[string]knownPerson  // guarded by mu
+	forgot int                     // how often somebody was forgotten; guarded by mu
 	recent map[string]knownSession // guarded by mu
 	noted  int                     // how often a session changed here; guarded by mu
 }
@@ -49,7 +50,7 @@ type PolicyGuard struct {
 // PolicyRules are the operator's part. They are not changed once in use.
 type PolicyRules struct {
 	Set    *policy.Set         // nil: the default set
-	Groups map[string][]string // members by group, as login names or user ids
+	Groups map[string][]string // members by group, as login names or user ids; Person has others
 	// Memory is how long a session counts as having read something; 4 h.
 	Memory time.Duration
 }
@@ -65,6 +66,8 @@ type Person struct {
 	ID    string
 	Name  string
 	Admin bool
+	// Groups are those that the person's identity provider named, as rules call them.
+	Groups []string
 }
 
 type knownPerson struct {
@@ -110,6 +113,17 @@ func (g *PolicyGuard) SetRules(r PolicyRules) {
 	}
 	g.rules.Store(&r)
 	g.labels.forget()
+}
+
+// Changed has what is known of a person found anew at the next call: somebody says that
+// it has changed. An empty id is everybody.
+func (g *PolicyGuard) Changed(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if delete(g.known, id); id == "" {
+		clear(g.known)
+	}
+	g.forgot++
 }
 
 // Sentences of refusals; what decided stands in the audit log alone (G-TG7).
@@ -308,12 +322,18 @@ func (g *PolicyGuard) Saw(ctx context.Context, c *Call, m wire.Message) *Refusal
 
 func (r *PolicyRules) principal(who Person) policy.Principal {
 	p := policy.Principal{ID: who.ID, Name: who.Name, Admin: who.Admin}
+	for _, group := range who.Groups {
+		if r.Set.Matters(group) {
+			p.Groups = append(p.Groups, group)
+		}
+	}
 	for group, members := range r.Groups {
 		if slices.Contains(members, who.ID) || who.Name != "" && slices.Contains(members, who.Name) {
 			p.Groups = append(p.Groups, group)
 		}
 	}
 	slices.Sort(p.Groups)
+	p.Groups = slices.Compact(p.Groups)
 	return p
 }
 
@@ -325,6 +345,7 @@ func (g *PolicyGuard) person(ctx context.Context, id string) (Person, error) {
 	now := g.now()
 	g.mu.Lock()
 	k, ok := g.known[id]
+	forgot := g.forgot
 	g.mu.Unlock()
 	if ok && now.Sub(k.at) < personFresh {
 		return k.Person, nil
@@ -336,6 +357,9 @@ func (g *PolicyGuard) person(ctx context.Context, id string) (Person, error) {
 	p.ID = id
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.forgot != forgot {
+		return p, nil // it may have been read before the change: not to be remembered
+	}
 	if len(g.known) >= maxPeople {
 		g.known = map[string]knownPerson{}
 	}

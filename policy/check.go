@@ -74,7 +74,9 @@ func (w *policyWalk) entity(e map[string]any) {
 		if !slices.Contains(actions, Action(id)) {
 			w.c.bad(w.where, "there is no action %q: there are %s", id, joined(actions))
 		}
-	case "User", "Group":
+	case "User":
+	case "Group":
+		w.c.set.groups[id] = true
 	case "Server":
 		w.c.knownServer(w.where, id)
 	case "Tool", "Prompt", "Resource":
@@ -145,8 +147,11 @@ func (w *policyWalk) access(left any, attr string) bool {
 	if !slices.Contains(attributes[name], attr) {
 		w.c.bad(w.where, "%s has no %q: there are %s", name, attr, joined(attributes[name]))
 	}
-	if name == "context" {
+	switch {
+	case name == "context":
 		w.reads[attr] = true
+	case attr == "groups":
+		w.c.set.anyGroup = true
 	}
 	return true
 }

@@ -55,7 +55,7 @@ const (
 // Compile makes a set and lists everything that is wrong. With a fatal problem
 // the set is nil.
 func Compile(o Options) (*Set, []Problem) {
-	c := compiler{set: &Set{}, o: o}
+	c := compiler{set: &Set{groups: map[string]bool{}}, o: o}
 	c.defaults()
 	for i, r := range o.Rules {
 		c.rule(fmt.Sprintf("rule-%d", i+1), r)

@@ -64,3 +64,29 @@ func TestGTG5_KeysKnowEveryMemberOfTheContext(t *testing.T) {
 		t.Errorf("%d verdicts are remembered", n)
 	}
 }
+
+// TestGTG5_GroupsThatMatter: of a person's groups those count that a policy names, or
+// all when one looks for something in principal.groups.
+func TestGTG5_GroupsThatMatter(t *testing.T) {
+	for text, want := range map[string][2]bool{
+		`permit (principal in Group::"a", action, resource);`:                                  {true, false},
+		`permit (principal, action, resource) when { principal in Group::"a" };`:               {true, false},
+		`permit (principal, action, resource) when { principal in [Group::"c", Group::"a"] };`: {true, false},
+		`permit (principal is User in Group::"a", action, resource);`:                          {true, false},
+		`permit (principal, action, resource) when { principal.groups.contains("z") };`:        {true, true},
+		`permit (principal, action, resource) when { principal has groups };`:                  {true, true},
+		`permit (principal, action, resource);`:                                                {false, false},
+	} {
+		set, problems := Compile(Options{Files: []File{{Name: "f", Text: []byte(text)}}})
+		if set == nil {
+			t.Fatal(problems)
+		}
+		if got := [2]bool{set.Matters("a"), set.Matters("b")}; got != want {
+			t.Errorf("%s: a, b matter: %v", text, got)
+		}
+	}
+	set, _ := Compile(Options{Rules: []Rule{{Deny: []string{"*/*"}, Groups: []string{"corp:/a/b"}}}})
+	if !set.Matters("corp:/a/b") || set.Matters("corp:/a") {
+		t.Error("the groups of a rule")
+	}
+}

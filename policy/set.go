@@ -2,6 +2,7 @@ package policy
 
 import (
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -39,12 +40,18 @@ func Barrier(id string) bool { return strings.HasPrefix(id, "default-flow-") }
 // concurrent use.
 type Set struct {
 	all       entries
-	whatever  entries // without the forbids that depend on arguments or session
-	arguments bool    // some policy reads context.arguments
-	session   bool    // some policy reads context.session
-	byArgs    bool    // some permit depends on arguments or session
+	whatever  entries         // without the forbids that depend on arguments or session
+	arguments bool            // some policy reads context.arguments
+	session   bool            // some policy reads context.session
+	byArgs    bool            // some permit depends on arguments or session
+	groups    map[string]bool // that some policy names
+	anyGroup  bool            // some policy reads principal.groups, and what it looks for there nobody knows
 	memo      memo
 }
+
+// Matters tells whether being in a group can change a decision. Who is in hundreds that
+// no policy speaks of is decided as fast as others, and remembered.
+func (s *Set) Matters(group string) bool { return s.anyGroup || s.groups[group] }
 
 // entry is one policy with its name and what it reads.
 type entry struct {
@@ -66,6 +73,9 @@ func (l entries) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 		}
 	}
 }
+
+// Groups lists the groups that some policy names, in order.
+func (s *Set) Groups() []string { return slices.Sorted(maps.Keys(s.groups)) }
 
 // Decide answers a query. The caller changes nothing in the verdict.
 func (s *Set) Decide(q *Query) Verdict {

@@ -53,6 +53,9 @@ func MakeOld(ctx context.Context, url string, version int) error {
 		if _, err := t.exec(`INSERT INTO users(id, name, name_key, display, password_hash, admin, disabled, created_ms) VALUES ('u', 'old', 'old', 'Old', '', true, false, 1000)`); err != nil {
 			return err
 		}
+		if _, err := t.exec(`INSERT INTO identities(issuer, subject, user_id) VALUES ('https://idp.example', '7', 'u')`); err != nil {
+			return err
+		}
 		if _, err := t.exec(`INSERT INTO alerts(id, kind, at_ms, subject, text, do_text) VALUES ('a', 'k', 1000, 's', 'It happened.', 'Do this.')`); err != nil || version < 2 {
 			return err
 		}

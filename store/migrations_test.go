@@ -57,6 +57,13 @@ func TestMigrationsKeepWhatThereIs(t *testing.T) {
 				must(t, err)
 				same(t, len(alerts), 2)
 				same(t, alerts[1].Text, "It happened.")
+				if version < 12 {
+					h, err := s.Heard(t.Context(), "u")
+					must(t, err)
+					if h.Issuer != "https://idp.example" || !h.At.IsZero() || len(h.Groups) > 0 {
+						t.Errorf("%+v", h)
+					}
+				}
 				if version < 2 {
 					return
 				}

@@ -55,6 +55,7 @@ type providerConfig struct {
 	AllowDomains []string `yaml:"allow_domains" doc:"Verified e-mail domains that may log in."`
 	AdminEmails  []string `yaml:"admin_emails" doc:"Verified addresses that become administrators."`
 	NameClaim    string   `yaml:"name_claim" enum:"sub,oid,email,preferred_username" doc:"What rules and groups call a user by. Default the verified e-mail address; at Entra object@tenant (oid)."`
+	GroupsClaim  string   `yaml:"groups_claim" doc:"Claim of the ID token that names a person's groups: a list of texts, or one. Rules call them id:value. Default none."`
 }
 
 type tokensConfig struct {
@@ -76,6 +77,12 @@ type clientConfig struct {
 	Scopes       []string `yaml:"scopes" doc:"Ceiling."`
 	RequireDPoP  bool     `yaml:"require_dpop" doc:"Only sender-constrained tokens."`
 	Introspects  bool     `yaml:"introspects" doc:"It may ask /introspect about every token, not only its own."`
+}
+
+// provider is all of it but the secret.
+func (p providerConfig) provider() authserver.Provider {
+	return authserver.Provider{ID: p.ID, Name: p.Name, Issuer: p.Issuer, ClientID: p.ClientID, Scopes: p.Scopes, AllowDomains: p.AllowDomains, AdminEmails: p.AdminEmails,
+		NameClaim: p.NameClaim, GroupsClaim: p.GroupsClaim}
 }
 
 // authserver builds the config of the authorization server.
@@ -100,8 +107,9 @@ func (c gatewayConfig) authserver(g gateway.Config) (authserver.Config, error) {
 		a.Registration.Deny = append(a.Registration.Deny, authserver.DenyRule(d))
 	}
 	for _, p := range c.Login.Providers {
-		a.Login.Providers = append(a.Login.Providers, authserver.Provider{ID: p.ID, Name: p.Name, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: secret(p.SecretFile),
-			Scopes: p.Scopes, AllowDomains: p.AllowDomains, AdminEmails: p.AdminEmails, NameClaim: p.NameClaim})
+		x := p.provider()
+		x.ClientSecret = secret(p.SecretFile)
+		a.Login.Providers = append(a.Login.Providers, x)
 	}
 	for _, p := range c.Login.Asserting {
 		idp := authserver.TrustedIdP{Issuer: p.Issuer, JWKSURI: p.JWKSURI}

@@ -447,7 +447,7 @@ func (c gatewayConfig) check() (out []gatewayFinding) {
 	a, err := c.authserver(g)
 	fail("files", err)
 	fail("authorization", a.Validate())
-	_, problems, err := c.Policy.compile(c.serverNames())
+	_, problems, err := c.Policy.compile(c.serverNames(), c.Login.Providers)
 	fail("policy", err)
 	for _, p := range problems {
 		warn("policy", "policy: %s", p)

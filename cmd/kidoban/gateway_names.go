@@ -2,10 +2,44 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/policy"
 )
+
+// groupFaults tells which groups cannot be: faults are those that would join people
+// whom the operator wrote down with people whom a provider names, unknown those in
+// which nobody is. named are those that rules and files speak of.
+func (p policyConfig) groupFaults(providers []providerConfig, named []string) (faults []string, unknown []policy.Problem) {
+	of := func(group string) (x providerConfig, is bool) {
+		id, _, is := strings.Cut(group, ":")
+		i := slices.IndexFunc(providers, func(x providerConfig) bool { return x.ID == id })
+		if !is || i < 0 {
+			return x, false
+		}
+		return providers[i], true
+	}
+	for _, group := range slices.Sorted(maps.Keys(p.Groups)) {
+		if x, is := of(group); is && x.GroupsClaim != "" {
+			faults = append(faults, fmt.Sprintf("the group %q is login provider %s's to fill: choose another name under policy: groups", group, x.ID))
+		}
+	}
+	for _, g := range named {
+		_, written := p.Groups[g]
+		x, is := of(g)
+		switch {
+		case written || is && x.GroupsClaim != "":
+		case is:
+			unknown = append(unknown, policy.Problem{Where: "policy", Text: fmt.Sprintf("nobody is in the group %s: set groups_claim of login provider %s to the claim that names groups", g, x.ID)})
+		default:
+			unknown = append(unknown, policy.Problem{Where: "policy", Text: "there is no group " + g + " under policy: groups"})
+		}
+	}
+	return faults, unknown
+}
 
 // nameFaults tells where rules name people by what others can call themselves, or by
 // what nobody is called.

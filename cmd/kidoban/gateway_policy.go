@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kidoban/kidoban"
+	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/gateway"
 	"github.com/kidoban/kidoban/policy"
 	"github.com/kidoban/kidoban/toolscan"
@@ -50,7 +51,7 @@ var flowEffects = map[string]policy.Effect{"": policy.Ask, "ask": policy.Ask, "b
 
 // compile reads the files and makes the set. Problems that are not fatal are the
 // second result; the others the error.
-func (p policyConfig) compile(servers []string) (*policy.Set, []policy.Problem, error) {
+func (p policyConfig) compile(servers []string, providers []providerConfig) (*policy.Set, []policy.Problem, error) {
 	o := policy.Options{Default: policy.Effect(p.Default), Destructive: policy.Effect(p.Destructive), Servers: servers}
 	flow, ok := flowEffects[p.Flow]
 	if !ok {
@@ -77,13 +78,13 @@ func (p policyConfig) compile(servers []string) (*policy.Set, []policy.Problem, 
 			rest = append(rest, x)
 		}
 	}
-	for _, r := range p.Rules {
-		for _, g := range r.Groups {
-			if _, ok := p.Groups[g]; !ok {
-				rest = append(rest, policy.Problem{Where: "policy", Text: "there is no group " + g + " under policy: groups"})
-			}
-		}
+	var named []string
+	if set != nil {
+		named = set.Groups()
 	}
+	faults, unknown := p.groupFaults(providers, named)
+	fatal = append(fatal, faults...)
+	rest = append(rest, unknown...)
 	if len(fatal) > 0 {
 		return nil, rest, kidoban.Errorf(kidoban.KindUsage, "policy: %s", strings.Join(fatal, "; "))
 	}
@@ -122,6 +123,7 @@ func (s *service) openDecisions(conf gatewayConfig, key []byte) (err error) {
 	d := &s.decide
 	d.scanner = toolscan.New()
 	d.policy = gateway.NewPolicyGuard(s.db, s, d.scanner, s.log, time.Now)
+	s.as.Liveness().OnChange(d.policy.Changed)
 	d.policy.Alone = !s.db.Postgres() // an SQLite file has one gateway
 	page := func(id string) string { return gateway.ApprovalPage(conf.PublicURL, id) }
 	if d.approvals, err = gateway.NewApprovalGuard(s.db, key, page, s.log, time.Now, rand.Reader); err != nil {
@@ -137,7 +139,7 @@ func (s *service) openDecisions(conf gatewayConfig, key []byte) (err error) {
 }
 
 func (c gatewayConfig) policyRules() (gateway.PolicyRules, error) {
-	set, _, err := c.Policy.compile(c.serverNames())
+	set, _, err := c.Policy.compile(c.serverNames(), c.Login.Providers)
 	return gateway.PolicyRules{Set: set, Groups: c.Policy.Groups, Memory: time.Duration(c.Policy.Memory)}, err
 }
 
@@ -153,7 +155,27 @@ func (s *service) Person(ctx context.Context, id string) (gateway.Person, error)
 	if err != nil {
 		return gateway.Person{}, err
 	}
-	return gateway.Person{ID: u.ID, Name: u.Name, Admin: u.Admin}, nil
+	p := gateway.Person{ID: u.ID, Name: u.Name, Admin: u.Admin}
+	h, err := s.db.Heard(ctx, id)
+	if kidoban.KindOf(err) == kidoban.KindNotFound && err != nil {
+		return p, nil
+	}
+	if err != nil {
+		return gateway.Person{}, err
+	}
+	p.Groups = s.config().heardGroups(h)
+	return p, nil
+}
+
+// heardGroups are the groups that a person's identity provider named, as rules call
+// them by this config.
+func (c gatewayConfig) heardGroups(h authserver.Heard) []string {
+	for _, x := range c.Login.Providers {
+		if x.ID == h.Provider {
+			return h.Names(x.provider())
+		}
+	}
+	return nil
 }
 
 // decisionPages are those on which people decide.
@@ -187,7 +209,7 @@ func (c policyCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	set, problems, err := conf.Policy.compile(conf.serverNames())
+	set, problems, err := conf.Policy.compile(conf.serverNames(), conf.Login.Providers)
 	if err != nil {
 		return err
 	}

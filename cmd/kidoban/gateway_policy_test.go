@@ -221,3 +221,30 @@ func TestGTG5_NamesThatOthersChooseAreToldOf(t *testing.T) {
 		}
 	}
 }
+
+// TestGTG5_CheckKnowsGroupsOfProviders: a group that a provider names is one, one that
+// nobody can be in is told of, in rules and in files, and none is filled from two sides.
+func TestGTG5_CheckKnowsGroupsOfProviders(t *testing.T) {
+	dir := t.TempDir()
+	provider := func(more string) string {
+		return "login:\n  providers: [{id: corp, name: Corp, issuer: https://idp.example.com, client_id: x" + more + "}]\n"
+	}
+	const rule = "policy:\n  rules: [{deny: [\"a/*\"], groups: [\"corp:engineering\"]}]\n"
+	cedar := putText(t, filepath.Join(dir, "p.cedar"), `forbid (principal in Group::"crop:contractors", action, resource);`)
+	for name, c := range map[string]struct {
+		config, says string
+		code         int
+	}{
+		"named by the provider": {provider(", groups_claim: groups") + rule, "", exitClean},
+		"it reads none":         {provider("") + rule, "nobody is in the group corp:engineering: set groups_claim of login provider corp", exitClean},
+		"no such provider":      {rule, "there is no group corp:engineering", exitClean},
+		"a typing error":        {provider(", groups_claim: groups") + "policy: {files: [" + cedar + "]}\n", "there is no group crop:contractors", exitClean},
+		"from two sides":        {provider(", groups_claim: groups") + "policy:\n  groups: {\"corp:engineering\": [ann]}\n", `the group "corp:engineering" is login provider corp's to fill`, exitFindings},
+		"by hand, as ever":      {provider("") + "policy:\n  groups: {\"corp:engineering\": [ann]}\n  rules: [{deny: [\"a/*\"], groups: [\"corp:engineering\"]}]\n", "", exitClean},
+	} {
+		out, errs, code := invoke(t, "gateway", "check", "-c", putText(t, filepath.Join(dir, "c.yaml"), c.config))
+		if code != c.code || !strings.Contains(out+errs, c.says) || c.says == "" && strings.Contains(out, "group") {
+			t.Errorf("%s: exit %d\n%s%s", name, code, out, errs)
+		}
+	}
+}

@@ -149,5 +149,6 @@ func (s *service) apply(ctx context.Context, conf gatewayConfig) (left []string,
 	s.setProxies(conf)
 	s.wallet.SetApps(apps)
 	s.current.Store(&conf)
+	s.decide.policy.Changed("") // which groups of people count stands in the config
 	return left, s.gate.Reload(gc)
 }
