@@ -27,6 +27,7 @@ type begun struct {
 	mu      sync.Mutex
 	calls   map[*call]context.CancelCauseFunc // guarded by mu
 	watched bool                              // guarded by mu
+	watch   sync.WaitGroup
 }
 
 // begin gives the call a context that ends with its access; over must follow, and gives
@@ -46,7 +47,7 @@ func (g *Gateway) begin(st *state, c *call) (over func()) {
 	u.calls[c] = cancel
 	if !u.watched {
 		u.watched = true
-		go g.watchRevoked()
+		u.watch.Go(g.watchRevoked)
 	}
 	return func() {
 		u.mu.Lock()

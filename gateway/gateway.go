@@ -188,6 +188,7 @@ func (g *Gateway) Rest(ctx context.Context) {
 func (g *Gateway) Close() error {
 	g.cancel()
 	g.bridges.close()
+	g.begun.watch.Wait()
 	g.hoard.pieces.close()
 	if g.mail != nil {
 		g.mail.close()
