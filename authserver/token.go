@@ -45,7 +45,8 @@ type confirmation struct {
 }
 
 // accessClaims are the claims of an access token (RFC 9068 §2.2). Grant is ours:
-// the id by which [Liveness] knows whether the token still lives.
+// the id by which [Liveness] knows whether the token still lives; and Until, when the
+// grant ends, for what is begun with the token and outlives it.
 type accessClaims struct {
 	Issuer   string        `json:"iss"`
 	Subject  string        `json:"sub"`
@@ -56,6 +57,7 @@ type accessClaims struct {
 	Expires  int64         `json:"exp"`
 	ID       string        `json:"jti"`
 	Grant    string        `json:"kidoban_grant"`
+	Until    int64         `json:"kidoban_until"`
 	AuthTime int64         `json:"auth_time,omitempty"`
 	Cnf      *confirmation `json:"cnf,omitempty"`
 }
@@ -325,7 +327,7 @@ func (s *Server) respond(t *tokenCall, g Grant, scopes []string, refresh string,
 		sub = g.ClientID // RFC 9068 §2.2: no person stands behind it
 	}
 	claims := accessClaims{Issuer: t.policy.Issuer, Subject: sub, Audience: g.Resource, ClientID: g.ClientID, Scope: oauth.JoinScope(scopes),
-		IssuedAt: t.now.Unix(), Expires: t.now.Add(life).Unix(), ID: newID(s.deps.Rand, ""), Grant: g.ID}
+		IssuedAt: t.now.Unix(), Expires: t.now.Add(life).Unix(), ID: newID(s.deps.Rand, ""), Grant: g.ID, Until: g.Expires.Unix()}
 	if !auth.IsZero() {
 		claims.AuthTime = auth.Unix()
 	}

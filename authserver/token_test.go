@@ -295,6 +295,9 @@ func TestGAS6_AccessTokenIsRFC9068(t *testing.T) {
 			c["exp"].(float64)-c["iat"].(float64) > 600 || m["expires_in"].(float64) > 600 {
 			t.Fatal(c)
 		}
+		if g, err := w.store.UserGrants(t.Context(), c["sub"].(string), w.clock.now()); err != nil || len(g) != 1 || c["kidoban_until"] != float64(g[0].Expires.Unix()) {
+			t.Fatalf("the grant does not end at %v: %+v %v", c["kidoban_until"], g, err)
+		}
 		if strings.Contains(string(mustJSON(t, c)), w.admin) {
 			t.Fatal("the token tells the user's name")
 		}

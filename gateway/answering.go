@@ -74,8 +74,8 @@ func (a *answering) finish(e event) *Refusal {
 	return nil
 }
 
-// notes writes notifications until the client goes or the gateway drains, which it
-// tells. pass chooses and changes them; while it says so, the stream goes on.
+// notes writes notifications until the client goes, or the gateway drains or the grant
+// ends, which it tells. pass chooses and changes them; while it says so, the stream goes on.
 func (a *answering) notes(notes *notices, pass func(wire.Message) (wire.Message, bool), lives func() bool) (drained bool) {
 	var announced time.Time
 	for {
@@ -86,6 +86,9 @@ func (a *answering) notes(notes *notices, pass func(wire.Message) (wire.Message,
 		case <-a.g.drain.Done():
 			return true
 		case <-a.tick.C:
+			if a.c.outlived(a.g.deps.Now()) {
+				return true
+			}
 			err = a.alive()
 		case n := <-notes.in:
 			notes.wait.took(n.m)

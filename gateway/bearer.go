@@ -49,6 +49,7 @@ type claims struct {
 	ClientID string `json:"client_id"`
 	Scope    string `json:"scope"`
 	Grant    string `json:"kidoban_grant"`
+	Until    int64  `json:"kidoban_until"` // when the grant ends; 0 in tokens of other makers
 	Confirm  *struct {
 		Key string `json:"jkt"`
 	} `json:"cnf"`
@@ -99,7 +100,11 @@ func (v *verifier) verify(ctx context.Context, r *http.Request, t *target) (Call
 			return Caller{}, refusal
 		}
 	}
-	return Caller{User: c.Subject, Client: c.ClientID, Grant: c.Grant, TokenID: c.ID, Scopes: c.scopes, Expires: c.Expiry.Time()}, nil
+	caller := Caller{User: c.Subject, Client: c.ClientID, Grant: c.Grant, TokenID: c.ID, Scopes: c.scopes, Expires: c.Expiry.Time()}
+	if c.Until > 0 {
+		caller.Until = time.Unix(c.Until, 0)
+	}
+	return caller, nil
 }
 
 // judge holds verified claims against this moment and this resource.

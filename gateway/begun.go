@@ -103,6 +103,12 @@ func (c *call) revoked(refusal *Refusal) *Refusal {
 	return accessRevoked()
 }
 
+// outlived tells whether the time is over for which access was given: then a stream that
+// would stay open ends, while a call under way is finished.
+func (c *call) outlived(now time.Time) bool {
+	return !c.Caller.Until.IsZero() && now.After(c.Caller.Until.Add(leeway))
+}
+
 const ruleRevoked = "token:revoked"
 
 func accessRevoked() *Refusal {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kidoban/kidoban"
 	"github.com/kidoban/kidoban/wire"
@@ -124,6 +125,51 @@ func TestGAS6_WhatIsUnderWayEndsWithItsAccess(t *testing.T) {
 		}
 	}
 	if under := r.underWay(); under["alice"] != 0 || under["bob"] != len(bobs) {
+		t.Errorf("afterwards %v are under way", under)
+	}
+}
+
+// TestGAS6_StreamsEndWithTheirGrant: a stream that would stay open for ever ends when
+// the time is over for which a person gave access; a call is finished.
+func TestGAS6_StreamsEndWithTheirGrant(t *testing.T) {
+	asked := make(chan string, 64)
+	old, young := newHanging(t, asked), newHanging(t, asked)
+	o, y := at("old", old.URL), at("young", young.URL)
+	o.Era, y.Era = "legacy", "modern"
+	clock := &stoppable{}
+	r := newRig(t, []Server{o, y}, func(c *Config, d *Deps) { c.KeepAlive, d.Now = 20*time.Millisecond, clock.now })
+	clock.stop()
+	own := func(path, user string, ends time.Duration) []string {
+		return []string{"Authorization", "Bearer " + r.as.token(t, r.url+path, user, func(m map[string]any) { m["kidoban_until"] = time.Now().Add(ends).Unix() })}
+	}
+	streams := func(user string, ends time.Duration) map[string]*wire.EventReader {
+		all := map[string]*wire.EventReader{}
+		for _, path := range []string{"/s/old/mcp", "/mcp"} {
+			header := own(path, user, ends)
+			header = append(header, "Mcp-Session-Id", r.do(http.MethodPost, r.url+path, initialize, header...).header.Get("Mcp-Session-Id"))
+			all["GET "+path] = r.openEvents(http.MethodGet, r.url+path, "", header...)
+		}
+		for _, path := range []string{"/s/young/mcp", "/mcp"} {
+			body, header := modern("subscriptions/listen", `"notifications":{"toolsListChanged":true}`, "")
+			all["listen "+path] = r.openEvents(http.MethodPost, r.url+path, body, append(header, own(path, user, ends)...)...)
+		}
+		return all
+	}
+	short, long := streams("alice", 10*time.Minute), streams("bob", time.Hour)
+	call := own("/s/old/mcp", "carol", 10*time.Minute)
+	call = append(call, "Mcp-Session-Id", r.do(http.MethodPost, r.resource("old"), initialize, call...).header.Get("Mcp-Session-Id"))
+	r.openEvents(http.MethodPost, r.resource("old"), `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"add","arguments":{"a":"told"}}}`, call...)
+	clock.advance(11 * time.Minute)
+	for name, in := range short {
+		for {
+			if _, err := in.Next(); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+	}
+	if under := r.underWay(); under["alice"] != 0 || under["bob"] != len(long) || under["carol"] != 1 {
 		t.Errorf("afterwards %v are under way", under)
 	}
 }

@@ -141,6 +141,10 @@ func (g *Gateway) stream(st *state, c *call, up *upcall, open bool) *Refusal {
 				up.gone = true
 				return nil
 			}
+			if (open || c.Message.Method == wire.MethodListen) && c.outlived(g.deps.Now()) {
+				up.gone = true
+				return nil
+			}
 			if open {
 				up.touch() // a quiet stream of notifications is no fault
 			}
