@@ -46,6 +46,7 @@ type Link struct {
 	Path  string            // below the base, such as "/approvals"
 	Title map[string]string // by language
 	Admin bool              // for administrators only
+	Calls bool              // lists the calls that wait for whoever is logged in
 }
 
 // Settings are what the page of version and configuration shows.

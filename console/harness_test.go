@@ -118,7 +118,7 @@ func newWorld(t testing.TB, database string) *world {
 	must(t, err)
 	t.Cleanup(func() { w.gate.Close() })
 	w.console = console.New(w.url, "", console.Deps{Endpoints: w.endpoints, Store: w.db, Auth: w.as, Gateway: w.gate, Journal: w.journal, Meters: w.meters, Scanner: toolscan.New(),
-		Limits: limit.Defaults, Log: log, Now: w.now,
+		Limits: limit.Defaults, Log: log, Now: w.now, Pages: []console.Link{{Path: "/decisions", Title: map[string]string{"en": "Decisions"}, Calls: true}},
 		Settings: func() console.Settings {
 			return console.Settings{Version: kidoban.Version, Started: w.now(), Database: "SQLite", CIMDMode: "open-with-review", Config: "public_url: " + w.url + "\nservers:\n  files:\n    headers:\n      X-Team: (hidden)\n"}
 		}})

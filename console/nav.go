@@ -10,6 +10,7 @@ type navItem struct {
 	Href  string
 	Title string
 	Here  bool
+	Waits string // how many wait there, "" for none
 }
 
 // navPages are the pages for administrators, in the order they are worked with.
@@ -24,7 +25,7 @@ var navPages = []struct {
 }
 
 // nav is the navigation for the person before it.
-func (v *visit) nav() []navGroup {
+func (v *visit) nav(f *frame) []navGroup {
 	var out []navGroup
 	here := ""
 	if v.route != nil {
@@ -35,7 +36,7 @@ func (v *visit) nav() []navGroup {
 		if page == "overview" {
 			href = v.s.Path()
 		}
-		return navItem{href, say(v.langs[0], "title_"+page), here == page}
+		return navItem{Href: href, Title: say(v.langs[0], "title_"+page), Here: here == page}
 	}
 	if v.guest.Admin {
 		for _, g := range navPages {
@@ -55,8 +56,12 @@ func (v *visit) nav() []navGroup {
 		if title == "" {
 			title = l.Title["en"]
 		}
-		own.Items = append(own.Items, navItem{v.s.base + l.Path, title, false})
+		x := navItem{Href: v.s.base + l.Path, Title: title}
+		if l.Calls && f.Calls > 0 {
+			x.Waits = f.Num(f.Calls)
+		}
+		own.Items = append(own.Items, x)
 	}
-	own.Items = append(own.Items, navItem{v.s.base + "/account", say(v.langs[0], "account"), false})
+	own.Items = append(own.Items, navItem{Href: v.s.base + "/account", Title: say(v.langs[0], "account")})
 	return append(out, own)
 }

@@ -70,10 +70,13 @@ type frame struct {
 	Admin bool
 	User  string
 	Nav   []navGroup
-	P     any
-	base  string
-	root  string
-	now   time.Time
+	// Calls wait for the person before the page, at CallsAt; Others for other people.
+	Calls, Others int
+	CallsAt       string
+	P             any
+	base          string
+	root          string
+	now           time.Time
 }
 
 // Held says in the page's language why a definition is held.
@@ -216,7 +219,17 @@ func (v *visit) frame(page string, data any) *frame {
 	}
 	if v.guest != nil {
 		f.Form, f.Admin, f.User = v.s.deps.Auth.FormToken(v.guest), v.guest.Admin, v.guest.Name
-		f.Nav = v.nav()
+		own, all, err := v.s.deps.Store.WaitingCalls(v.r.Context(), v.guest.ID, v.now)
+		if err != nil { // the page is worth showing without
+			v.s.deps.Log.Error("console: calls that wait cannot be counted", "request", v.id, "error", err)
+		}
+		f.Calls, f.Others = own, all-own
+		for _, l := range v.s.deps.Pages {
+			if l.Calls {
+				f.CallsAt = v.s.base + l.Path
+			}
+		}
+		f.Nav = v.nav(f)
 	}
 	return f
 }

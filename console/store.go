@@ -15,6 +15,9 @@ import (
 type Store interface {
 	// Totals counts what there is at now. It reads whole indexes.
 	Totals(ctx context.Context, now time.Time) (Totals, error)
+	// WaitingCalls counts the calls that wait for a person's yes at now: that of one
+	// user, and of everybody.
+	WaitingCalls(ctx context.Context, userID string, now time.Time) (own, all int, err error)
 	// Waiting counts what waits for a decision.
 	Waiting(ctx context.Context) (Waiting, error)
 

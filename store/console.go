@@ -33,6 +33,13 @@ func (d *DB) Waiting(ctx context.Context) (w console.Waiting, err error) {
 	return w, err
 }
 
+// WaitingCalls implements console.Store.
+func (d *DB) WaitingCalls(ctx context.Context, userID string, now time.Time) (own, all int, err error) {
+	err = d.read(ctx, `SELECT COUNT(CASE WHEN user_id = $1 THEN 1 END), COUNT(*) FROM approvals WHERE state = 'waiting' AND expires_ms > $2`,
+		func(r row) error { return r.Scan(&own, &all) }, userID, ms(now))
+	return own, all, err
+}
+
 // listing builds the query of a page. The inner select walks an index and looks
 // at so many rows at most; the outer one keeps those that hold the text.
 type listing struct {

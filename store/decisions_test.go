@@ -48,6 +48,15 @@ func TestContractGTG6Approvals(t *testing.T) {
 		wantKind(t, err, kidoban.KindLimit)
 		list, err := s.WaitingApprovals(ctx, "u1", epoch)
 		must(t, err)
+		for _, c := range []struct {
+			user     string
+			at       time.Time
+			own, all int
+		}{{"u1", epoch, 2, 2}, {"u2", epoch, 0, 2}, {"u1", epoch.Add(time.Minute), 0, 0}} {
+			if own, all, err := s.WaitingCalls(ctx, c.user, c.at); err != nil || own != c.own || all != c.all {
+				t.Errorf("%s at %s: %d of %d calls wait, %v", c.user, c.at, own, all, err)
+			}
+		}
 		if len(list) != 2 {
 			t.Errorf("%d wait", len(list))
 		}

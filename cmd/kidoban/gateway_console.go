@@ -20,7 +20,7 @@ import (
 func (s *service) openConsole(started time.Time) {
 	s.console = console.New(s.conf.PublicURL, s.conf.Name, console.Deps{
 		Store: s.db, Auth: s.as, Gateway: s.gate, Journal: s.journal, Meters: s.meters, Scanner: s.decide.scanner,
-		Pages:     []console.Link{{Path: "/decisions", Title: map[string]string{"en": "Decisions", "ja": "判断待ち", "zh": "待您决定"}}},
+		Pages:     []console.Link{{Path: "/decisions", Title: map[string]string{"en": "Decisions", "ja": "判断待ち", "zh": "待您决定"}, Calls: true}},
 		Endpoints: func() []console.Endpoint { return s.config().endpoints() },
 		Limits:    func() limit.Limits { l, _ := s.config().limits(); return l }, // checked when the config came into force
 		Settings:  func() console.Settings { return s.settings(started) },
