@@ -77,11 +77,20 @@ func (m *pinMemory) held() string {
 type offer struct {
 	mu                           sync.Mutex
 	tools, prompts, instructions string
+	resources, templates         string
+	next                         string // cursor of the list of tools
 	said                         string // by calls; "" is "ran"
 	calls                        int
 }
 
 func (o *offer) set(tools string) { o.mu.Lock(); defer o.mu.Unlock(); o.tools = tools }
+
+// page is set for one page of several; next is "" for the last.
+func (o *offer) page(tools, next string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tools, o.next = tools, next
+}
 
 // say makes calls answer with text, which needs no escapes in JSON.
 func (o *offer) say(text string) { o.mu.Lock(); defer o.mu.Unlock(); o.said = text }
@@ -93,10 +102,22 @@ func (o *offer) serve(w http.ResponseWriter, _ *http.Request, body string) {
 	case "initialize":
 		result(w, body, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"prompts":{}},"serverInfo":{"name":"s","version":"1"},"instructions":`+o.instructions+`}`)
 	case "tools/list":
-		result(w, body, `{"tools":[`+o.tools+`]}`)
+		next := ""
+		if o.next != "" {
+			next = `,"nextCursor":"` + o.next + `"`
+		}
+		result(w, body, `{"tools":[`+o.tools+`]`+next+`}`)
 	case "prompts/list":
 		result(w, body, `{"prompts":[`+o.prompts+`]}`)
+	case "resources/list":
+		result(w, body, `{"resources":[`+o.resources+`]}`)
+	case "resources/templates/list":
+		result(w, body, `{"resourceTemplates":[`+o.templates+`]}`)
+	case "resources/subscribe":
+		o.calls++
+		result(w, body, `{}`)
 	case "resources/read":
+		o.calls++
 		result(w, body, `{"contents":[{"uri":"test://a","text":"ran"}]}`)
 	case "tools/call", "prompts/get":
 		o.calls++
@@ -226,6 +247,9 @@ func TestGTG1_NeverListedToolsAreRefused(t *testing.T) {
 		t.Errorf("a client with an older list: %s", a.body)
 	}
 	wantHeld(t, r, o, "debug_shell")
+	if _, say := r.post("s", "alice", strings.Replace(callTool("hidden_prompt"), "tools/call", "prompts/get", 1)).rpc(t); say != heldBack {
+		t.Errorf("a prompt that was never listed: %q", say)
+	}
 }
 
 // TestGTG1_FlaggedToolsWaitAtFirstSight: first use trusts what the scanner does
@@ -305,6 +329,101 @@ func TestGTG1_InstructionsAndPromptsArePinned(t *testing.T) {
 	}
 }
 
+// TestGTG1_ResourcesArePinned: lists of resources grow, so a new one passes; one that
+// changed is held, in the list, when it is read and when it is followed. Templates are
+// no data: a new one is held.
+func TestGTG1_ResourcesArePinned(t *testing.T) {
+	const more = `,{"uri":"test://c","name":"c","description":"The third."}`
+	o := &offer{instructions: `"Adds."`, resources: `{"uri":"test://a","name":"a","description":"The first."},{"uri":"test://b","name":"b","description":"The second."}`,
+		templates: `{"uriTemplate":"test://{x}","name":"any"}`}
+	r, store, ck := pinRig(t, "", o)
+	list := func(method string) string {
+		return r.post("s", "alice", strings.Replace(listTools, "tools/list", method, 1)).body
+	}
+	use := func(method, uri string) answer {
+		return r.post("s", "alice", `{"jsonrpc":"2.0","id":3,"method":"`+method+`","params":{"uri":"`+uri+`"}}`)
+	}
+	for _, method := range []string{"resources/list", "resources/templates/list"} {
+		if got := list(method); !strings.Contains(got, "test://") {
+			t.Errorf("%s: %s", method, got)
+		}
+	}
+	o.mu.Lock()
+	o.resources = strings.Replace(o.resources, "The second.", "Another.", 1) + more
+	o.templates += `,{"uriTemplate":"more://{x}","name":"more"}`
+	o.mu.Unlock()
+	if got := list("resources/list"); !strings.Contains(got, "test://a") || strings.Contains(got, "test://b") || !strings.Contains(got, "test://c") {
+		t.Errorf("the list: %s", got)
+	}
+	if got := list("resources/templates/list"); !strings.Contains(got, "test://") || strings.Contains(got, "more://") {
+		t.Errorf("the templates: %s", got)
+	}
+	before := o.count()
+	for _, method := range []string{"resources/read", "resources/subscribe"} {
+		if _, say := use(method, "test://b").rpc(t); say != heldBack {
+			t.Errorf("%s of what changed: %q", method, say)
+		}
+	}
+	if o.count() != before {
+		t.Error("the server was asked for what is held")
+	}
+	for _, method := range []string{"resources/read", "resources/subscribe"} {
+		for _, uri := range []string{"test://a", "test://c", "test://of-a-template"} {
+			if a := use(method, uri); !strings.Contains(a.body, `"result"`) {
+				t.Errorf("%s of %s: %s", method, uri, a.body)
+			}
+		}
+	}
+	if store.held() != "resource test://b: changed; template more://{x}: new" {
+		t.Errorf("held: %q", store.held())
+	}
+
+	store.mu.Lock()
+	for i := range store.pins {
+		if store.pins[i].Name == "test://c" {
+			store.pins[i].State = PinRejected
+		}
+	}
+	store.mu.Unlock()
+	ck.advance(pinFresh)
+	o.mu.Lock()
+	o.resources = strings.Replace(o.resources, "The third.", "The third!", 1)
+	o.mu.Unlock()
+	if got := list("resources/list"); strings.Contains(got, "test://c") {
+		t.Errorf("what was rejected comes back with another byte: %s", got)
+	}
+}
+
+// TestGTG1_AFirstListEnds: pages of a first list are approved until the last one has
+// come, or a minute is over; what comes then is new.
+func TestGTG1_AFirstListEnds(t *testing.T) {
+	later := strings.Replace(echoTool, "echo", "later", 1)
+	for name, c := range map[string]struct {
+		pages [][2]string // tools, and the cursor of the next page
+		wait  time.Duration
+	}{
+		"with a page that holds something": {pages: [][2]string{{addTool, "c"}, {echoTool, ""}}},
+		"with a page that holds nothing":   {pages: [][2]string{{addTool, "c"}, {"", ""}}},
+		"with the only page":               {pages: [][2]string{{addTool, ""}}},
+		"with its time":                    {pages: [][2]string{{addTool, "c"}, {echoTool, "d"}}, wait: firstList + time.Second},
+	} {
+		o := &offer{instructions: `""`}
+		r, store, ck := pinRig(t, "", o)
+		for _, p := range c.pages {
+			o.page(p[0], p[1])
+			r.post("s", "alice", listTools)
+		}
+		if held := store.held(); held != "" {
+			t.Errorf("%s: %q is held", name, held)
+		}
+		ck.advance(c.wait)
+		o.page(later, "e")
+		if a := r.post("s", "alice", listTools); strings.Contains(a.body, "later") || store.held() != "tool later: new" {
+			t.Errorf("a list that ended %s: held are %q", name, store.held())
+		}
+	}
+}
+
 // TestGTG1_UnreadablePinsFailClosed: without the store nothing passes for long.
 func TestGTG1_UnreadablePinsFailClosed(t *testing.T) {
 	o := &offer{tools: addTool, instructions: `"Adds."`}
@@ -319,6 +438,12 @@ func TestGTG1_UnreadablePinsFailClosed(t *testing.T) {
 	}
 	ck.advance(time.Minute)
 	wantHeld(t, r, o, "add")
+	if a := r.post("s", "alice", initialize); a.status != http.StatusOK || strings.Contains(a.body, "Adds.") {
+		t.Errorf("instructions: %d %s", a.status, a.body)
+	}
+	if a := r.post("s", "alice", listTools); strings.Contains(a.body, "Adds two") {
+		t.Errorf("the list: %s", a.body)
+	}
 }
 
 // TestGTG1_ManyClientsAtTheFirstList: nobody's first list holds another's.
