@@ -89,7 +89,7 @@ func readTools(list *kidoban.Exchange, named []string) []tooling {
 	}
 	var out []tooling
 	for _, t := range l.Tools {
-		if !slices.Contains(named, t.Name) || len(out) >= 32 {
+		if !slices.Contains(named, t.Name) || len(out) >= maxNamed {
 			continue
 		}
 		x := tooling{name: t.Name, readOnly: t.Annotations.ReadOnly, args: map[string]any{}, needs: t.Schema.Required}
@@ -111,6 +111,36 @@ func readTools(list *kidoban.Exchange, named []string) []tooling {
 	}
 	return out
 }
+
+// namedTools are those of all pages of the list, at most eight, as in morePages. Those
+// that change something come first: they ask back more often, but a tool that reads may
+// ask for an account as well.
+func (s *session) namedTools(ctx context.Context, key, token string) (out []tooling) {
+	seen, note, params := map[string]bool{"": true}, "the list of tools", map[string]any(nil)
+	for len(seen) <= 8 {
+		x := s.invoke(ctx, key, note, token, "tools/list", params)
+		out = append(out, readTools(x, s.o.Tools)...)
+		cursor := wire.LookupString(ReplyOf(x).Result, "nextCursor")
+		if seen[cursor] || len(s.o.Tools) == 0 {
+			break
+		}
+		seen[cursor] = true
+		note, params = "the list of tools, next page", map[string]any{"cursor": cursor}
+	}
+	slices.SortStableFunc(out, func(a, b tooling) int {
+		switch {
+		case a.readOnly == b.readOnly:
+			return 0
+		case b.readOnly:
+			return -1
+		}
+		return 1
+	})
+	return out[:min(len(out), maxNamed)]
+}
+
+// maxNamed bounds the tools that are called.
+const maxNamed = 32
 
 // callTool calls a tool as the owner of a token.
 func (s *session) callTool(ctx context.Context, key, note, token, name string, args map[string]any, extra map[string]any, more ...kidoban.Field) *kidoban.Exchange {
@@ -154,7 +184,7 @@ func collectTools(ctx context.Context, s *session) (e toolTrials) {
 		e.has, e.none = false, unclear("E08-a", kidoban.ReasonUnstable, "the token does not open the endpoint", t.x)
 		return e
 	}
-	e.tools = readTools(s.invoke(ctx, "tools", "the list of tools", t.Access, "tools/list", nil), s.o.Tools)
+	e.tools = s.namedTools(ctx, "tools", t.Access)
 	wide := t
 	if !f.keyed {
 		s.collectScope(ctx, &e)
@@ -219,9 +249,6 @@ func (s *session) collectState(ctx context.Context, token string, e *toolTrials)
 		return
 	}
 	for _, t := range e.tools {
-		if t.readOnly {
-			continue
-		}
 		ask := func(note string) (*kidoban.Exchange, string, map[string]any) {
 			x := s.callTool(ctx, "E08", note, token, t.name, t.args, nil)
 			r := ReplyOf(x)
@@ -354,9 +381,6 @@ func flip(s string) string {
 // collectLink looks for a tool that sends the person to an address.
 func (s *session) collectLink(ctx context.Context, token string, e *toolTrials) {
 	for _, t := range e.tools {
-		if t.readOnly {
-			continue
-		}
 		x := s.callTool(ctx, "E35", "a tool that may send the person to a page", token, t.name, t.args, nil)
 		if u := linkIn(x); u != "" {
 			e.linkX, e.link = x, u

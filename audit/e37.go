@@ -113,7 +113,7 @@ func collectTwoPeople(ctx context.Context, s *session) (e twoPeople) {
 	}
 	s.collectSharedList(ctx, &e)
 	s.collectForeignSession(ctx, &e)
-	tools := readTools(s.invoke(ctx, "E37", "the list of tools", e.a.Access, "tools/list", nil), s.o.Tools)
+	tools := s.namedTools(ctx, "E37", e.a.Access)
 	s.collectHandle(ctx, tools, &e)
 	s.collectForeignState(ctx, tools, &e)
 	s.collectMix(ctx, tools, &e)
@@ -212,9 +212,6 @@ func (s *session) collectForeignState(ctx context.Context, tools []tooling, e *t
 		return
 	}
 	for _, t := range tools {
-		if t.readOnly {
-			continue
-		}
 		x := s.callTool(ctx, "E08-e", "a call of the first person that asks back", e.a.Access, t.name, t.args, nil)
 		r := ReplyOf(x)
 		state, answer := wire.LookupString(r.Result, "requestState"), answers(r.Result)
@@ -288,9 +285,6 @@ func (s *session) collectMix(ctx context.Context, tools []tooling, e *twoPeople)
 // first one.
 func (s *session) collectForeignLink(ctx context.Context, tools []tooling, e *twoPeople) {
 	for _, t := range tools {
-		if t.readOnly {
-			continue
-		}
 		x := s.callTool(ctx, "E35-c", "a tool that may send the first person to a page", e.a.Access, t.name, t.args, nil)
 		link := linkIn(x)
 		if link == "" {
