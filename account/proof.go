@@ -45,6 +45,11 @@ func (w *Wallet) KeepProof(ctx context.Context, user string, l Login) error {
 	if !needed {
 		return nil
 	}
+	return w.KeepLogin(ctx, user, l)
+}
+
+// KeepLogin keeps a user's login, sealed, whether or not it is exchanged: for Recheck.
+func (w *Wallet) KeepLogin(ctx context.Context, user string, l Login) error {
 	return w.put(ctx, user, proofServer+l.Issuer, l.Issuer, l.proof())
 }
 
@@ -151,7 +156,7 @@ func (w *Wallet) renewClaimed(ctx context.Context, acc Account, p proof) (proof,
 		}
 		return l.proof(), err
 	}
-	if _, fresh, rerr := w.proof(ctx, acc.User, acc.Issuer); rerr == nil && w.Now().Add(slack).Before(fresh.Expires) {
+	if _, fresh, rerr := w.proof(ctx, acc.User, acc.Issuer); rerr == nil && fresh.Token != sent.Token && w.Now().Add(slack).Before(fresh.Expires) {
 		return fresh, nil // a login that came meanwhile
 	}
 	over := kidoban.KindOf(err) == kidoban.KindNotFound

@@ -215,6 +215,11 @@ type Deps struct {
 	// Proof keeps what a login at a provider gave, for exchanges in the user's name
 	// (RFC 8693); may be nil. It is called for verified tokens only.
 	Proof func(ctx context.Context, userID string, l ProviderLogin) error
+	// Renew asks a user's provider anew with the login that Proof kept, by way of
+	// RenewLogin; nil: no login can be asked about. needless tells, for who had to wait,
+	// that it was done. KindNotFound: there is nothing to ask with, or the login has
+	// ended. Other errors may pass. ctx bounds the waiting, not the asking.
+	Renew func(ctx context.Context, userID, issuer string, needless func(context.Context) (bool, error)) error
 	// Console is the path of pages with more about a person's access, for a link on
 	// the account page; empty: there are none.
 	Console string

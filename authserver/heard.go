@@ -55,6 +55,16 @@ func (h Heard) Names(x Provider) []string {
 	return out
 }
 
+// Said are the groups as the provider named them then, whatever of it counts today: for
+// people to read.
+func (h Heard) Said() []string {
+	out := make([]string, len(h.Groups))
+	for i, g := range h.Groups {
+		out[i] = GroupName(h.Provider, g)
+	}
+	return out
+}
+
 // groupsOf reads the groups of an ID token that was verified. had tells whether the
 // claim is there at all: Okta and Keycloak leave it out for who is in no group.
 func (x Provider) groupsOf(id *oidc.IDToken) (groups []string, had bool, err error) {

@@ -35,10 +35,12 @@ const providerLife = time.Hour
 
 // quirk is how a provider differs from OpenID Connect.
 type quirk struct {
-	host          string // of the issuer, or the domain it ends with
-	multiTenant   bool   // the token's issuer names the tenant, the metadata's a placeholder
-	emailVerified bool   // sends no email_verified; its addresses are its own customers' and verified
-	nameClaim     string // what rules call a person by, instead of a verified e-mail address
+	host          string            // of the issuer, or the domain it ends with
+	multiTenant   bool              // the token's issuer names the tenant, the metadata's a placeholder
+	emailVerified bool              // sends no email_verified; its addresses are its own customers' and verified
+	nameClaim     string            // what rules call a person by, instead of a verified e-mail address
+	alwaysRefresh bool              // gives a refresh token unasked
+	offline       map[string]string // what asks for a refresh token, instead of the scope offline_access
 }
 
 // quirks is the one table of them.
@@ -52,8 +54,9 @@ var quirks = []quirk{
 	{host: "login.partner.microsoftonline.cn", multiTenant: true, nameClaim: "oid"},
 	{host: "sts.windows.net", nameClaim: "oid"},
 	{host: "ciamlogin.com", nameClaim: "oid"},
+	{host: "accounts.google.com", offline: map[string]string{"access_type": "offline", "prompt": "consent"}},
 	{host: "okta.com", nameClaim: "preferred_username"},
-	{host: "amazonaws.com", nameClaim: "cognito:username"},
+	{host: "amazonaws.com", nameClaim: "cognito:username", alwaysRefresh: true},
 	{host: "appleid.apple.com", emailVerified: true},
 	{host: "slack.com", emailVerified: true},
 }
@@ -132,6 +135,31 @@ func (p *policy) oauthConfig(x Provider, endpoint oauth2.Endpoint) oauth2.Config
 		RedirectURL: p.url("/login/" + x.ID + "/callback"), Scopes: append([]string{oidc.ScopeOpenID}, scopes...)}
 }
 
+// askRefresh makes a login ask for a refresh token where the provider is to be asked
+// anew later. Scopes that the operator wrote are taken as they are.
+func (x Provider) askRefresh(p *oidc.Provider, cfg *oauth2.Config) (options []oauth2.AuthCodeOption) {
+	if x.Recheck <= 0 {
+		return nil
+	}
+	for k, v := range quirkOf(x.Issuer).offline {
+		options = append(options, oauth2.SetAuthURLParam(k, v))
+	}
+	var m struct {
+		Scopes []string `json:"scopes_supported"`
+	}
+	if err := p.Claims(&m); err == nil && x.Scopes == nil && slices.Contains(m.Scopes, oidc.ScopeOfflineAccess) {
+		cfg.Scopes = append(cfg.Scopes, oidc.ScopeOfflineAccess)
+	}
+	return options
+}
+
+// AsksRefresh tells whether a login asks for a refresh token, as far as the config
+// tells.
+func (x Provider) AsksRefresh() bool {
+	q := quirkOf(x.Issuer)
+	return x.Scopes == nil || slices.Contains(x.Scopes, oidc.ScopeOfflineAccess) || q.offline != nil || q.alwaysRefresh
+}
+
 // handshakeCookie has the state's beginning in its name, so that logins in two
 // tabs do not overwrite each other.
 func handshakeCookie(state string) string { return "idp-" + base64Hash(state)[:8] }
@@ -174,7 +202,8 @@ func startProvider(id string) handler {
 		c.event.Code = "to_provider"
 		c.policy.setCookie(w, handshakeCookie(h.State), sealed, handshakeLife)
 		cfg := c.policy.oauthConfig(x, p.Endpoint())
-		http.Redirect(w, r, cfg.AuthCodeURL(h.State, oidc.Nonce(h.Nonce), oauth2.S256ChallengeOption(h.Verifier)), http.StatusSeeOther)
+		options := append(x.askRefresh(p, &cfg), oidc.Nonce(h.Nonce), oauth2.S256ChallengeOption(h.Verifier))
+		http.Redirect(w, r, cfg.AuthCodeURL(h.State, options...), http.StatusSeeOther)
 	}
 }
 
@@ -250,6 +279,9 @@ func (s *Server) identify(w http.ResponseWriter, r *http.Request, c *call, x Pro
 	})
 	if err != nil {
 		return User{}, h, exchangeFault(err)
+	}
+	if x.Recheck > 0 && tok.RefreshToken == "" {
+		c.event.Detail = "the provider gave no refresh token: the person logs in again every " + x.Recheck.String()
 	}
 	u, err := s.userOfToken(ctx, x, p, tok, h.Nonce)
 	return u, h, err

@@ -31,6 +31,7 @@ type idp struct {
 	shut   bool           // the keys are away
 	refuse int            // status of the answer to a code; -1 for none
 	said   string         // and its body
+	scopes []string       // scopes_supported
 }
 
 func newIDP(t *testing.T) *idp {
@@ -42,7 +43,7 @@ func newIDP(t *testing.T) *idp {
 		switch r.URL.Path {
 		case "/.well-known/openid-configuration":
 			_ = json.NewEncoder(w).Encode(map[string]any{"issuer": p.URL, "authorization_endpoint": p.URL + "/a", "token_endpoint": p.URL + "/t", "jwks_uri": p.URL + "/k",
-				"id_token_signing_alg_values_supported": []string{"ES256"}, "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}})
+				"scopes_supported": p.scopes, "id_token_signing_alg_values_supported": []string{"ES256"}, "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}})
 		case "/k":
 			if p.shut {
 				w.WriteHeader(http.StatusServiceUnavailable)

@@ -100,15 +100,19 @@ func exchangeFault(err error) error {
 	if said.Response.StatusCode >= http.StatusInternalServerError {
 		return &loginFault{"provider_away", kidoban.Errorf(kidoban.KindUnreachable, "the provider failed with status %d when the code was to be exchanged", said.Response.StatusCode)}
 	}
+	if unknownClient(err) || said.ErrorCode == "unauthorized_client" {
+		return &loginFault{"provider_config", kidoban.Errorf(kidoban.KindRefused, "the provider does not take this gateway as its client, %s: look at client_id and secret_file", answered(said))}
+	}
+	return kidoban.Errorf(kidoban.KindRefused, "the provider did not exchange the code, %s", answered(said))
+}
+
+// answered is a provider's refusal in words of ours.
+func answered(said *oauth2.RetrieveError) string {
 	code := said.ErrorCode
 	if len(code) > 40 || strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") != "" {
 		code = ""
 	}
-	text := strings.TrimSpace(fmt.Sprintf("with status %d %s", said.Response.StatusCode, code))
-	if unknownClient(err) || code == "unauthorized_client" {
-		return &loginFault{"provider_config", kidoban.Errorf(kidoban.KindRefused, "the provider does not take this gateway as its client, %s: look at client_id and secret_file", text)}
-	}
-	return kidoban.Errorf(kidoban.KindRefused, "the provider did not exchange the code, %s", text)
+	return strings.TrimSpace(fmt.Sprintf("with status %d %s", said.Response.StatusCode, code))
 }
 
 // notAdmitted says why nobody with this address may log in.

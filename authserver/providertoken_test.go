@@ -31,6 +31,12 @@ func TestGVA2_TokenRequestsToProvidersAreSentOnce(t *testing.T) {
 	}{
 		"a dead token":              {status: 400, answer: `{"error":"invalid_grant"}`, secret: "s", over: true, want: []string{header}, again: []string{header}},
 		"a dead token, by 401":      {status: 401, answer: `{"error":"invalid_grant"}`, secret: "s", over: true, want: []string{header}, again: []string{header}},
+		"a dead token, by 403":      {status: 403, answer: `{"error":"invalid_grant"}`, secret: "s", over: true, want: []string{header}, again: []string{header}},
+		"the person is wanted":      {status: 400, answer: `{"error":"interaction_required"}`, secret: "s", over: true, want: []string{header}, again: []string{header}},
+		"dead, says what fails":     {status: 503, answer: `{"error":"invalid_grant"}`, secret: "s", want: []string{header}, again: []string{header}},
+		"the client may not":        {status: 400, answer: `{"error":"unauthorized_client"}`, secret: "s", want: []string{header}, again: []string{header}},
+		"a proxy's page":            {status: 400, answer: `<html>`, secret: "s", want: []string{header}, again: []string{header}},
+		"too many requests":         {status: 429, answer: `{"error":"slow_down"}`, secret: "s", want: []string{header}, again: []string{header}},
 		"a failure":                 {status: 500, answer: `oops`, secret: "s", want: []string{header}, again: []string{header}},
 		"nonsense":                  {status: 200, answer: `<html>`, secret: "s", want: []string{header}, again: []string{header}},
 		"it takes the form alone":   {methods: []string{"client_secret_post"}, status: 400, answer: `{"error":"invalid_grant"}`, secret: "s", over: true, want: []string{body}, again: []string{body}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -52,14 +53,12 @@ func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin, rotated func
 	tok, err := s.askProvider(ctx, policy, x, p, func(ctx context.Context, cfg oauth2.Config) (*oauth2.Token, error) {
 		return cfg.TokenSource(ctx, &oauth2.Token{RefreshToken: old.Refresh}).Token()
 	})
-	var said *oauth2.RetrieveError
-	switch {
-	case unknownClient(err): // a wrong secret of ours ends nobody's login
-		return ProviderLogin{}, kidoban.Wrap(kidoban.KindUnreachable, err, "the identity provider %s does not take the client: check its client_id and secret", x.ID)
-	case errors.As(err, &said) && said.Response != nil && (said.Response.StatusCode == http.StatusBadRequest || said.Response.StatusCode == http.StatusUnauthorized):
-		return again(err)
-	case err != nil:
-		return ProviderLogin{}, kidoban.Wrap(kidoban.KindUnreachable, err, "the identity provider %s did not renew a login", x.ID)
+	if err != nil {
+		ends, fault := renewFault(x, err)
+		if ends {
+			return again(fault)
+		}
+		return ProviderLogin{}, fault
 	}
 	if rotated != nil && tok.RefreshToken != "" && tok.RefreshToken != old.Refresh {
 		rotated(tok.RefreshToken)
@@ -86,6 +85,29 @@ func (s *Server) RenewLogin(ctx context.Context, old ProviderLogin, rotated func
 	}
 	refresh := tok.RefreshToken // the old one stays when there is no new one
 	return ProviderLogin{old.User, old.Issuer, id.Subject, raw, refresh, id.Expiry}, nil
+}
+
+// endings are what providers say of a refresh token that is good for nothing any more.
+// Entra asks for the person by some of them.
+var endings = []string{"invalid_grant", "interaction_required", "login_required", "consent_required", "access_denied"}
+
+// renewFault tells why a login was not renewed, and whether the provider said plainly
+// that it has ended. A wrong secret of ours ends nobody's login, nor does the page of a
+// proxy that stands before the provider. Of its answer only the error's code is told.
+func renewFault(x Provider, err error) (ends bool, fault error) {
+	var said *oauth2.RetrieveError
+	var way *url.Error
+	switch {
+	case errors.As(err, &way):
+		return false, kidoban.Wrap(kidoban.KindUnreachable, way.Err, "the identity provider %s did not answer", x.ID)
+	case !errors.As(err, &said) || said.Response == nil:
+		return false, kidoban.Errorf(kidoban.KindUnreachable, "the identity provider %s answered without a token", x.ID)
+	case unknownClient(err) || said.ErrorCode == "unauthorized_client":
+		return false, kidoban.Errorf(kidoban.KindUnreachable, "the identity provider %s does not take this gateway as its client, %s: look at client_id and secret_file", x.ID, answered(said))
+	case said.Response.StatusCode < http.StatusInternalServerError && slices.Contains(endings, said.ErrorCode): // Auth0 says so with 403
+		return true, kidoban.Errorf(kidoban.KindRefused, "the identity provider %s said so, %s", x.ID, answered(said))
+	}
+	return false, kidoban.Errorf(kidoban.KindUnreachable, "the identity provider %s did not renew a login, %s", x.ID, answered(said))
 }
 
 // keysAway tells that an ID token could not be looked at, which says nothing of it. The

@@ -37,6 +37,7 @@ type Server struct {
 	approvals alarm // a person's yes to a client, by both
 	known     neighbours
 	idps      providers
+	resting   resting
 	jwks      remoteKeys
 	password  hasher
 	uses      useQueue

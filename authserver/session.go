@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"time"
 
@@ -68,6 +69,14 @@ func (s *Server) visitor(r *http.Request, c *call) (*visitor, error) {
 	}
 	// Once a minute is enough to know about idleness.
 	if c.now.Sub(ses.LastSeen) > time.Minute {
+		if remark, err := s.stillIn(r.Context(), c.policy, u.ID, c.now); err != nil {
+			if ended := new(OAuthError); errors.As(err, &ended) { // and this login with it
+				return nil, nil
+			}
+			return nil, err
+		} else if c.event.Detail == "" {
+			c.event.Detail = remark
+		}
 		if err := s.deps.Store.TouchSession(r.Context(), ses.Hash, c.now); err != nil {
 			return nil, err
 		}
@@ -109,6 +118,11 @@ func (s *Server) AskLogin(w http.ResponseWriter, r *http.Request, next string, s
 func (s *Server) logIn(ctx context.Context, w http.ResponseWriter, r *http.Request, c *call, u User, method string) error {
 	if old := c.policy.cookie(r, cookieSession); old != "" {
 		if err := s.deps.Store.EndSession(ctx, hashToken(old)); err != nil {
+			return err
+		}
+	}
+	if method != "oidc" { // a passkey does not bring back whom the provider has let go
+		if _, err := s.stillIn(ctx, c.policy, u.ID, c.now); err != nil {
 			return err
 		}
 	}

@@ -174,6 +174,9 @@ func (s *Server) redeemCode(r *http.Request, t *tokenCall) (*tokenResponse, erro
 	if err != nil || user.Disabled {
 		return nil, dead
 	}
+	if t.event.Detail, err = s.stillIn(ctx, t.policy, user.ID, t.now); err != nil {
+		return nil, err
+	}
 	host, _ := redirectHost(rec.RedirectURI)
 	g := Grant{ID: rec.GrantID, UserID: rec.UserID, ClientID: rec.ClientID, RedirectURI: rec.RedirectURI, RedirectHost: host,
 		Resource: rec.Resource, Scopes: rec.Scopes, DPoPKey: t.jkt, Created: t.now, Expires: rec.GrantEnds, Covers: rec.Covers}
@@ -266,6 +269,10 @@ func (s *Server) refresh(r *http.Request, t *tokenCall) (*tokenResponse, error) 
 	}
 	scopes, err := t.narrow(g.Scopes)
 	if err != nil {
+		return nil, err
+	}
+	// Before anything changes: whoever has to log in again keeps the grant.
+	if t.event.Detail, err = s.stillIn(ctx, t.policy, g.UserID, t.now); err != nil {
 		return nil, err
 	}
 	successor := newToken(s.deps.Rand, prefixRefresh)

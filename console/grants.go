@@ -52,6 +52,23 @@ type usersPage struct {
 	Text string
 	Rows []authserver.User
 	Next string
+
+	Heard map[string]authserver.Heard // by user
+}
+
+// maxRowGroups bounds the groups in a row of the list.
+const maxRowGroups = 3
+
+// Groups are the first of a user's groups, and how many more there are.
+func (p usersPage) Groups(id string) (out struct {
+	Names []string
+	More  int
+}) {
+	out.Names = p.Heard[id].Said()
+	if n := len(out.Names); n > maxRowGroups {
+		out.Names, out.More = out.Names[:maxRowGroups], n-maxRowGroups
+	}
+	return out
 }
 
 // users lists people in order of name.
@@ -62,7 +79,14 @@ func (s *Server) users(v *visit) (any, error) {
 		rows = rows[:pageRows]
 		p.Next = rows[pageRows-1].Name
 	}
-	p.Rows = rows
+	if p.Rows = rows; err != nil {
+		return p, err
+	}
+	var ids []string
+	for _, u := range rows {
+		ids = append(ids, u.ID)
+	}
+	p.Heard, err = s.deps.Store.HeardOf(v.r.Context(), ids)
 	return p, err
 }
 
@@ -70,6 +94,7 @@ type userPage struct {
 	User     authserver.User
 	Own      bool // the administrator's own account
 	Passkeys int
+	Heard    authserver.Heard // of the identity provider; zero for an account of this gateway's own
 	Accounts []authserver.UpstreamAccount
 	Grants   []authserver.Grant
 	Names    names
@@ -89,6 +114,11 @@ func (s *Server) user(v *visit) (any, error) {
 		return nil, err
 	}
 	p.Passkeys = len(keys)
+	heard, err := s.deps.Store.HeardOf(ctx, []string{id})
+	if err != nil {
+		return nil, err
+	}
+	p.Heard = heard[id]
 	if p.Accounts, err = s.deps.Auth.Accounts(ctx, id); err != nil {
 		return nil, err
 	}

@@ -49,6 +49,9 @@ type Store interface {
 	PageUsers(ctx context.Context, prefix, after string, limit int) ([]authserver.User, error)
 	// Passkeys lists a user's credentials; none is an empty list.
 	Passkeys(ctx context.Context, userID string) ([]authserver.Passkey, error)
+	// HeardOf finds what identity providers said of users, by id; who never logged in at
+	// one is left out.
+	HeardOf(ctx context.Context, ids []string) (map[string]authserver.Heard, error)
 	// EndSessions deletes all logins of a user.
 	EndSessions(ctx context.Context, userID string) error
 	// User finds by id. Not found: KindNotFound.

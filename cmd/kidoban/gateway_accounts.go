@@ -120,7 +120,19 @@ func (s *service) describe(ctx context.Context, user authserver.User, resource s
 
 // keepLogin hands a login at a provider from the authorization server to the wallet.
 func (s *service) keepLogin(ctx context.Context, user string, l authserver.ProviderLogin) error {
+	if slices.ContainsFunc(s.config().Login.Providers, func(x providerConfig) bool { return x.Issuer == l.Issuer && x.Recheck > 0 }) {
+		return s.wallet.KeepLogin(ctx, user, account.Login(l))
+	}
 	return s.wallet.KeepProof(ctx, user, account.Login(l))
+}
+
+// askProvider has a person's provider asked anew with the login that was kept.
+func (s *service) askProvider(ctx context.Context, user, issuer string, needless func(context.Context) (bool, error)) error {
+	err := s.wallet.Recheck(ctx, user, issuer, needless)
+	if err != nil && kidoban.KindOf(err) != kidoban.KindNotFound {
+		s.log.Warn("an identity provider could not be asked whether a login still holds", "issuer", issuer, "user", user, "error", err)
+	}
+	return err
 }
 
 // renewLogin has the authorization server, which is the provider's client, renew a

@@ -56,6 +56,7 @@ type providerConfig struct {
 	AdminEmails  []string `yaml:"admin_emails" doc:"Verified addresses that become administrators."`
 	NameClaim    string   `yaml:"name_claim" enum:"sub,oid,email,preferred_username" doc:"What rules and groups call a user by. Default the verified e-mail address; at Entra object@tenant (oid)."`
 	GroupsClaim  string   `yaml:"groups_claim" doc:"Claim of the ID token that names a person's groups: a list of texts, or one. Rules call them id:value. Default none."`
+	Recheck      span     `yaml:"recheck" doc:"How old the provider's word on a person may be when a client of the person gets tokens; then it is asked anew. At least 1m; default 0, never."`
 }
 
 type tokensConfig struct {
@@ -82,7 +83,7 @@ type clientConfig struct {
 // provider is all of it but the secret.
 func (p providerConfig) provider() authserver.Provider {
 	return authserver.Provider{ID: p.ID, Name: p.Name, Issuer: p.Issuer, ClientID: p.ClientID, Scopes: p.Scopes, AllowDomains: p.AllowDomains, AdminEmails: p.AdminEmails,
-		NameClaim: p.NameClaim, GroupsClaim: p.GroupsClaim}
+		NameClaim: p.NameClaim, GroupsClaim: p.GroupsClaim, Recheck: time.Duration(p.Recheck)}
 }
 
 // authserver builds the config of the authorization server.

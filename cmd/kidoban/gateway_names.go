@@ -55,6 +55,9 @@ func (p policyConfig) nameFaults(providers []authserver.Provider) (out []string)
 		if x.MultiTenant() && x.MutableName() {
 			out = append(out, fmt.Sprintf("login provider %s lets the tenants of others log in, and %s is what each of them writes into it: whoever runs a tenant can be anybody that a rule names. Remove name_claim, or name your tenant in issuer", x.ID, x.NameClaim))
 		}
+		if x.Recheck > 0 && !x.AsksRefresh() {
+			out = append(out, fmt.Sprintf("login provider %s is asked anew with a refresh token, and scopes has no offline_access: most providers give none without it, and then people log in again every %s", x.ID, x.Recheck))
+		}
 		if x.OpaqueNames() && named != "" {
 			out = append(out, fmt.Sprintf("policy names %q, but users of login provider %s are called by their object (%s): write what kidoban gateway user list shows, or the user id. Who logged in before keeps the name he had", named, x.ID, map[bool]string{true: "sub", false: "object@tenant"}[x.NameClaim == "sub"]))
 		}

@@ -163,7 +163,7 @@ func openService(ctx context.Context, conf gatewayConfig, log *slog.Logger, root
 	if err != nil {
 		return s, err
 	}
-	if s.as, err = authserver.New(ctx, ac, authserver.Deps{Console: conf.consolePath(), Store: s.db, Sealer: sealer{s.vault}, Outbound: s.out, Observer: observer{s}, Upstream: upstreams{s}, Proof: s.keepLogin, Describe: s.describe, Covers: s.covers, Address: s.address}); err != nil {
+	if s.as, err = authserver.New(ctx, ac, authserver.Deps{Console: conf.consolePath(), Store: s.db, Sealer: sealer{s.vault}, Outbound: s.out, Observer: observer{s}, Upstream: upstreams{s}, Proof: s.keepLogin, Renew: s.askProvider, Describe: s.describe, Covers: s.covers, Address: s.address}); err != nil {
 		return s, err
 	}
 	key, err := s.stateKey(ctx)

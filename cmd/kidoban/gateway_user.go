@@ -13,6 +13,7 @@ import (
 	"github.com/kidoban/kidoban/authserver"
 	"github.com/kidoban/kidoban/outbound"
 	"github.com/kidoban/kidoban/store"
+	"github.com/kidoban/kidoban/toolscan"
 )
 
 // userCmd is kidoban gateway user: the people, beside a running gateway.
@@ -152,19 +153,34 @@ func (c userListCmd) Run(e *env) error {
 			if err != nil || len(users) == 0 {
 				return err
 			}
+			var ids []string
 			for _, u := range users {
-				if err := c.tell(e, u); err != nil {
+				ids = append(ids, u.ID)
+			}
+			heard, err := db.HeardOf(e.ctx, ids)
+			if err != nil {
+				return err
+			}
+			for _, u := range users {
+				if err := c.tell(e, u, heard[u.ID]); err != nil {
 					return err
 				}
-				after = u.ID
+				after = u.Name
 			}
 		}
 	})
 }
 
-func (c userListCmd) tell(e *env, u authserver.User) error {
+func (c userListCmd) tell(e *env, u authserver.User, h authserver.Heard) error {
 	if c.JSON {
-		return json.NewEncoder(e.stdout).Encode(map[string]any{"id": u.ID, "name": u.Name, "admin": u.Admin, "disabled": u.Disabled, "created": u.Created.UTC().Format(time.RFC3339)})
+		line := map[string]any{"id": u.ID, "name": u.Name, "admin": u.Admin, "disabled": u.Disabled, "created": u.Created.UTC().Format(time.RFC3339)}
+		if !h.At.IsZero() {
+			line["groups"], line["heard"] = h.Said(), h.At.UTC().Format(time.RFC3339)
+		}
+		if !h.Ended.IsZero() {
+			line["login_ended"] = h.Ended.UTC().Format(time.RFC3339)
+		}
+		return json.NewEncoder(e.stdout).Encode(line)
 	}
 	words := ""
 	if u.Admin {
@@ -172,6 +188,12 @@ func (c userListCmd) tell(e *env, u authserver.User) error {
 	}
 	if u.Disabled {
 		words += "  disabled"
+	}
+	if !h.Ended.IsZero() {
+		words += "  login ended at the provider"
+	}
+	if groups := h.Said(); len(groups) > 0 {
+		words += "  " + toolscan.Visible(strings.Join(groups, ", "), 1000) + " (" + h.At.UTC().Format(time.RFC3339) + ")"
 	}
 	_, err := fmt.Fprintf(e.stdout, "%s  %s%s\n", u.ID, u.Name, words)
 	return err

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/cookiejar"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/kidoban/kidoban/authserver"
+	"github.com/kidoban/kidoban/store"
 )
 
 // TestUserCommands makes the people of a running gateway from the command line.
@@ -68,4 +74,44 @@ func TestUserCommands(t *testing.T) {
 	}
 	g.stop()
 	user(exitIncomplete, "is it running?", "reset", "alice", "--password-env", "PASSWORD")
+}
+
+// TestUserListIsWhole: everybody is listed, once, however many there are, with what the
+// identity provider said of them.
+func TestUserListIsWhole(t *testing.T) {
+	data := t.TempDir()
+	config := putText(t, filepath.Join(data, "c.yaml"), "name: x\n")
+	db, err := store.Open(t.Context(), store.Options{URL: filepath.Join(data, "kidoban.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 450
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for i := range n {
+		if err := db.CreateUser(t.Context(), authserver.User{ID: fmt.Sprintf("u_%03d", i*7%n), Name: fmt.Sprintf("p%03d", i), Created: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.PutHeard(t.Context(), authserver.Heard{UserID: "u_007", Provider: "corp", Groups: []string{"a", "b\u202e"}, At: at}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := invoke(t, "gateway", "user", "list", "-c", config, "--data", data)
+	if code != exitClean || strings.Count(out, "\n") != n {
+		t.Errorf("exit %d, %d of %d users\n%s", code, strings.Count(out, "\n"), n, errs)
+	}
+	for i := range n {
+		if strings.Count(out, fmt.Sprintf("  p%03d", i)) != 1 {
+			t.Errorf("p%03d is not there once", i)
+		}
+	}
+	if !strings.Contains(out, "u_007  p001  corp:a, corp:b") || !strings.Contains(out, "(2026-01-02T03:04:05Z)") || strings.Contains(out, "\u202e") {
+		t.Error(out[:200])
+	}
+	out, _, _ = invoke(t, "gateway", "user", "list", "--json", "-c", config, "--data", data)
+	if !strings.Contains(out, `"groups":["corp:a","corp:b`) || !strings.Contains(out, `"heard":"2026-01-02T03:04:05Z"`) || strings.Count(out, `"groups"`) != 1 {
+		t.Error(out[:400])
+	}
 }
