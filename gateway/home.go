@@ -250,6 +250,7 @@ const (
 	failNoHold
 	failAccount
 	failSilent
+	failUnread
 )
 
 func failure(err error) letter {
@@ -263,6 +264,8 @@ func failure(err error) letter {
 		l.Num = failMoved
 	case errors.Is(err, errNoHold):
 		l.Num = failNoHold
+	case errors.Is(err, errUnread):
+		l.Num = failUnread
 	case errors.As(err, new(*accountError)):
 		l.Num = failAccount
 	case errors.Is(err, errSilent), errors.Is(err, context.DeadlineExceeded):
@@ -282,6 +285,8 @@ func (l letter) failure() error {
 		cause = &accountError{}
 	case failSilent:
 		cause = errSilent
+	case failUnread:
+		cause = errUnread
 	}
 	kind := kidoban.Kind(l.Method)
 	if cause == nil {

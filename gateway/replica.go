@@ -67,8 +67,12 @@ const (
 )
 
 // letter is what one replica writes to another. Kind says which members count.
+// While an upgrade rolls, replicas of neighbouring versions write to each other, so
+// members keep their names, types and meanings for ever; how what is new is
+// introduced is told in unread.go.
 type letter struct {
 	Kind   string
+	Needs  int // the letterVersion that a reader must have at least
 	From   string
 	Box    string // the conversation it belongs to
 	Server string
@@ -404,6 +408,10 @@ func (m *mail) arrived(body []byte) {
 	if l.From == m.name {
 		return
 	}
+	if l.Needs > letterVersion {
+		m.unread(l)
+		return
+	}
 	switch l.Kind {
 	case "open", "request", "subscribe", "resume":
 		m.serve(l)
@@ -429,18 +437,29 @@ func (m *mail) arrived(body []byte) {
 		m.missed(l)
 	case "reply", "cancelled", "progress", "tell", "changed", "ended", "lists", "taken", "rates":
 		m.g.bridges.told(l)
+	case "note", "ask", "opened", "done", "fail":
+		m.into(l)
 	default:
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if b := m.boxes[l.Box]; b != nil && b.from == l.From {
-			select {
-			case b.in <- l:
-			default: // it does not keep up: its conversation is broken off rather than full of holes
-				delete(m.boxes, l.Box)
-				close(b.in)
-			}
-		}
+		m.unread(l)
 	}
+}
+
+// into puts a letter into the box of the conversation that its writer leads for us,
+// and tells whether there is one.
+func (m *mail) into(l letter) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.boxes[l.Box]
+	if b == nil || b.from != l.From {
+		return false
+	}
+	select {
+	case b.in <- l:
+	default: // it does not keep up: its conversation is broken off rather than full of holes
+		delete(m.boxes, l.Box)
+		close(b.in)
+	}
+	return true
 }
 
 func (m *mail) read(body []byte, to string) (l letter, ok bool) {
