@@ -65,10 +65,17 @@ func TestLettersOfALaterVersion(t *testing.T) {
 	}
 	id, b, shut := earlier.open("later")
 	defer shut()
+	read := func(in <-chan letter) (e letter) {
+		select {
+		case e = <-in:
+		case <-ctx.Done():
+		}
+		return e
+	}
 	write(letter{Kind: "hint", Box: id})
 	write(letter{Kind: "hint", Needs: letterVersion + 1}) // to all
 	write(letter{Kind: "opened", Box: id})
-	if e := <-b.in; e.Kind != "opened" {
+	if e := read(b.in); e.Kind != "opened" {
 		t.Errorf("a courtesy was taken for %+v", e)
 	}
 	ended := make(chan struct{})
@@ -76,7 +83,7 @@ func TestLettersOfALaterVersion(t *testing.T) {
 	later.served[id] = &served{to: "earlier", cancel: sync.OnceFunc(func() { close(ended) })}
 	later.mu.Unlock()
 	write(letter{Kind: "opened", Box: id, Needs: letterVersion + 1})
-	if e := <-b.in; e.Kind != "fail" || !errors.Is(e.failure(), errUnread) {
+	if e := read(b.in); e.Kind != "fail" || !errors.Is(e.failure(), errUnread) {
 		t.Errorf("what cannot be read was taken for %+v", e)
 	}
 	select {
