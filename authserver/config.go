@@ -82,11 +82,11 @@ const ScopeOffline = "offline_access"
 func DefaultScopes() []Scope {
 	return []Scope{
 		{Name: "mcp:read", Class: ClassRead, Default: true, Text: map[string]string{
-			"en": "See and search: use tools that only read", "ja": "閲覧と検索:読み取りだけのツールを使う", "zh": "查看和搜索:使用只读工具"}},
+			"en": "See and search: use tools that only read", "ja": "閲覧と検索：読み取りだけのツールを使う", "zh": "查看和搜索：使用只读工具"}},
 		{Name: "mcp:write", Class: ClassWrite, Default: true, Implies: []string{"mcp:read"}, Text: map[string]string{
-			"en": "Create and change: use tools that write", "ja": "作成と変更:書き込みを行うツールを使う", "zh": "创建和修改:使用写入工具"}},
+			"en": "Create and change: use tools that write", "ja": "作成と変更：書き込みを行うツールを使う", "zh": "创建和修改：使用写入工具"}},
 		{Name: "mcp:destroy", Class: ClassDestructive, Implies: []string{"mcp:write", "mcp:read"}, Text: map[string]string{
-			"en": "Delete and overwrite: use tools that destroy data", "ja": "削除と上書き:データを消すツールを使う", "zh": "删除和覆盖:使用会破坏数据的工具"}},
+			"en": "Delete and overwrite: use tools that destroy data", "ja": "削除と上書き：データを消すツールを使う", "zh": "删除和覆盖：使用会破坏数据的工具"}},
 		{Name: ScopeOffline, Class: ClassOther, Text: map[string]string{
 			"en": "Stay connected while you are away", "ja": "不在の間も接続を保つ", "zh": "在您离开时保持连接"}},
 	}

@@ -40,7 +40,7 @@ func TestWhyADefinitionIsHeldIsTranslated(t *testing.T) {
 			t.Errorf("%s: %q", w.ID, ja)
 		}
 	}
-	for reason, want := range map[string]string{"changed": "有变更", "flagged: run-first, threat": "被标记: run-first, threat", "something else": "something else"} {
+	for reason, want := range map[string]string{"changed": "有变更", "flagged: run-first, threat": "被标记：run-first, threat", "something else": "something else"} {
 		if got := heldText("zh", reason); got != want {
 			t.Errorf("%q is %q", reason, got)
 		}
