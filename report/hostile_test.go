@@ -137,6 +137,25 @@ func TestTerminalStaysInItsFrame(t *testing.T) {
 	}
 }
 
+// TestTerminalTellsWhatBracketsMean: a good mark for the little that was decided is
+// not taken for a good mark.
+func TestTerminalTellsWhatBracketsMean(t *testing.T) {
+	in := sample()
+	for _, c := range []struct {
+		g    kidoban.Grade
+		says bool
+	}{
+		{kidoban.Grade{Letter: "A", Bracketed: true}, true}, {kidoban.Grade{Letter: "A"}, false},
+		{kidoban.Grade{Letter: "D", Bracketed: true, Caps: []string{"D: F1+F6"}}, false}, // what capped it says more
+	} {
+		in.Run.Grade = c.g
+		out := string(write(t, func(w io.Writer) error { return Terminal{Width: 100}.Write(w, in) }))
+		if strings.Contains(out, "less than 60 % was decided") != c.says {
+			t.Errorf("%+v:\n%s", c.g, out)
+		}
+	}
+}
+
 // TestRevealShowsEverything: what is left out of a text is said, and what is
 // shown can be seen.
 func TestRevealShowsEverything(t *testing.T) {

@@ -117,6 +117,8 @@ func (p *page) grade(run kidoban.Run) {
 		caps := ""
 		if len(run.Grade.Caps) > 0 {
 			caps = "capped by " + capText(run.Grade.Caps[0])
+		} else if run.Grade.Bracketed { // a good mark for what little was looked at
+			caps = "in brackets: less than 60 % was decided"
 		}
 		cov := coverageText(run)
 		room := p.t.Width - len("  GRADE ") - lipgloss.Width(l) - 3 - lipgloss.Width(cov) - 2
