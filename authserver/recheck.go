@@ -76,54 +76,59 @@ func (p *policy) speaker(h Heard) (Provider, bool) {
 	return Provider{}, false
 }
 
+// word is what came of asking whether a provider still knows a user.
+type word struct {
+	remark string    // for the audit log; "" when nobody was asked
+	until  time.Time // when it is to be asked anew; zero: never
+}
+
 // stillIn tells whether a user's provider still knows the user, as far as the operator
-// wants that: an *OAuthError of loginEnded when it does not. remark, for the audit log,
-// says why that could not be found out.
-func (s *Server) stillIn(ctx context.Context, p *policy, userID string, now time.Time) (remark string, err error) {
+// wants that: an *OAuthError of loginEnded when it does not.
+func (s *Server) stillIn(ctx context.Context, p *policy, userID string, now time.Time) (w word, err error) {
 	if userID == "" || !p.rechecks() {
-		return "", nil
+		return w, nil
 	}
 	h, err := s.deps.Store.Heard(ctx, userID)
 	if err != nil {
 		if kidoban.KindOf(err) == kidoban.KindNotFound { // an account of this gateway's own
-			return "", nil
+			return w, nil
 		}
-		return "", err
+		return w, err
 	}
 	x, known := p.speaker(h)
 	switch {
 	case !known || x.Recheck <= 0:
-		return "", nil
+		return w, nil
 	case !h.Ended.IsZero():
-		return "", loginEnded(h.Why)
+		return w, loginEnded(h.Why)
 	case h.fresh(x, now):
-		return "", nil
+		return word{until: h.At.Add(x.Recheck)}, nil
 	case s.resting.has(userID, now):
-		return "not asked anew: the identity provider " + x.ID + " did not answer just now", nil
+		return word{"not asked anew: the identity provider " + x.ID + " did not answer just now", now}, nil
 	}
 	err = s.askAnew(ctx, x, h)
 	switch {
 	case err == nil:
 		s.resting.note(userID, now, false)
-		return "heard anew: " + x.ID, nil
+		return word{"heard anew: " + x.ID, now.Add(x.Recheck)}, nil
 	case kidoban.KindOf(err) != kidoban.KindNotFound:
 		s.resting.note(userID, now, true)
-		return "not heard anew: " + err.Error(), nil
+		return word{"not heard anew: " + err.Error(), now}, nil
 	}
 	h.Ended, h.Why = now, err.Error()
 	done, eerr := s.deps.Store.EndHeard(ctx, h)
 	if eerr != nil {
-		return "", eerr
+		return w, eerr
 	}
 	if !done { // the person has logged in meanwhile, or somebody else found it out
 		if h, err = s.deps.Store.Heard(ctx, userID); err != nil {
-			return "", err
+			return w, err
 		}
 		if h.Ended.IsZero() {
-			return "", nil
+			return word{until: now.Add(x.Recheck)}, nil
 		}
 	}
-	return "", loginEnded(h.Why)
+	return w, loginEnded(h.Why)
 }
 
 // fresh tells whether what was heard is new enough. Clocks of replicas differ a little.

@@ -257,6 +257,52 @@ func TestGAS5_WithoutARefreshTokenPeopleLogInAgain(t *testing.T) {
 	}
 }
 
+// TestGAS7_AStreamSparesNobodyTheQuestion: what is begun with a token ends when the
+// provider is to be asked anew, and not before the token does; of who is not asked
+// about it ends with the grant.
+func TestGAS7_AStreamSparesNobodyTheQuestion(t *testing.T) {
+	r := newRecheckWorld(t, nil)
+	alice := r.person() // a local account
+	x := r.register("Client", loopback)
+	heard := r.clock.now()
+	got := x.tokens(r.dana())
+	until := func(got map[string]any) (left time.Duration, spare bool) {
+		t.Helper()
+		c := claims(t, got["access_token"].(string))
+		end := time.Unix(int64(c["kidoban_until"].(float64)), 0)
+		return end.Sub(heard), c["kidoban_until"] == c["exp"]
+	}
+	if left, _ := until(got); left < time.Hour-time.Minute || left > time.Hour {
+		t.Errorf("a stream may stay for %v after the login", left)
+	}
+	r.clock.forward(30 * time.Minute)
+	got = x.refreshAnswer(got["refresh_token"].(string)).json(t)
+	if left, _ := until(got); left < time.Hour-time.Minute || left > time.Hour {
+		t.Errorf("a stream may stay for %v after what was heard", left)
+	}
+	r.clock.forward(25 * time.Minute)
+	got = x.refreshAnswer(got["refresh_token"].(string)).json(t)
+	if left, spare := until(got); !spare {
+		t.Errorf("a stream ends before its token, %v after what was heard", left)
+	}
+	r.answers(503, "oops")
+	r.clock.forward(10 * time.Minute)
+	got = x.refreshAnswer(got["refresh_token"].(string)).json(t)
+	if left, spare := until(got); !spare {
+		t.Errorf("with a provider that is away a stream may stay for %v", left)
+	}
+	r.answers(0, "")
+	r.clock.forward(time.Minute)
+	heard = r.clock.now()
+	got = x.refreshAnswer(got["refresh_token"].(string)).json(t)
+	if left, _ := until(got); left < time.Hour-time.Minute || left > time.Hour {
+		t.Errorf("a stream may stay for %v after it was heard anew", left)
+	}
+	if left, _ := until(x.tokens(alice)); left < 700*time.Hour {
+		t.Errorf("the stream of a local account ends after %v", left)
+	}
+}
+
 // TestLoginsAskForRefreshTokens where they are needed, and where the provider has them.
 func TestLoginsAskForRefreshTokens(t *testing.T) {
 	for name, c := range map[string]struct {

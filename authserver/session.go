@@ -69,13 +69,13 @@ func (s *Server) visitor(r *http.Request, c *call) (*visitor, error) {
 	}
 	// Once a minute is enough to know about idleness.
 	if c.now.Sub(ses.LastSeen) > time.Minute {
-		if remark, err := s.stillIn(r.Context(), c.policy, u.ID, c.now); err != nil {
+		if w, err := s.stillIn(r.Context(), c.policy, u.ID, c.now); err != nil {
 			if ended := new(OAuthError); errors.As(err, &ended) { // and this login with it
 				return nil, nil
 			}
 			return nil, err
 		} else if c.event.Detail == "" {
-			c.event.Detail = remark
+			c.event.Detail = w.remark
 		}
 		if err := s.deps.Store.TouchSession(r.Context(), ses.Hash, c.now); err != nil {
 			return nil, err

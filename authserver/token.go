@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -46,7 +47,8 @@ type confirmation struct {
 
 // accessClaims are the claims of an access token (RFC 9068 §2.2). Grant is ours:
 // the id by which [Liveness] knows whether the token still lives; and Until, when the
-// grant ends, for what is begun with the token and outlives it.
+// grant ends or the person's provider is to be asked anew, for what is begun with the
+// token and outlives it.
 type accessClaims struct {
 	Issuer   string        `json:"iss"`
 	Subject  string        `json:"sub"`
@@ -71,7 +73,8 @@ type tokenCall struct {
 	*call
 	client *client
 	form   url.Values
-	jkt    string // thumbprint of the DPoP proof's key, or ""
+	jkt    string    // thumbprint of the DPoP proof's key, or ""
+	heard  time.Time // when the person's provider is to be asked anew; zero: never
 }
 
 // serveToken is the token endpoint (RFC 6749 §3.2).
@@ -174,7 +177,7 @@ func (s *Server) redeemCode(r *http.Request, t *tokenCall) (*tokenResponse, erro
 	if err != nil || user.Disabled {
 		return nil, dead
 	}
-	if t.event.Detail, err = s.stillIn(ctx, t.policy, user.ID, t.now); err != nil {
+	if err := s.heardOf(ctx, t, user.ID); err != nil {
 		return nil, err
 	}
 	host, _ := redirectHost(rec.RedirectURI)
@@ -198,6 +201,13 @@ func (s *Server) redeemCode(r *http.Request, t *tokenCall) (*tokenResponse, erro
 		return nil, dead
 	}
 	return s.respond(t, g, g.Scopes, refresh, rec.AuthTime)
+}
+
+// heardOf refuses tokens for whom the provider has let go.
+func (s *Server) heardOf(ctx context.Context, t *tokenCall, userID string) error {
+	w, err := s.stillIn(ctx, t.policy, userID, t.now)
+	t.event.Detail, t.heard = w.remark, w.until
+	return err
 }
 
 // sameResource checks the resource parameter against the one that was granted;
@@ -272,7 +282,7 @@ func (s *Server) refresh(r *http.Request, t *tokenCall) (*tokenResponse, error) 
 		return nil, err
 	}
 	// Before anything changes: whoever has to log in again keeps the grant.
-	if t.event.Detail, err = s.stillIn(ctx, t.policy, g.UserID, t.now); err != nil {
+	if err := s.heardOf(ctx, t, g.UserID); err != nil {
 		return nil, err
 	}
 	successor := newToken(s.deps.Rand, prefixRefresh)
@@ -335,6 +345,9 @@ func (s *Server) respond(t *tokenCall, g Grant, scopes []string, refresh string,
 	}
 	claims := accessClaims{Issuer: t.policy.Issuer, Subject: sub, Audience: g.Resource, ClientID: g.ClientID, Scope: oauth.JoinScope(scopes),
 		IssuedAt: t.now.Unix(), Expires: t.now.Add(life).Unix(), ID: newID(s.deps.Rand, ""), Grant: g.ID, Until: g.Expires.Unix()}
+	if !t.heard.IsZero() { // a stream that stays open must not spare its client the question
+		claims.Until = min(claims.Until, max(claims.Expires, t.heard.Unix()))
+	}
 	if !auth.IsZero() {
 		claims.AuthTime = auth.Unix()
 	}

@@ -49,7 +49,7 @@ type claims struct {
 	ClientID string `json:"client_id"`
 	Scope    string `json:"scope"`
 	Grant    string `json:"kidoban_grant"`
-	Until    int64  `json:"kidoban_until"` // when the grant ends; 0 in tokens of other makers
+	Until    int64  `json:"kidoban_until"` // when what is begun with it ends; 0 in tokens of other makers
 	Confirm  *struct {
 		Key string `json:"jkt"`
 	} `json:"cnf"`

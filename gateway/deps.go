@@ -139,7 +139,7 @@ type Caller struct {
 	TokenID string // jti
 	Scopes  []string
 	Expires time.Time
-	Until   time.Time // when the grant ends; zero when that is not known
+	Until   time.Time // when streams begun with the token end; zero: nobody said
 }
 
 // Call is one request on its way. Guards read it and change nothing.
