@@ -41,7 +41,11 @@ func heldText(lang, reason string) string {
 	word, rules, flagged := strings.Cut(reason, ": ")
 	switch {
 	case flagged && word == "flagged":
-		return say(lang, "held_flagged") + ": " + rules
+		colon := ": "
+		if lang != "en" { // as the texts of these languages have it
+			colon = "："
+		}
+		return say(lang, "held_flagged") + colon + rules
 	case reason == "changed", reason == "review", reason == "new":
 		return say(lang, "held_"+reason)
 	}
