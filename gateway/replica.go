@@ -60,8 +60,9 @@ const (
 	beatEvery = time.Second
 	// deadAfter is how long a replica that says nothing is believed to live.
 	deadAfter = 4 * time.Second
-	// letterLife bounds the age of a letter, so that an old one says nothing.
-	letterLife = time.Minute
+	// letterLife bounds the age of a letter, so that an old one says nothing. The clock of
+	// who reads it may be five minutes ahead (docs/replicas.md).
+	letterLife = 6 * time.Minute
 	// maxServed bounds the conversations led here for other replicas.
 	maxServed = 10_000
 )

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"maps"
 	"testing"
 	"time"
@@ -40,5 +42,47 @@ func TestMissedEndsWhatMayBeLost(t *testing.T) {
 		if ended[id] != want {
 			t.Errorf("%s: ended is %v", id, ended[id])
 		}
+	}
+}
+
+// posted keeps the last letter.
+type posted struct {
+	Replicas
+	body []byte
+}
+
+func (p *posted) Post(_ context.Context, _ string, body []byte) error {
+	p.body = body
+	return nil
+}
+
+// TestGPX5_LettersOutliveDifferingClocks: replicas whose clocks are five minutes apart
+// read each other's letters; an old one says nothing.
+func TestGPX5_LettersOutliveDifferingClocks(t *testing.T) {
+	now, ahead := time.Now(), time.Duration(0)
+	replica := func(name string, clock func() time.Time) *mail {
+		seal, err := newSealer(bytes.Repeat([]byte{7}, 32), rand.Reader, clock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &mail{g: &Gateway{seal: seal}, name: name, to: &posted{}}
+	}
+	from := replica("a", func() time.Time { return now })
+	to := replica("b", func() time.Time { return now.Add(ahead) })
+	if err := from.post(t.Context(), "b", letter{Kind: "rates"}); err != nil {
+		t.Fatal(err)
+	}
+	body := from.to.(*posted).body
+	for _, c := range []struct {
+		ahead time.Duration
+		want  bool
+	}{{0, true}, {90 * time.Second, true}, {5 * time.Minute, true}, {-5 * time.Minute, true}, {10 * time.Minute, false}} {
+		ahead = c.ahead
+		if l, ok := to.read(body, "b"); ok != c.want || ok && (l.From != "a" || l.Kind != "rates") {
+			t.Errorf("%v ahead: %+v %v", c.ahead, l, ok)
+		}
+	}
+	if _, ok := to.read(body, "c"); ok {
+		t.Error("a letter to another is read")
 	}
 }
