@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -153,6 +154,40 @@ func TestGTG3_UndeclaredAreDroppedAndFixedAreSet(t *testing.T) {
 	r.post("s", "alice", withArgs(`{"n":1,`+manyMembers(3000)+`"cc":"x@example.com"}`))
 	if b := s.last().body; !strings.Contains(b, `"arguments":{"n":1,"tenant":"acme"}`) {
 		t.Errorf("behind 3000 others some pass: %.200s", b)
+	}
+}
+
+// TestTR17_StatesOfArgumentsThatGuardsChange: a question is answered by the same call as
+// the client made it, whatever became of its arguments on the way.
+func TestTR17_StatesOfArgumentsThatGuardsChange(t *testing.T) {
+	s := newRaw(t, func(w http.ResponseWriter, _ *http.Request, body string) {
+		switch {
+		case strings.Contains(body, "tools/list"):
+			result(w, body, `{"resultType":"complete","tools":[{"name":"t","inputSchema":`+argsSchema+`}],"ttlMs":0,"cacheScope":"private"}`)
+		case strings.Contains(body, "inputResponses"):
+			result(w, body, `{"resultType":"complete","content":[]}`)
+		default:
+			result(w, body, `{"resultType":"input_required","supportedVersions":["2026-07-28"],"inputRequests":{"a":{"method":"elicitation/create","params":{}}},"requestState":"its-own"}`)
+		}
+	})
+	up := at("s", s.URL)
+	up.Era, up.Arguments = "modern", ArgumentRules{Undeclared: UndeclaredDrop, Fixed: map[string]wire.Raw{"t.tenant": wire.Raw(`"acme"`)}}
+	r := newRig(t, []Server{up}, func(_ *Config, d *Deps) { d.Guards.Arguments = NewArgumentGuard(nil, nil) })
+	body, header := modern("tools/list", "", "")
+	r.post("s", "alice", body, header...)
+	call := func(more string) answer {
+		body, header := modern("tools/call", `"name":"t","arguments":{"n":1,"tenant":"evil","cc":"x@example.com"}`+more, "t")
+		return r.post("s", "alice", body, header...)
+	}
+	var m struct{ Result struct{ RequestState string } }
+	if a := call(""); json.Unmarshal([]byte(a.body), &m) != nil || m.Result.RequestState == "" {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if a := call(`,"inputResponses":{"a":{"action":"accept"}},"requestState":"` + m.Result.RequestState + `"`); a.status != http.StatusOK || !strings.Contains(a.body, "content") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if b := s.last().body; !strings.Contains(b, `"arguments":{"n":1,"tenant":"acme"}`) || !strings.Contains(b, `"requestState":"its-own"`) {
+		t.Error(b)
 	}
 }
 

@@ -160,24 +160,66 @@ func TestTR17_E08_StatesBelongToTheirRequest(t *testing.T) {
 	if !strings.Contains(up.last().body, `"requestState":"upstream-secret-state"`) {
 		t.Errorf("the server got %s", up.last().body)
 	}
-	n := up.count()
-	flipped := []byte(state)
-	flipped[20] ^= 1
-	for name, got := range map[string]int{
-		"a second time":    again("one", "alice", "pay", `{"to":"bob"}`, state),
-		"flipped":          again("one", "alice", "pay", `{"to":"bob"}`, string(flipped)),
-		"raw":              again("one", "alice", "pay", `{"to":"bob"}`, "upstream-secret-state"),
-		"another user":     again("one", "mallory", "pay", `{"to":"bob"}`, state),
-		"another argument": again("one", "alice", "pay", `{"to":"mallory"}`, state),
-		"another tool":     again("one", "alice", "burn", `{"to":"bob"}`, state),
-		"another server":   again("two", "alice", "pay", `{"to":"bob"}`, state),
+	if got := again("one", "alice", "pay", `{"to":"bob"}`, state); got != 400 {
+		t.Errorf("a second time: %d", got)
+	}
+
+	// Each of what follows is tried with a state that is good for its own request.
+	type request struct{ path, user, client, method, member, value, args string }
+	own := request{"/s/one/mcp", "alice", "client-1", "tools/call", "name", "pay", `{"to":"bob"}`}
+	send := func(q request, more string) answer {
+		t.Helper()
+		name := q.value
+		if q.path == "/mcp" {
+			name = "one__" + name
+		}
+		body, header := modern(q.method, `"`+q.member+`":"`+name+`","arguments":`+q.args+more, name)
+		token := r.as.token(t, r.url+q.path, q.user, func(m map[string]any) { m["client_id"] = q.client })
+		return r.do(http.MethodPost, r.url+q.path, body, append(header, "Authorization", "Bearer "+token)...)
+	}
+	fresh := func(q request) string {
+		t.Helper()
+		a := send(q, "")
+		if err := json.Unmarshal([]byte(a.body), &m); err != nil || m.Result.RequestState == "" {
+			t.Fatalf("%+v: %d %s", q, a.status, a.body)
+		}
+		return m.Result.RequestState
+	}
+	with := func(change func(*request)) request { q := own; change(&q); return q }
+	prompt := with(func(q *request) { q.method = "prompts/get" })
+	page := with(func(q *request) { q.method, q.member, q.value = "resources/read", "uri", "test://a" })
+	send(with(func(q *request) { q.path = "/s/two/mcp" }), "") // its era is known afterwards
+	send(with(func(q *request) { q.path = "/mcp" }), "")
+	for name, c := range map[string]struct{ made, used request }{
+		"another user":     {own, with(func(q *request) { q.user = "mallory" })},
+		"another client":   {own, with(func(q *request) { q.client = "client-2" })},
+		"another argument": {own, with(func(q *request) { q.args = `{"to":"mallory"}` })},
+		"another tool":     {own, with(func(q *request) { q.value = "burn" })},
+		"another server":   {own, with(func(q *request) { q.path = "/s/two/mcp" })},
+		"the aggregate":    {own, with(func(q *request) { q.path = "/mcp" })},
+		"another method":   {own, prompt},
+		"another resource": {page, with(func(q *request) { *q = page; q.value = "test://b" })},
 	} {
-		if got != 400 {
-			t.Errorf("%s: %d", name, got)
+		state := fresh(c.made)
+		n := up.count()
+		more := `,"inputResponses":{"a":{"action":"accept"}},"requestState":"` + state + `"`
+		if a := send(c.used, more); a.status != 400 || !strings.Contains(a.body, "not valid for this request") {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+		if up.count() != n {
+			t.Errorf("%s: the server was asked", name)
+		}
+		if a := send(c.made, more); a.status != 200 || strings.Contains(a.body, "input_required") {
+			t.Errorf("%s, and then the right one: %d %s", name, a.status, a.body)
 		}
 	}
-	if up.count() > n+1 { // server two was probed for its era, nothing else
-		t.Errorf("the server saw %d requests more", up.count()-n)
+	flipped := []byte(fresh(own))
+	flipped[20] ^= 1
+	for name, bad := range map[string]string{"flipped": string(flipped), "raw": "upstream-secret-state"} {
+		n := up.count()
+		if got := again("one", "alice", "pay", `{"to":"bob"}`, bad); got != 400 || up.count() != n {
+			t.Errorf("%s: %d", name, got)
+		}
 	}
 }
 
