@@ -13,7 +13,8 @@ import (
 // should know by now and does not is ended; what began a moment ago is on its way, and
 // what goes on with others is not its matter.
 func TestMissedEndsWhatMayBeLost(t *testing.T) {
-	m := &mail{boxes: map[string]*box{}, served: map[string]*served{}}
+	m := replicaNamed(t, "me", time.Now)
+	m.boxes, m.served = map[string]*box{}, map[string]*served{}
 	ended := map[string]bool{}
 	now, old := time.Now(), time.Now().Add(-2*settled)
 	for _, c := range []struct {
@@ -25,7 +26,11 @@ func TestMissedEndsWhatMayBeLost(t *testing.T) {
 		m.served["to-"+c.id] = &served{to: c.with, since: c.since, cancel: func() { cancel(); ended["to-"+c.id] = true }}
 	}
 	all := maps.Clone(m.boxes)
-	m.missed(letter{From: "a", Text: "known to-known"})
+	from := replicaNamed(t, "a", time.Now)
+	if err := from.post(t.Context(), "*", letter{Kind: "back", Text: "known to-known"}); err != nil {
+		t.Fatal(err)
+	}
+	m.arrived(from.to.(*posted).body)
 	for id, b := range all {
 		select {
 		case <-b.in:
@@ -56,19 +61,22 @@ func (p *posted) Post(_ context.Context, _ string, body []byte) error {
 	return nil
 }
 
+// replicaNamed writes and reads letters, and does nothing else.
+func replicaNamed(t *testing.T, name string, clock func() time.Time) *mail {
+	t.Helper()
+	seal, err := newSealer(bytes.Repeat([]byte{7}, 32), rand.Reader, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &mail{g: &Gateway{seal: seal}, name: name, to: &posted{}}
+}
+
 // TestGPX5_LettersOutliveDifferingClocks: replicas whose clocks are five minutes apart
 // read each other's letters; an old one says nothing.
 func TestGPX5_LettersOutliveDifferingClocks(t *testing.T) {
 	now, ahead := time.Now(), time.Duration(0)
-	replica := func(name string, clock func() time.Time) *mail {
-		seal, err := newSealer(bytes.Repeat([]byte{7}, 32), rand.Reader, clock)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &mail{g: &Gateway{seal: seal}, name: name, to: &posted{}}
-	}
-	from := replica("a", func() time.Time { return now })
-	to := replica("b", func() time.Time { return now.Add(ahead) })
+	from := replicaNamed(t, "a", func() time.Time { return now })
+	to := replicaNamed(t, "b", func() time.Time { return now.Add(ahead) })
 	if err := from.post(t.Context(), "b", letter{Kind: "rates"}); err != nil {
 		t.Fatal(err)
 	}
