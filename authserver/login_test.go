@@ -33,6 +33,9 @@ func TestLoginTellsNothing(t *testing.T) {
 		t.Fatal("a wrong password and an unknown name look different")
 	}
 	for _, a := range []answer{wrong, unknown} {
+		if !strings.Contains(a.body, "can give you a link for a new one") {
+			t.Error("nobody is told what to do without a password")
+		}
 		for _, k := range a.Cookies() {
 			if strings.Contains(k.Name, "session") {
 				t.Fatal("a session was given")

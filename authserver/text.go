@@ -81,6 +81,7 @@ var texts = map[string]line{
 	"password":          {"Password", "パスワード", "密码"},
 	"login":             {"Log in", "ログイン", "登录"},
 	"login_passkey":     {"Log in with a passkey", "パスキーでログイン", "使用通行密钥登录"},
+	"login_lost":        {"Password forgotten, passkey lost? Whoever runs this gateway can give you a link for a new one.", "パスワードを忘れたとき、パスキーをなくしたときは、このゲートウェイの管理者が新しく設定するためのリンクをお渡しできます。", "忘记密码或丢失通行密钥？此网关的管理员可以给您一个重新设置的链接。"},
 	"login_with":        {"Log in with %s", "%s でログイン", "使用 %s 登录"},
 	"wrong_login":       {"The user name or the password is wrong.", "ユーザー名またはパスワードが違います。", "用户名或密码错误。"},
 	"too_many":          {"Too many attempts. Wait a few minutes and try again.", "試行回数が多すぎます。数分待ってからやり直してください。", "尝试次数过多，请等待几分钟后再试。"},
