@@ -252,8 +252,10 @@ func (g *state) allows(granted, wanted []string) bool {
 }
 
 // challenge builds WWW-Authenticate for a refusal (RS-02, RS-03, RS-08; RFC 6750
-// section 3). A request without any token gets no error code.
-func (t *target) wwwAuthenticate(r *Refusal) string {
+// section 3). A request without any token gets no error code. Whoever comes with a token
+// that is bound to a key, or as if with one, is answered in that scheme, with what
+// proofs may be signed with (RFC 9449 section 7.1).
+func (t *target) wwwAuthenticate(r *Refusal, bound bool) string {
 	if r.Status != http.StatusUnauthorized && (r.Status != http.StatusForbidden || r.Error == "") {
 		return ""
 	}
@@ -261,8 +263,13 @@ func (t *target) wwwAuthenticate(r *Refusal) string {
 	if r.Error != "" {
 		parts = append(parts, `error="`+r.Error+`"`, `error_description="`+r.Say+`"`)
 	}
-	if len(r.Scopes) > 0 {
-		return "Bearer " + strings.Join(append(parts, `resource_metadata="`+t.metaURL+`"`, `scope="`+strings.Join(r.Scopes, " ")+`"`), ", ")
+	scheme := "Bearer "
+	if bound {
+		scheme = "DPoP "
+		parts = append(parts, `algs="`+strings.Join(dpopAlgNames(), " ")+`"`)
 	}
-	return "Bearer " + strings.Join(append(parts, t.challenge), ", ")
+	if len(r.Scopes) > 0 {
+		return scheme + strings.Join(append(parts, `resource_metadata="`+t.metaURL+`"`, `scope="`+strings.Join(r.Scopes, " ")+`"`), ", ")
+	}
+	return scheme + strings.Join(append(parts, t.challenge), ", ")
 }

@@ -73,15 +73,17 @@ type proofClaims struct {
 	At     *jwt.NumericDate `json:"iat"`
 }
 
+const ruleDPoP = "token:dpop"
+
 func (j *dpopJudge) judge(r *http.Request, t *target, token string, dpopScheme bool, c *claims) *Refusal {
 	bad := func(why string) *Refusal {
-		return unauthorized("token:dpop", "invalid_dpop_proof", "The DPoP proof is not valid: "+why+".")
+		return unauthorized(ruleDPoP, "invalid_dpop_proof", "The DPoP proof is not valid: "+why+".")
 	}
 	if c.Confirm == nil || c.Confirm.Key == "" {
-		return unauthorized("token:dpop", "invalid_token", "The access token is not bound to a key; send it as Bearer.")
+		return unauthorized(ruleDPoP, "invalid_token", "The access token is not bound to a key; send it as Bearer.")
 	}
 	if !dpopScheme {
-		return unauthorized("token:dpop", "invalid_token", "The access token is bound to a key; send it as DPoP with a proof.")
+		return unauthorized(ruleDPoP, "invalid_token", "The access token is bound to a key; send it as DPoP with a proof.")
 	}
 	proofs := r.Header.Values("DPoP")
 	if len(proofs) != 1 || len(proofs[0]) > maxToken {
@@ -125,7 +127,7 @@ func (j *dpopJudge) judge(r *http.Request, t *target, token string, dpopScheme b
 	key := sha256.Sum256([]byte(c.Confirm.Key + "\x00" + pc.ID))
 	fresh, err := j.once.UseOnce(r.Context(), "dpop:"+base64.RawURLEncoding.EncodeToString(key[:]), now, now.Add(proofAge+leeway))
 	if err != nil {
-		return (&Refusal{Status: http.StatusServiceUnavailable, Rule: "token:dpop", Retry: 2, Say: "It cannot be checked just now whether the DPoP proof was used before. Try again in a moment with a new one."}).because(err)
+		return (&Refusal{Status: http.StatusServiceUnavailable, Rule: ruleDPoP, Retry: 2, Say: "It cannot be checked just now whether the DPoP proof was used before. Try again in a moment with a new one."}).because(err)
 	}
 	if !fresh {
 		return bad("it was used before")

@@ -252,6 +252,11 @@ func TestTR01_E09_OriginAndHost(t *testing.T) {
 	if a.status != 204 || a.header.Get("Access-Control-Allow-Origin") != "https://app.example" || a.header.Get("Access-Control-Allow-Credentials") != "" {
 		t.Errorf("preflight: %d %v", a.status, a.header)
 	}
+	a = r.do("OPTIONS", r.resource("one"), "", "Origin", "https://app.example", "Access-Control-Request-Method", "POST",
+		"Access-Control-Request-Headers", "authorization, mcp-param-region, mcp-param-, x-other, mcp-param-a b")
+	if got := a.header.Get("Access-Control-Allow-Headers"); a.status != 204 || !strings.HasSuffix(got, ", Mcp-Name, mcp-param-region") {
+		t.Errorf("preflight of mirrored arguments: %d %s", a.status, got)
+	}
 }
 
 func TestE03_EveryDoorAsksForTheToken(t *testing.T) {
@@ -375,12 +380,17 @@ func TestGAS8_DPoPAtTheResource(t *testing.T) {
 		raw, _ := jwt.Signed(s).Claims(m).Serialize()
 		return raw
 	}
+	challenges := map[string]string{}
 	post := func(scheme string, proofs ...string) int {
 		h := []string{"Authorization", scheme + " " + tok}
 		for _, p := range proofs {
 			h = append(h, "DPoP", p)
 		}
-		return r.do("POST", res, listTools, h...).status
+		a := r.do("POST", res, listTools, h...)
+		if a.status == 401 {
+			challenges[scheme] = a.header.Get("WWW-Authenticate")
+		}
+		return a.status
 	}
 	if got := post("DPoP", proof(nil)); got != 200 {
 		t.Errorf("a good proof: %d", got)
@@ -402,6 +412,17 @@ func TestGAS8_DPoPAtTheResource(t *testing.T) {
 		if got != 401 {
 			t.Errorf("%s: %d", name, got)
 		}
+	}
+	// RFC 9449 section 7.1: told in the scheme of the token, and with what a proof may be
+	// signed with.
+	for scheme, got := range challenges {
+		all := oauth.ParseChallenges([]string{got})
+		if len(all) != 1 || !strings.EqualFold(all[0].Scheme, "DPoP") || !strings.Contains(got, `algs="ES256 `) || !strings.Contains(got, `resource_metadata="`) {
+			t.Errorf("a bound token sent as %s is answered %q", scheme, got)
+		}
+	}
+	if a := r.do("POST", res, listTools); !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer ") {
+		t.Errorf("without a token: %v", a.header)
 	}
 }
 

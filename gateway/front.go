@@ -5,6 +5,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/kidoban/kidoban/wire"
 )
 
 // front judges where a request says it comes from and whom it says it wants:
@@ -96,7 +100,23 @@ func (f front) preflight(w http.ResponseWriter, r *http.Request) {
 	f.cors(w, r)
 	h := w.Header()
 	h.Set("Access-Control-Allow-Methods", "POST, GET, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Authorization, DPoP, Content-Type, Accept, Last-Event-ID, Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name")
+	h.Set("Access-Control-Allow-Headers", "Authorization, DPoP, Content-Type, Accept, Last-Event-ID, Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name"+mirrors(r))
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 }
+
+// mirrors are the headers of mirrored arguments (SEP-2243) that a page asks for: tools
+// name them, so they cannot be listed beforehand.
+func mirrors(r *http.Request) string {
+	var out strings.Builder
+	for i, name := range strings.Split(strings.Join(r.Header.Values("Access-Control-Request-Headers"), ","), ",") {
+		name = strings.TrimSpace(name)
+		if i < maxMirrors && len(name) <= 128 && len(name) > len(wire.HeaderParamPrefix) && strings.EqualFold(name[:len(wire.HeaderParamPrefix)], wire.HeaderParamPrefix) && httpguts.ValidHeaderFieldName(name) {
+			out.WriteString(", " + name)
+		}
+	}
+	return out.String()
+}
+
+// maxMirrors bounds the headers that one preflight may ask for.
+const maxMirrors = 64

@@ -335,7 +335,8 @@ func (g *Gateway) refuse(c *call, r *Refusal) {
 	}
 	challenge := ""
 	if !c.st.config.Open {
-		challenge = c.target.wwwAuthenticate(r)
+		scheme, _, _ := strings.Cut(c.r.Header.Get("Authorization"), " ")
+		challenge = c.target.wwwAuthenticate(r, strings.EqualFold(scheme, "DPoP") || r.Rule == ruleDPoP)
 	}
 	r.write(c.w, c.Message.ID, challenge)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kidoban/kidoban"
@@ -17,7 +18,7 @@ type logCmd struct {
 	gatewayFile
 	Verify bool          `help:"Check the hash chains instead: that nothing was changed, removed or put in later."`
 	Since  time.Duration `help:"Only records as young as this." placeholder:"24h"`
-	User   string        `help:"Only records of this user id." placeholder:"ID"`
+	User   string        `help:"Only records of this user, by name or id." placeholder:"NAME"`
 	Client string        `help:"Only records of this client id." placeholder:"ID"`
 	Server string        `help:"Only records of this server." placeholder:"NAME"`
 	Refuse bool          `name:"refused" help:"Only what was refused."`
@@ -28,6 +29,14 @@ func (c logCmd) Run(e *env) error {
 	return c.withStore(e, func(db *store.DB) error {
 		if c.Verify {
 			return verifyLog(e, db)
+		}
+		if c.User != "" { // records name people by their ids
+			u, err := db.UserByName(e.ctx, strings.ToLower(strings.TrimSpace(c.User)))
+			if err == nil {
+				c.User = u.ID
+			} else if kidoban.KindOf(err) != kidoban.KindNotFound {
+				return err
+			}
 		}
 		chains, err := db.JournalChains(e.ctx)
 		if err != nil {

@@ -43,6 +43,12 @@ func TestGatewayLog(t *testing.T) {
 	if code, text := call("--refused", "--since", "1h"); code != exitClean || strings.Count(text, "\n") != 1 || !strings.Contains(text, "auth:authorize") {
 		t.Errorf("%d %s", code, text)
 	}
+	if code, text := call("--user", "Alice"); code != exitClean || !strings.Contains(text, "auth:consent") {
+		t.Errorf("%d %s", code, text)
+	}
+	if code, text := call("--user", "nobody"); code != exitClean || text != "" {
+		t.Errorf("%d %s", code, text)
+	}
 	if code, text := call("--verify"); code != exitClean || !strings.Contains(text, "every chain is whole") {
 		t.Errorf("%d %s", code, text)
 	}
