@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"time"
 
 	"github.com/kidoban/kidoban"
 )
@@ -46,7 +47,7 @@ func (w *Wallet) recheck(ctx context.Context, k walletKey, issuer string, needle
 	}
 	claimed, other, err := claim(ctx, w, acc, p)
 	if err == nil && other != nil { // another replica has asked, or the person has logged in
-		if over, err := needless(ctx); over || err != nil {
+		if over, err := heardSoon(ctx, needless); over || err != nil {
 			return err
 		}
 		if other.Refresh == "" {
@@ -65,3 +66,23 @@ func (w *Wallet) recheck(ctx context.Context, k walletKey, issuer string, needle
 	}
 	return err
 }
+
+// heardSoon waits for the word that another replica has just asked for: the refresh
+// token that takes the place of the old one is kept before the rest of the answer is
+// looked at.
+func heardSoon(ctx context.Context, needless func(context.Context) (bool, error)) (over bool, err error) {
+	for range heardLooks {
+		if over, err = needless(ctx); over || err != nil {
+			return over, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case <-time.After(claimLook):
+		}
+	}
+	return false, nil
+}
+
+// heardLooks times claimLook are some seconds, as long as anybody waits for an answer.
+const heardLooks = 40

@@ -91,3 +91,21 @@ func TestGVA2_Recheck(t *testing.T) {
 		t.Errorf("asked %d times", n)
 	}
 }
+
+// TestGVA2_RecheckWaitsForTheWordOfAnotherReplica: whoever sees another's refresh token
+// come waits for the word as well, and not for ever.
+func TestGVA2_RecheckWaitsForTheWordOfAnotherReplica(t *testing.T) {
+	looks := 0
+	over, err := heardSoon(t.Context(), func(context.Context) (bool, error) { looks++; return looks == 3, nil })
+	if !over || err != nil || looks != 3 {
+		t.Errorf("%t %v after %d looks", over, err, looks)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if over, err := heardSoon(ctx, func(context.Context) (bool, error) { return false, nil }); over || err != nil {
+		t.Errorf("for nobody: %t %v", over, err)
+	}
+	if over, err := heardSoon(t.Context(), func(context.Context) (bool, error) { return false, context.Canceled }); over || err == nil {
+		t.Errorf("without a database: %t %v", over, err)
+	}
+}

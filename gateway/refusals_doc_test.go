@@ -56,6 +56,12 @@ func refusalRules(t *testing.T) map[string]string {
 						}
 					}
 				}
+			case *ast.ValueSpec: // constants of rules
+				for i, id := range n.Names {
+					if strings.HasPrefix(id.Name, "rule") && i < len(n.Values) {
+						note(n.Values[i])
+					}
+				}
 			case *ast.AssignStmt:
 				for i, left := range n.Lhs {
 					if id, ok := left.(*ast.Ident); ok && id.Name == "rule" && i < len(n.Rhs) {

@@ -17,11 +17,7 @@ import (
 func TestMigrationsRunOnceAndForwardOnly(t *testing.T) {
 	for name, url := range map[string]string{"sqlite": storetest.SQLite(t), "postgres": cluster.Postgres(t)} {
 		t.Run(name, func(t *testing.T) {
-			n := 4 // several processes start on one empty PostgreSQL database
-			if name == "sqlite" {
-				n = 2
-			}
-			parallel(t, n, func(int) (bool, error) {
+			parallel(t, 4, func(int) (bool, error) {
 				s, err := store.Open(t.Context(), store.Options{URL: url})
 				if err != nil {
 					return false, err

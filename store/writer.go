@@ -7,6 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/kidoban/kidoban"
 )
@@ -42,7 +46,7 @@ func openWriter(ctx context.Context, dsn string) (*writer, error) {
 		return nil, kidoban.Wrap(kidoban.KindInternal, err, "the database cannot be opened for writing")
 	}
 	pool.SetMaxOpenConns(1)
-	conn, err := pool.Conn(ctx)
+	conn, err := firstConn(ctx, pool)
 	if err != nil {
 		pool.Close()
 		return nil, kidoban.Wrap(kidoban.KindUsage, err, "the database file cannot be used: is it an SQLite file, and is its directory writable?")
@@ -54,6 +58,30 @@ func openWriter(ctx context.Context, dsn string) (*writer, error) {
 	go w.run()
 	return w, nil
 }
+
+// firstConn opens the connection. Of two processes that open a new file at once one
+// may be told that it is busy, without the wait that every other statement has: the
+// change to a write-ahead log waits for nobody.
+func firstConn(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
+	for try := 0; ; try++ {
+		conn, err := pool.Conn(ctx)
+		var se *sqlite.Error
+		if err == nil || try == busyTries || !errors.As(err, &se) || se.Code()&0xff != sqlite3.SQLITE_BUSY {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(busyPause):
+		}
+	}
+}
+
+// Together busyTries and busyPause are as long as the wait of other statements.
+const (
+	busyTries = 200
+	busyPause = 50 * time.Millisecond
+)
 
 // undoInMemory keeps in memory what SQLite needs to undo one statement of a
 // transaction: by itself it makes and fills a file for each that stores several rows.
